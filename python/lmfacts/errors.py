@@ -1,0 +1,105 @@
+"""Every exception that lmfacts raises on purpose, under one base class.
+
+A message says what was expected, what was found and what to do. `exit_code` is what the command line returns for it.
+A file that is not there stays `FileNotFoundError`.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BufferImportError",
+    "CorpusError",
+    "HookError",
+    "LayoutError",
+    "LmfactsError",
+    "MergeError",
+    "MissingExtraError",
+    "ModelError",
+    "RunFileCorruptError",
+    "RunFileError",
+    "RunFileVersionError",
+    "SiteNotFoundError",
+    "StateError",
+    "UnknownArchitectureError",
+    "UnsupportedDeviceError",
+    "UnsupportedDtypeError",
+    "UsageError",
+]
+
+
+class LmfactsError(Exception):
+    """Base of every error that lmfacts raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(LmfactsError, ValueError):
+    """An argument has a value that cannot be meant."""
+
+    exit_code = 2
+
+
+class MissingExtraError(LmfactsError, ImportError):
+    """An optional dependency is needed and not installed; the message names the extra."""
+
+
+class ModelError(LmfactsError):
+    """A model cannot be loaded, or is not one that lmfacts can read."""
+
+
+class UnknownArchitectureError(ModelError):
+    """The generic adapter found no list of blocks in the model."""
+
+
+class SiteNotFoundError(ModelError, KeyError):
+    """A site name, pattern or module path matches nothing."""
+
+    exit_code = 2
+
+    def __str__(self) -> str:
+        """The sentence itself; `KeyError` would print its repr."""
+        return str(self.args[0]) if self.args else ""
+
+
+class CorpusError(LmfactsError):
+    """The text cannot be read, is empty, or is not text."""
+
+
+class HookError(LmfactsError):
+    """A module's input or output was not what its adapter promised."""
+
+
+class BufferImportError(LmfactsError, BufferError):
+    """A tensor's memory cannot be read by the native part."""
+
+
+class UnsupportedDtypeError(BufferImportError):
+    """The tensor's dtype is not one that can be counted."""
+
+
+class UnsupportedDeviceError(BufferImportError):
+    """The tensor lives where the native part cannot read."""
+
+
+class LayoutError(BufferImportError):
+    """The tensor's shape does not fit the batch it is said to belong to."""
+
+
+class StateError(LmfactsError):
+    """An accumulator's stored state does not fit together."""
+
+
+class MergeError(LmfactsError):
+    """Two states were recorded with different settings, dtypes or shapes."""
+
+
+class RunFileError(LmfactsError):
+    """A run file cannot be read or written."""
+
+
+class RunFileVersionError(RunFileError):
+    """A run file was written by a newer lmfacts."""
+
+
+class RunFileCorruptError(RunFileError):
+    """A file is truncated, damaged, or not a run file at all."""

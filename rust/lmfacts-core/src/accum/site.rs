@@ -1,0 +1,430 @@
+//! `SiteAccumulator`: all statistics of one site, taken in one pass.
+//!
+//! A call's rows are cut by index into chunks (which stay in the second-level cache while they are read for each statistic) and these
+//! into segments. A segment is summarized on one thread, and the summaries are merged in order of index. Which thread took
+//! which segment leaves no trace in the result.
+
+use std::ops::Range;
+
+use super::codes::CodeHistogram;
+use super::moments::DimMoments;
+use super::outliers::{Outlier, Outliers};
+use super::summary::{Call, Chunk, Summary};
+use super::token_norms::TokenNorms;
+use super::unit_sums::UnitSums;
+use crate::dtype::{Bf16, Dtype, Element, F16};
+use crate::error::{Error, Result};
+use crate::kernel::{CodeTable, Kernels, Level};
+use crate::parallel::{Pool, split};
+use crate::tokens::{Population, TokenBatch};
+use crate::view::BufferView;
+
+/// Chunks of a segment.
+const SEGMENT_CHUNKS: usize = 8;
+/// Segments that a thread takes before the summaries are merged.
+const SEGMENTS_PER_TURN: usize = 4;
+/// Below this many values a call is not worth a second thread.
+const PARALLEL_VALUES: usize = 1 << 17;
+/// So many dims that 32-bit counters hold any segment.
+const MAX_DIMS: usize = 1 << 24;
+
+/// What is to be recorded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SiteConfig {
+    /// Outliers to keep in each population.
+    pub k: usize,
+    /// Magnitude at or above which values are counted, dim by dim.
+    pub threshold: f64,
+    /// Whether to keep the sums that the mean cosine needs.
+    pub unit_sums: bool,
+}
+
+impl Default for SiteConfig {
+    fn default() -> Self {
+        Self { k: 64, threshold: 6.0, unit_sums: false }
+    }
+}
+
+/// The statistics of one site.
+#[derive(Debug, Clone)]
+pub struct SiteAccumulator {
+    config: SiteConfig,
+    level: Level,
+    seen: Option<Seen>,
+}
+
+/// What the first update fixed, and all that was recorded since.
+#[derive(Debug, Clone)]
+struct Seen {
+    dtype: Dtype,
+    n_dims: usize,
+    codes: [CodeHistogram; 2],
+    summaries: [Summary; 2],
+}
+
+/// One population's part of a [`SiteState`].
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PopulationState {
+    /// Tokens counted.
+    pub n_tokens: u64,
+    /// Codes that occur, ascending.
+    pub codes: Vec<u16>,
+    /// How often each occurs.
+    pub counts: Vec<u64>,
+    /// mean, m2, m3, m4, min, max: six lists of one value for each dim.
+    pub moments: Vec<f64>,
+    /// Non-finite values, and values at or above the threshold: two lists of one count for each dim.
+    pub dim_counts: Vec<u64>,
+    /// Codes of the tokens' norms, ascending.
+    pub norm_codes: Vec<u16>,
+    /// How often each occurs.
+    pub norm_counts: Vec<u64>,
+    /// For each of [`super::TOKEN_QUANTITIES`]: n, mean, m2, m3, m4, min, max.
+    pub token_moments: Vec<f64>,
+    /// Sums of unit vectors and of their squares, two lists; empty if they were not asked for.
+    pub unit_sums: Vec<f64>,
+    /// Values of the outliers, in order.
+    pub outlier_values: Vec<f64>,
+    /// sequence, position, dim, token id of each.
+    pub outlier_index: Vec<i64>,
+}
+
+/// All that an accumulator holds, as plain numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SiteState {
+    /// What was recorded.
+    pub config: SiteConfig,
+    /// Type and number of dims; none before the first update.
+    pub layout: Option<(Dtype, usize)>,
+    /// The populations `first` and `rest`.
+    pub populations: [PopulationState; 2],
+}
+
+/// Rows of a chunk, so that its values fill a good part of the second-level cache; a function of the shape alone.
+fn chunk_rows(n_dims: usize) -> usize {
+    ((1 << 16) / n_dims.max(1)).clamp(8, 64)
+}
+
+/// What a thread needs for its share, and what it brings back.
+struct Worker<'t> {
+    segments: Range<usize>,
+    tables: [Table<'t>; 2],
+    done: Vec<[Summary; 2]>,
+}
+
+/// The first worker counts into the site's own table, the others into tables that are added to it.
+enum Table<'t> {
+    Own(&'t mut CodeTable),
+    Lent(Option<Box<CodeTable>>),
+}
+
+impl Table<'_> {
+    fn get(&mut self) -> &mut CodeTable {
+        match self {
+            Self::Own(table) => table,
+            Self::Lent(table) => table.get_or_insert_with(CodeHistogram::zeroed_table),
+        }
+    }
+}
+
+impl SiteAccumulator {
+    /// An empty accumulator, at the level in use.
+    ///
+    /// # Errors
+    /// `Error::Setting` if the threshold is negative or NaN, or the level was set to one that does not exist.
+    pub fn new(config: SiteConfig) -> Result<Self> {
+        Self::at_level(config, Level::selected()?)
+    }
+
+    /// An empty accumulator whose updates use the kernels of `level`.
+    ///
+    /// # Errors
+    /// `Error::Setting` as in [`Self::new`], and if this processor lacks the level.
+    pub fn at_level(config: SiteConfig, level: Level) -> Result<Self> {
+        if config.threshold.is_nan() || config.threshold < 0.0 {
+            return Err(Error::Setting {
+                setting: "threshold",
+                expected: "a magnitude of at least 0".into(),
+                got: config.threshold.to_string(),
+            });
+        }
+        if !level.is_available() {
+            return Err(Error::Setting {
+                setting: "level",
+                expected: "a level that this processor has".into(),
+                got: level.to_string(),
+            });
+        }
+        Ok(Self { config, level, seen: None })
+    }
+
+    /// What is recorded.
+    pub const fn config(&self) -> &SiteConfig {
+        &self.config
+    }
+
+    /// Type and number of dims, once known.
+    pub fn layout(&self) -> Option<(Dtype, usize)> {
+        self.seen.as_ref().map(|seen| (seen.dtype, seen.n_dims))
+    }
+
+    /// Bytes held.
+    pub fn n_bytes(&self) -> usize {
+        self.seen.as_ref().map_or(0, |seen| {
+            seen.codes.iter().map(CodeHistogram::n_bytes).sum::<usize>()
+                + seen.summaries.iter().map(Summary::n_bytes).sum::<usize>()
+        })
+    }
+
+    /// Takes in a tensor whose leading axes are the batch's tokens. After an error nothing has changed.
+    ///
+    /// # Errors
+    /// `Error::Layout` if the shape does not fit the batch or the number of dims seen before; `Error::Dtype` if the type differs
+    /// from the one seen before.
+    pub fn update(&mut self, view: &BufferView<'_>, tokens: &TokenBatch, pool: &Pool) -> Result<()> {
+        match view.dtype() {
+            Dtype::F64 => self.update_as::<f64>(view, tokens, pool),
+            Dtype::F32 => self.update_as::<f32>(view, tokens, pool),
+            Dtype::Bf16 => self.update_as::<Bf16>(view, tokens, pool),
+            Dtype::F16 => self.update_as::<F16>(view, tokens, pool),
+        }
+    }
+
+    fn update_as<E: Element>(&mut self, view: &BufferView<'_>, tokens: &TokenBatch, pool: &Pool) -> Result<()> {
+        let rows = view.rows::<E>(tokens.len())?;
+        let n_dims = rows.n_dims();
+        if n_dims == 0 || n_dims > MAX_DIMS {
+            return Err(Error::Layout { expected: format!("between 1 and {MAX_DIMS} dims"), got: n_dims.to_string() });
+        }
+        let call = Call { kernels: self.kernels::<E>()?, config: self.config, rows, tokens };
+        let seen = self.seen_mut(E::DTYPE, n_dims)?;
+
+        let segment_rows = chunk_rows(n_dims) * SEGMENT_CHUNKS;
+        let n_segments = rows.n_rows().div_ceil(segment_rows);
+        let n_workers = if rows.n_rows() * n_dims < PARALLEL_VALUES { 1 } else { pool.n_threads() };
+        let most_per_turn = (u32::MAX as usize / (segment_rows * n_dims)).max(1);
+        let per_turn = (n_workers * SEGMENTS_PER_TURN).min(most_per_turn);
+        for start in (0..n_segments).step_by(per_turn) {
+            let turn = start..n_segments.min(start + per_turn);
+            let floors = [seen.summaries[0].outliers.floor(), seen.summaries[1].outliers.floor()];
+            let n_values = (turn.len() * segment_rows * n_dims) as u64;
+            let [first, rest] = &mut seen.codes;
+            let mut own = [first.table(n_values), rest.table(n_values)].map(Some);
+            let mut workers: Vec<_> = split(&turn, n_workers.min(turn.len()))
+                .map(|segments| Worker {
+                    segments,
+                    tables: own.each_mut().map(|table| table.take().map_or(Table::Lent(None), Table::Own)),
+                    done: Vec::new(),
+                })
+                .collect();
+            pool.run(&mut workers, |worker| {
+                let mut scratch = DimMoments::new(n_dims);
+                for segment in worker.segments.clone() {
+                    let range = segment * segment_rows..rows.n_rows().min((segment + 1) * segment_rows);
+                    let mut summaries = [Summary::new(n_dims, &call.config), Summary::new(n_dims, &call.config)];
+                    summarize(&call, range, floors, &mut summaries, &mut worker.tables, &mut scratch);
+                    worker.done.push(summaries);
+                }
+            });
+            let mut lent = Vec::new();
+            for worker in workers {
+                for mut summaries in worker.done {
+                    for (summary, more) in seen.summaries.iter_mut().zip(&mut summaries) {
+                        summary.merge(&call.kernels, more);
+                    }
+                }
+                lent.push(worker.tables.map(|table| if let Table::Lent(table) = table { table } else { None }));
+            }
+            for tables in lent {
+                for (codes, table) in seen.codes.iter_mut().zip(tables) {
+                    if let Some(mut table) = table {
+                        codes.drain_table(&mut table);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn kernels<E: Element>(&self) -> Result<Kernels<E>> {
+        Kernels::at(self.level).ok_or_else(|| Error::Setting {
+            setting: "level",
+            expected: "a level that this processor has".into(),
+            got: self.level.to_string(),
+        })
+    }
+
+    fn seen_mut(&mut self, dtype: Dtype, n_dims: usize) -> Result<&mut Seen> {
+        let config = self.config;
+        let seen = self.seen.get_or_insert_with(|| Seen {
+            dtype,
+            n_dims,
+            codes: Default::default(),
+            summaries: [Summary::new(n_dims, &config), Summary::new(n_dims, &config)],
+        });
+        if seen.dtype != dtype {
+            return Err(Error::Dtype { expected: format!("{}, as before", seen.dtype), got: dtype.to_string() });
+        }
+        if seen.n_dims != n_dims {
+            return Err(Error::Layout { expected: format!("{} dims, as before", seen.n_dims), got: n_dims.to_string() });
+        }
+        Ok(seen)
+    }
+
+    /// Takes in all that another accumulator recorded.
+    ///
+    /// # Errors
+    /// `Error::Merge` if the settings, types or numbers of dims differ. Nothing has changed then.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        let differ = |what, expected: String, got: String| {
+            if expected == got { Ok(()) } else { Err(Error::Merge { what, expected, got }) }
+        };
+        differ("k", self.config.k.to_string(), other.config.k.to_string())?;
+        differ("threshold", self.config.threshold.to_string(), other.config.threshold.to_string())?;
+        differ("unit_sums", self.config.unit_sums.to_string(), other.config.unit_sums.to_string())?;
+        let Some(theirs) = &other.seen else { return Ok(()) };
+        if let Some(ours) = &self.seen {
+            differ("dtype", ours.dtype.to_string(), theirs.dtype.to_string())?;
+            differ("number of dims", ours.n_dims.to_string(), theirs.n_dims.to_string())?;
+        }
+        // How moments are merged does not depend on the element type.
+        let kernels = self.kernels::<f32>()?;
+        let ours = self.seen_mut(theirs.dtype, theirs.n_dims)?;
+        for (codes, more) in ours.codes.iter_mut().zip(&theirs.codes) {
+            codes.merge(more);
+        }
+        for (summary, more) in ours.summaries.iter_mut().zip(&theirs.summaries) {
+            summary.merge(&kernels, &mut more.clone());
+        }
+        Ok(())
+    }
+
+    /// All that was recorded, as plain numbers.
+    pub fn state(&self) -> SiteState {
+        let populations = match &self.seen {
+            None => Default::default(),
+            Some(seen) => std::array::from_fn(|index| population_state(&seen.codes[index], &seen.summaries[index])),
+        };
+        SiteState { config: self.config, layout: self.layout(), populations }
+    }
+
+    /// The accumulator that gave this state.
+    ///
+    /// # Errors
+    /// `Error::State` if the parts do not fit together; `Error::Setting` as in [`Self::new`].
+    pub fn from_state(state: &SiteState) -> Result<Self> {
+        let mut accumulator = Self::new(state.config)?;
+        if let Some((dtype, n_dims)) = state.layout {
+            let seen = accumulator.seen_mut(dtype, n_dims)?;
+            for (index, population) in Population::ALL.into_iter().enumerate() {
+                let part = &state.populations[index];
+                seen.codes[index] = CodeHistogram::from_sparse(&part.codes, &part.counts)?;
+                seen.summaries[index] = summary_from(part, n_dims, &state.config).map_err(|(field, expected, got)| {
+                    Error::State { field: format!("{}/{field}", population.name()), expected, got }
+                })?;
+            }
+        }
+        Ok(accumulator)
+    }
+}
+
+/// Summarizes the rows of a segment, chunk by chunk, each population apart.
+fn summarize<E: Element>(
+    call: &Call<'_, E>,
+    range: Range<usize>,
+    floors: [f64; 2],
+    summaries: &mut [Summary; 2],
+    tables: &mut [Table<'_>; 2],
+    scratch: &mut DimMoments,
+) {
+    let rows = &call.rows;
+    let chunk_rows = chunk_rows(rows.n_dims());
+    let mut gathered = Vec::new();
+    for start in range.clone().step_by(chunk_rows) {
+        let chunk = start..range.end.min(start + chunk_rows);
+        if !rows.side_by_side() {
+            gathered.resize(chunk_rows * rows.n_dims(), E::narrow(0.0));
+            for (row, out) in chunk.clone().zip(gathered.chunks_exact_mut(rows.n_dims())) {
+                rows.gather(row, out);
+            }
+        }
+        let mut chunks = [Chunk::new(), Chunk::new()];
+        for row in chunk {
+            let values = if rows.side_by_side() {
+                rows.slice(row)
+            } else {
+                let offset = (row - start) * rows.n_dims();
+                &gathered[offset..offset + rows.n_dims()]
+            };
+            if let Some(population) = call.tokens.population(row) {
+                chunks[population as usize].rows.push(values);
+                chunks[population as usize].indices.push(row);
+            }
+        }
+        for (index, chunk) in chunks.iter().enumerate() {
+            if !chunk.rows.is_empty() {
+                let table = tables[index].get();
+                summaries[index].update(call, chunk, floors[index], table, scratch);
+            }
+        }
+    }
+}
+
+fn population_state(codes: &CodeHistogram, summary: &Summary) -> PopulationState {
+    let (codes, counts) = codes.sparse();
+    let (norm_codes, norm_counts) = summary.norms.sparse();
+    let outliers = summary.outliers.sorted();
+    PopulationState {
+        n_tokens: summary.n_tokens,
+        codes,
+        counts,
+        moments: summary.dims.to_values(),
+        dim_counts: summary.dims.to_counts(),
+        norm_codes,
+        norm_counts,
+        token_moments: summary.norms.to_values(),
+        unit_sums: summary.units.as_ref().map(UnitSums::to_values).unwrap_or_default(),
+        outlier_values: outliers.iter().map(|outlier| outlier.value).collect(),
+        outlier_index: outliers
+            .iter()
+            .flat_map(|outlier| [outlier.sequence, outlier.position, outlier.dim, outlier.token_id])
+            .collect(),
+    }
+}
+
+fn summary_from(
+    part: &PopulationState,
+    n_dims: usize,
+    config: &SiteConfig,
+) -> std::result::Result<Summary, (&'static str, String, String)> {
+    let n_values: u64 = part.counts.iter().sum();
+    if n_values != part.n_tokens * n_dims as u64 {
+        let expected = format!("{} tokens x {n_dims} dims in all", part.n_tokens);
+        return Err(("counts", expected, n_values.to_string()));
+    }
+    let dims = DimMoments::from_values(part.n_tokens, n_dims, &part.moments, &part.dim_counts).ok_or_else(|| {
+        let got = format!("{} and {} values", part.moments.len(), part.dim_counts.len());
+        ("moments and dim_counts", format!("6 and 2 lists of {n_dims} values"), got)
+    })?;
+    let norms = TokenNorms::from_values(&part.norm_codes, &part.norm_counts, &part.token_moments).ok_or_else(|| {
+        ("token_moments", "3 lists of 7 values, and a count for each code".into(), part.token_moments.len().to_string())
+    })?;
+    let units = if config.unit_sums {
+        Some(
+            UnitSums::from_values(n_dims, &part.unit_sums)
+                .ok_or_else(|| ("unit_sums", format!("2 lists of {n_dims} values"), part.unit_sums.len().to_string()))?,
+        )
+    } else {
+        None
+    };
+    let (places, rest) = part.outlier_index.as_chunks::<4>();
+    if places.len() != part.outlier_values.len() || !rest.is_empty() || places.len() > config.k {
+        let expected = format!("at most {} outliers with 4 indices each", config.k);
+        return Err(("outliers", expected, format!("{} and {}", part.outlier_values.len(), part.outlier_index.len())));
+    }
+    let mut outliers = Outliers::new(config.k);
+    for (&value, &[sequence, position, dim, token_id]) in part.outlier_values.iter().zip(places) {
+        outliers.offer(Outlier { value, sequence, position, dim, token_id });
+    }
+    Ok(Summary { n_tokens: part.n_tokens, dims, norms, units, outliers })
+}

@@ -1,0 +1,69 @@
+//! How long the tokens' vectors are.
+
+use std::collections::BTreeMap;
+
+use super::moments::ScalarMoments;
+use crate::dtype::Element;
+
+/// The three numbers kept of each token: its L2 norm, the logarithm of that, and the logarithm of the norm after the mean over the
+/// dims was taken off (what a LayerNorm sees).
+pub const TOKEN_QUANTITIES: [&str; 3] = ["norm", "log_norm", "log_centered_norm"];
+
+/// The distribution of the tokens' L2 norms, as codes, and the moments of the three quantities.
+///
+/// A norm of zero has no logarithm and is left out of those moments; a token with a NaN or an infinity has no norm at all.
+#[derive(Debug, Clone, Default)]
+pub struct TokenNorms {
+    codes: BTreeMap<u16, u64>,
+    moments: [ScalarMoments; TOKEN_QUANTITIES.len()],
+}
+
+impl TokenNorms {
+    /// Counts tokens, each given by the sum and the sum of squares of its `n_dims` values.
+    pub fn update(&mut self, sums: &[(f64, f64)], n_dims: usize) {
+        let mut quantities: [Vec<f64>; TOKEN_QUANTITIES.len()] = Default::default();
+        for &(sum, square) in sums {
+            let norm = square.sqrt();
+            *self.codes.entry(norm.code()).or_default() += 1;
+            let centered = (square - sum * sum / n_dims as f64).sqrt();
+            for (list, value) in quantities.iter_mut().zip([norm, norm.ln(), centered.ln()]) {
+                if value.is_finite() {
+                    list.push(value);
+                }
+            }
+        }
+        for (moments, values) in self.moments.iter_mut().zip(&quantities) {
+            moments.merge(&ScalarMoments::of(values));
+        }
+    }
+
+    /// Merges other tokens.
+    pub fn merge(&mut self, other: &Self) {
+        for (&code, &count) in &other.codes {
+            *self.codes.entry(code).or_default() += count;
+        }
+        for (moments, more) in self.moments.iter_mut().zip(&other.moments) {
+            moments.merge(more);
+        }
+    }
+
+    /// The codes of the norms, ascending, and their counts.
+    pub fn sparse(&self) -> (Vec<u16>, Vec<u64>) {
+        self.codes.iter().map(|(&code, &count)| (code, count)).unzip()
+    }
+
+    /// The moments of the quantities, seven numbers each.
+    pub fn to_values(&self) -> Vec<f64> {
+        self.moments.iter().flat_map(|moments| moments.to_values()).collect()
+    }
+
+    /// What `sparse` and `to_values` gave, or none if the lengths do not fit.
+    pub fn from_values(codes: &[u16], counts: &[u64], values: &[f64]) -> Option<Self> {
+        let (groups, []) = values.as_chunks::<7>() else { return None };
+        if codes.len() != counts.len() {
+            return None;
+        }
+        let moments: Vec<_> = groups.iter().map(|&group| ScalarMoments::from_values(group)).collect();
+        Some(Self { codes: codes.iter().copied().zip(counts.iter().copied()).collect(), moments: moments.try_into().ok()? })
+    }
+}

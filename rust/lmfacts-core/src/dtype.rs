@@ -1,0 +1,286 @@
+//! Element types: how a value is widened, how its magnitude is ordered, and what its 16-bit code is.
+//!
+//! The *code* of a value is the 16-bit pattern that the histogram counts. For bfloat16 and float16 it is the whole value, so the
+//! histogram of the codes is the exact distribution. For float32 it is the upper half of the pattern: sign, exponent and the
+//! first seven mantissa bits, so that code `c` stands for all magnitudes from its own value up to the next code's. A float64 is
+//! truncated toward zero to float32 first, which keeps that reading.
+
+use std::fmt;
+
+/// The types whose values can be counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dtype {
+    /// IEEE binary64.
+    F64,
+    /// IEEE binary32.
+    F32,
+    /// bfloat16: the upper half of a binary32.
+    Bf16,
+    /// IEEE binary16.
+    F16,
+}
+
+impl Dtype {
+    /// All supported types.
+    pub const ALL: [Self; 4] = [Self::F64, Self::F32, Self::Bf16, Self::F16];
+
+    /// The name that torch and NumPy use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F64 => "float64",
+            Self::F32 => "float32",
+            Self::Bf16 => "bfloat16",
+            Self::F16 => "float16",
+        }
+    }
+
+    /// The type of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|dtype| dtype.name() == name)
+    }
+
+    /// Bytes of one value.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::F64 => 8,
+            Self::F32 => 4,
+            Self::Bf16 | Self::F16 => 2,
+        }
+    }
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A bfloat16 value as its bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Bf16(pub u16);
+
+/// A float16 value as its bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct F16(pub u16);
+
+/// A value that can be counted.
+///
+/// Kernels are generic over this trait and contain no branch on the type.
+pub trait Element: Copy + Send + Sync + fmt::Debug + 'static {
+    /// The type's run-time name.
+    const DTYPE: Dtype;
+    /// The magnitude as an unsigned integer, ordered as the magnitudes are; NaN sorts above infinity.
+    type Key: Copy + Ord + Default + Send + Sync + fmt::Debug;
+    /// The key of infinity: the value is finite if and only if its key is smaller.
+    const INFINITY_KEY: Self::Key;
+
+    /// The value as f64, exactly.
+    fn widen(self) -> f64;
+    /// The magnitude's key.
+    fn key(self) -> Self::Key;
+    /// The code of a finite value (of any value for 16-bit types).
+    fn code(self) -> u16;
+    /// The code of any value; a NaN never gets the code of infinity.
+    fn code_of_any(self) -> u16;
+    /// The value nearest to `value`; exact when `value` was widened from this type.
+    fn narrow(value: f64) -> Self;
+}
+
+impl Element for f64 {
+    const DTYPE: Dtype = Dtype::F64;
+    type Key = u64;
+    const INFINITY_KEY: u64 = 0x7ff0_0000_0000_0000;
+
+    #[inline(always)]
+    fn widen(self) -> f64 {
+        self
+    }
+
+    #[inline(always)]
+    fn key(self) -> u64 {
+        self.to_bits() & 0x7fff_ffff_ffff_ffff
+    }
+
+    #[inline(always)]
+    fn code(self) -> u16 {
+        let rounded = self as f32;
+        // Rounding went away from zero (perhaps to infinity): the next pattern toward zero is the truncation.
+        let away = u32::from(f64::from(rounded).abs() > self.abs());
+        ((rounded.to_bits() - away) >> 16) as u16
+    }
+
+    #[inline(always)]
+    fn code_of_any(self) -> u16 {
+        if self.is_nan() { quiet_nan(self.is_sign_negative()) } else { self.code() }
+    }
+
+    #[inline(always)]
+    fn narrow(value: f64) -> Self {
+        value
+    }
+}
+
+impl Element for f32 {
+    const DTYPE: Dtype = Dtype::F32;
+    type Key = u32;
+    const INFINITY_KEY: u32 = 0x7f80_0000;
+
+    #[inline(always)]
+    fn widen(self) -> f64 {
+        f64::from(self)
+    }
+
+    #[inline(always)]
+    fn key(self) -> u32 {
+        self.to_bits() & 0x7fff_ffff
+    }
+
+    #[inline(always)]
+    fn code(self) -> u16 {
+        (self.to_bits() >> 16) as u16
+    }
+
+    #[inline(always)]
+    fn code_of_any(self) -> u16 {
+        if self.is_nan() { quiet_nan(self.is_sign_negative()) } else { self.code() }
+    }
+
+    #[inline(always)]
+    fn narrow(value: f64) -> Self {
+        value as f32
+    }
+}
+
+/// The code under which every NaN wider than 16 bits is counted.
+const fn quiet_nan(negative: bool) -> u16 {
+    if negative { 0xffc0 } else { 0x7fc0 }
+}
+
+impl Element for Bf16 {
+    const DTYPE: Dtype = Dtype::Bf16;
+    type Key = u16;
+    const INFINITY_KEY: u16 = 0x7f80;
+
+    #[inline(always)]
+    fn widen(self) -> f64 {
+        f64::from(f32::from_bits(u32::from(self.0) << 16))
+    }
+
+    #[inline(always)]
+    fn key(self) -> u16 {
+        self.0 & 0x7fff
+    }
+
+    #[inline(always)]
+    fn code(self) -> u16 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn code_of_any(self) -> u16 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn narrow(value: f64) -> Self {
+        // Only called with values that were widened from a bfloat16, for which the cut is exact.
+        Self(((value as f32).to_bits() >> 16) as u16)
+    }
+}
+
+impl Element for F16 {
+    const DTYPE: Dtype = Dtype::F16;
+    type Key = u16;
+    const INFINITY_KEY: u16 = 0x7c00;
+
+    #[inline(always)]
+    fn widen(self) -> f64 {
+        // The magnitude's bits, moved to where a binary32 has them, read as a number 2^112 times too small; the product is exact,
+        // for subnormals too. Infinity and NaN need the exponent that the product cannot give them.
+        let magnitude = u32::from(self.0 & 0x7fff) << 13;
+        let scaled = f32::from_bits(magnitude) * f32::from_bits((254 - 15) << 23);
+        let special = if self.0 & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
+        let sign = u32::from(self.0 & 0x8000) << 16;
+        f64::from(f32::from_bits(scaled.to_bits() | special | sign))
+    }
+
+    #[inline(always)]
+    fn key(self) -> u16 {
+        self.0 & 0x7fff
+    }
+
+    #[inline(always)]
+    fn code(self) -> u16 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn code_of_any(self) -> u16 {
+        self.0
+    }
+
+    fn narrow(value: f64) -> Self {
+        let sign = u16::from(value.is_sign_negative()) << 15;
+        let magnitude = value.abs();
+        if magnitude < 2f64.powi(-14) {
+            // Subnormals are whole multiples of 2^-24.
+            return Self(sign | (magnitude * 2f64.powi(24)) as u16);
+        }
+        let bits = magnitude.to_bits();
+        let exponent = (bits >> 52) as i32 - 1023 + 15;
+        if exponent >= 31 {
+            return Self(sign | 0x7c00);
+        }
+        Self(sign | (exponent as u16) << 10 | ((bits >> 42) & 0x3ff) as u16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sixteen_bit_types_agree_with_the_half_crate_on_every_pattern() {
+        for bits in 0..=u16::MAX {
+            let (ours, theirs) = (F16(bits).widen(), half::f16::from_bits(bits).to_f64());
+            assert!(ours.to_bits() == theirs.to_bits() || (ours.is_nan() && theirs.is_nan()), "float16 {bits:#06x}");
+            let (ours, theirs) = (Bf16(bits).widen(), half::bf16::from_bits(bits).to_f64());
+            assert!(ours.to_bits() == theirs.to_bits() || (ours.is_nan() && theirs.is_nan()), "bfloat16 {bits:#06x}");
+        }
+    }
+
+    #[test]
+    fn narrow_undoes_widen() {
+        for bits in 0..=u16::MAX {
+            if F16(bits).key() < F16::INFINITY_KEY {
+                assert_eq!(F16::narrow(F16(bits).widen()), F16(bits));
+            }
+            if Bf16(bits).key() < Bf16::INFINITY_KEY {
+                assert_eq!(Bf16::narrow(Bf16(bits).widen()), Bf16(bits));
+            }
+        }
+    }
+
+    #[test]
+    fn codes_of_wide_types_truncate_toward_zero() {
+        for value in [1.0f64, -1.0, 1.999_999_999, 3.4e38, 1e300, -1e300, 1e-40, -1e-300, 0.0, 6.0, 5.999_999_999] {
+            let floor = f32::from_bits(u32::from(value.code()) << 16);
+            assert!(f64::from(floor).abs() <= value.abs(), "{value}");
+            let next = f32::from_bits((u32::from(value.code()) + 1) << 16);
+            assert!(f64::from(next).abs() > value.abs() || next.is_infinite(), "{value}");
+        }
+        assert_eq!(f64::INFINITY.code(), 0x7f80);
+        assert_eq!(f64::MAX.code(), 0x7f7f);
+    }
+
+    #[test]
+    fn a_nan_never_reads_as_infinity() {
+        assert_eq!(f32::from_bits(0x7f80_0001).code(), 0x7f80);
+        assert_eq!(f32::from_bits(0x7f80_0001).code_of_any(), 0x7fc0);
+        assert_eq!(f32::from_bits(0xff80_0001).code_of_any(), 0xffc0);
+        assert_eq!(f64::from_bits(0x7ff0_0000_0000_0001).code_of_any(), 0x7fc0);
+        assert_eq!(f32::NEG_INFINITY.code_of_any(), 0xff80);
+    }
+}

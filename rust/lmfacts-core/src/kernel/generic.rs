@@ -1,0 +1,226 @@
+//! The bodies of the kernels, written once for every level.
+//!
+//! They are `inline(always)` so that each level's wrapper compiles a copy with its own instructions. Groups of lanes are arrays of a
+//! constant length that the compiler keeps in vector registers.
+//!
+//! **Moments.** A group of dims is summed over the rows about a pivot, then turned into central moments. The pivot is the mean of every
+//! [`PIVOT_STEP`]th row of the same group of rows. Whatever the data, that mean lies within `sqrt(PIVOT_STEP - 1)` standard deviations
+//! of the mean of all the rows (Cauchy-Schwarz on the sampled and the left-out rows), so turning sums about it into central moments
+//! cancels at most two of the sixteen digits. No choice made at the start of a stream can spoil what comes later.
+
+use super::{CodeTable, MomentRows, ROW_LANES};
+use crate::dtype::Element;
+
+/// Every how many rows one is used for the pivot.
+pub(crate) const PIVOT_STEP: usize = 8;
+
+const KEY_LANES: usize = 64;
+
+#[inline(always)]
+pub(super) fn absmax<E: Element>(row: &[E]) -> E::Key {
+    let mut largest = [E::Key::default(); KEY_LANES];
+    let (groups, tail) = row.as_chunks::<KEY_LANES>();
+    for group in groups {
+        for lane in 0..KEY_LANES {
+            largest[lane] = largest[lane].max(group[lane].key());
+        }
+    }
+    let in_groups = largest.into_iter().max().unwrap_or_default();
+    tail.iter().map(|value| value.key()).fold(in_groups, Ord::max)
+}
+
+#[inline(always)]
+pub(super) fn codes<E: Element>(row: &[E], table: &mut CodeTable) {
+    for value in row {
+        table[usize::from(value.code())] += 1;
+    }
+}
+
+#[inline(always)]
+pub(super) fn row_sums<E: Element>(row: &[E]) -> (f64, f64) {
+    let mut sum = [0.0; ROW_LANES];
+    let mut square = [0.0; ROW_LANES];
+    let (groups, tail) = row.as_chunks::<ROW_LANES>();
+    for group in groups {
+        for lane in 0..ROW_LANES {
+            let x = group[lane].widen();
+            sum[lane] += x;
+            square[lane] += x * x;
+        }
+    }
+    for (lane, value) in tail.iter().enumerate() {
+        let x = value.widen();
+        sum[lane] += x;
+        square[lane] += x * x;
+    }
+    (fold_lanes(sum), fold_lanes(square))
+}
+
+/// Adds the lanes in halves: 16 to 8 to 4 to 2 to 1.
+#[inline(always)]
+fn fold_lanes(mut lanes: [f64; ROW_LANES]) -> f64 {
+    let mut width = ROW_LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] += lanes[lane + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+#[inline(always)]
+pub(super) fn unit_sums<E: Element>(row: &[E], inverse_norm: f64, sums: &mut [f64], squares: &mut [f64]) {
+    for ((value, sum), square) in row.iter().zip(sums).zip(squares) {
+        let unit = value.widen() * inverse_norm;
+        *sum += unit;
+        *square += unit * unit;
+    }
+}
+
+#[inline(always)]
+pub(super) fn dim_moments<E: Element, const LANES: usize>(
+    rows: &[&[E]],
+    threshold: f64,
+    out: &mut MomentRows<'_>,
+    n_at_least: &mut [u64],
+) {
+    let n_dims = n_at_least.len();
+    let mut dim = 0;
+    while dim + LANES <= n_dims {
+        dim_group::<E, LANES>(rows, dim, threshold, out, n_at_least);
+        dim += LANES;
+    }
+    while dim < n_dims {
+        dim_group::<E, 1>(rows, dim, threshold, out, n_at_least);
+        dim += 1;
+    }
+}
+
+#[inline(always)]
+fn load<E: Element, const LANES: usize>(row: &[E], dim: usize) -> [f64; LANES] {
+    let mut values = [0.0; LANES];
+    let group = &row[dim..dim + LANES];
+    for lane in 0..LANES {
+        values[lane] = group[lane].widen();
+    }
+    values
+}
+
+#[inline(always)]
+fn dim_group<E: Element, const LANES: usize>(
+    rows: &[&[E]],
+    dim: usize,
+    threshold: f64,
+    out: &mut MomentRows<'_>,
+    n_at_least: &mut [u64],
+) {
+    let mut pivot = [0.0; LANES];
+    for row in rows.iter().step_by(PIVOT_STEP) {
+        let x = load::<E, LANES>(row, dim);
+        for lane in 0..LANES {
+            pivot[lane] += x[lane];
+        }
+    }
+    let n_sampled = rows.len().div_ceil(PIVOT_STEP) as f64;
+    for p in &mut pivot {
+        *p /= n_sampled;
+    }
+
+    let (mut t1, mut t2, mut t3, mut t4) = ([0.0; LANES], [0.0; LANES], [0.0; LANES], [0.0; LANES]);
+    let (mut min, mut max) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
+    let mut reached = [0u64; LANES];
+    for row in rows {
+        let x = load::<E, LANES>(row, dim);
+        for lane in 0..LANES {
+            let y = x[lane] - pivot[lane];
+            let y2 = y * y;
+            t1[lane] += y;
+            t2[lane] += y2;
+            t3[lane] += y2 * y;
+            t4[lane] += y2 * y2;
+            min[lane] = if x[lane] < min[lane] { x[lane] } else { min[lane] };
+            max[lane] = if x[lane] > max[lane] { x[lane] } else { max[lane] };
+            reached[lane] += u64::from(x[lane].abs() >= threshold);
+        }
+    }
+
+    let n = rows.len() as f64;
+    for lane in 0..LANES {
+        let delta = t1[lane] / n;
+        let delta2 = delta * delta;
+        out.mean[dim + lane] = pivot[lane] + delta;
+        out.m2[dim + lane] = at_least_zero(t2[lane] - n * delta2);
+        out.m3[dim + lane] = t3[lane] - 3.0 * delta * t2[lane] + 2.0 * n * delta2 * delta;
+        out.m4[dim + lane] =
+            at_least_zero(t4[lane] - 4.0 * delta * t3[lane] + 6.0 * delta2 * t2[lane] - 3.0 * n * delta2 * delta2);
+        // Adding zero turns -0 into +0: which of two zeros came first must not show.
+        out.min[dim + lane] = min[lane] + 0.0;
+        out.max[dim + lane] = max[lane] + 0.0;
+        n_at_least[dim + lane] += reached[lane];
+    }
+}
+
+/// A sum of even powers; rounding may leave it a hair below zero.
+#[inline(always)]
+fn at_least_zero(sum: f64) -> f64 {
+    if sum < 0.0 { 0.0 } else { sum }
+}
+
+/// Chan's and Pébay's pairwise formulas (SAND2008-6212), with the same counts for every dim.
+#[inline(always)]
+pub(super) fn merge_moments(n_a: f64, a: &mut MomentRows<'_>, n_b: f64, b: &MomentRows<'_>) {
+    let n_dims = a.mean.len();
+    let (a_mean, a_m2, a_m3) = (&mut a.mean[..n_dims], &mut a.m2[..n_dims], &mut a.m3[..n_dims]);
+    let (a_m4, a_min, a_max) = (&mut a.m4[..n_dims], &mut a.min[..n_dims], &mut a.max[..n_dims]);
+    let (b_mean, b_m2, b_m3) = (&b.mean[..n_dims], &b.m2[..n_dims], &b.m3[..n_dims]);
+    let (b_m4, b_min, b_max) = (&b.m4[..n_dims], &b.min[..n_dims], &b.max[..n_dims]);
+    let weights = MergeWeights::new(n_a, n_b);
+    for dim in 0..n_dims {
+        let delta = b_mean[dim] - a_mean[dim];
+        let merged = weights.merge(delta, [a_m2[dim], a_m3[dim], a_m4[dim]], [b_m2[dim], b_m3[dim], b_m4[dim]]);
+        a_mean[dim] += delta * weights.share_b;
+        [a_m2[dim], a_m3[dim], a_m4[dim]] = merged;
+        a_min[dim] = if b_min[dim] < a_min[dim] { b_min[dim] } else { a_min[dim] };
+        a_max[dim] = if b_max[dim] > a_max[dim] { b_max[dim] } else { a_max[dim] };
+    }
+}
+
+/// The factors of the pairwise formulas that depend on the counts alone.
+pub(crate) struct MergeWeights {
+    share_a: f64,
+    pub(crate) share_b: f64,
+    between: f64,
+    skew: f64,
+    spread: f64,
+}
+
+impl MergeWeights {
+    #[inline(always)]
+    pub(crate) fn new(n_a: f64, n_b: f64) -> Self {
+        let n = n_a + n_b;
+        let (share_a, share_b) = (n_a / n, n_b / n);
+        Self {
+            share_a,
+            share_b,
+            between: n_a * share_b,
+            skew: share_a - share_b,
+            spread: share_a * share_a - share_a * share_b + share_b * share_b,
+        }
+    }
+
+    /// M2, M3 and M4 of the union; `delta` is the difference of the means, b minus a.
+    #[inline(always)]
+    pub(crate) fn merge(&self, delta: f64, a: [f64; 3], b: [f64; 3]) -> [f64; 3] {
+        let delta2 = delta * delta;
+        let between2 = delta2 * self.between;
+        [
+            a[0] + b[0] + between2,
+            a[1] + b[1] + between2 * delta * self.skew + 3.0 * delta * (self.share_a * b[0] - self.share_b * a[0]),
+            a[2] + b[2]
+                + between2 * delta2 * self.spread
+                + 6.0 * delta2 * (self.share_a * self.share_a * b[0] + self.share_b * self.share_b * a[0])
+                + 4.0 * delta * (self.share_a * b[1] - self.share_b * a[1]),
+        ]
+    }
+}

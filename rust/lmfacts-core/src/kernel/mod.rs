@@ -1,0 +1,193 @@
+//! The inner loops, at the best level that the processor has.
+//!
+//! Each loop is written once, in `generic`, over fixed-size groups of independent lanes. A level's file compiles those same bodies with
+//! that level's instructions switched on and the number of lanes that fits its registers. No loop lets the compiler reorder a
+//! floating-point sum: a dim is summed down its own lane in row order, and a sum across dims always runs over [`ROW_LANES`] lanes
+//! that are added in a fixed order. So every level gives the same bits, and the scalar one is the oracle for the others.
+//!
+//! The level is chosen at run time, once: wheels are built for the baseline of their platform and still use AVX-512 where it is.
+
+mod generic;
+mod scalar;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use crate::dtype::Element;
+use crate::error::{Error, Result};
+
+pub(crate) use generic::MergeWeights;
+
+/// Number of different codes, and so of counters in a table.
+pub const N_CODES: usize = 1 << 16;
+
+/// Lanes of a sum across dims; fixed, so that the result does not depend on the level.
+pub(crate) const ROW_LANES: usize = 16;
+
+/// A table of 32-bit counters, one for each code.
+pub type CodeTable = [u32; N_CODES];
+
+/// A set of instructions that kernels are compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Whatever the platform's baseline is.
+    Scalar,
+    /// x86-64 with AVX2, FMA and F16C.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, DQ and VL.
+    Avx512,
+}
+
+impl Level {
+    /// All levels, lowest first.
+    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512];
+
+    /// The name used by `LMFACTS_SIMD` and in run files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+
+    /// Whether this processor can run it.
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => x86_64::avx2::is_available(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => x86_64::avx512::is_available(),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx2 | Self::Avx512 => false,
+        }
+    }
+
+    /// The level in use: the highest available one, unless the environment variable `LMFACTS_SIMD` names another.
+    ///
+    /// # Errors
+    /// `Error::Setting` if the variable names no level, or one that this processor lacks.
+    pub fn selected() -> Result<Self> {
+        static SELECTED: OnceLock<Result<Level>> = OnceLock::new();
+        SELECTED
+            .get_or_init(|| match std::env::var("LMFACTS_SIMD") {
+                Ok(name) if !name.is_empty() => Self::by_name(&name),
+                _ => Ok(Self::ALL.into_iter().rfind(|level| level.is_available()).unwrap_or(Self::Scalar)),
+            })
+            .clone()
+    }
+
+    fn by_name(name: &str) -> Result<Self> {
+        let available = Self::ALL.into_iter().filter(|level| level.is_available());
+        let names: Vec<_> = available.clone().map(Self::name).collect();
+        available.into_iter().find(|level| level.name() == name).ok_or_else(|| Error::Setting {
+            setting: "LMFACTS_SIMD",
+            expected: format!("one of {} (what this processor has)", names.join(", ")),
+            got: name.into(),
+        })
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The central moments of some rows, dim by dim, in borrowed storage: six lists of one value for each dim.
+#[derive(Debug)]
+pub struct MomentRows<'a> {
+    /// Mean.
+    pub mean: &'a mut [f64],
+    /// Sum of squared deviations from the mean.
+    pub m2: &'a mut [f64],
+    /// Sum of cubed deviations.
+    pub m3: &'a mut [f64],
+    /// Sum of fourth powers of deviations.
+    pub m4: &'a mut [f64],
+    /// Smallest value.
+    pub min: &'a mut [f64],
+    /// Largest value.
+    pub max: &'a mut [f64],
+}
+
+type AbsmaxFn<E> = unsafe fn(&[E]) -> <E as Element>::Key;
+type CodesFn<E> = unsafe fn(&[E], &mut CodeTable);
+type RowSumsFn<E> = unsafe fn(&[E]) -> (f64, f64);
+type UnitSumsFn<E> = unsafe fn(&[E], f64, &mut [f64], &mut [f64]);
+type DimMomentsFn<E> = unsafe fn(&[&[E]], f64, &mut MomentRows<'_>, &mut [u64]);
+type MergeFn = unsafe fn(f64, &mut MomentRows<'_>, f64, &MomentRows<'_>);
+
+/// The kernels of one level for one element type.
+///
+/// The table can only be had for a level that the processor has, which is what makes its methods safe to call.
+#[derive(Debug, Clone, Copy)]
+pub struct Kernels<E: Element> {
+    level: Level,
+    absmax: AbsmaxFn<E>,
+    codes: CodesFn<E>,
+    row_sums: RowSumsFn<E>,
+    unit_sums: UnitSumsFn<E>,
+    dim_moments: DimMomentsFn<E>,
+    merge_moments: MergeFn,
+}
+
+#[allow(unsafe_code)]
+impl<E: Element> Kernels<E> {
+    /// The kernels of a level, or none if this processor lacks it.
+    pub fn at(level: Level) -> Option<Self> {
+        level.is_available().then(|| match level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => x86_64::avx2::kernels(),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => x86_64::avx512::kernels(),
+            _ => scalar::kernels(),
+        })
+    }
+
+    /// The level these kernels were compiled for.
+    pub const fn level(&self) -> Level {
+        self.level
+    }
+
+    /// The key of the largest magnitude; NaN counts as larger than infinity.
+    pub fn absmax(&self, row: &[E]) -> E::Key {
+        // SAFETY: `at` checked that the processor has the level.
+        unsafe { (self.absmax)(row) }
+    }
+
+    /// Counts the codes of finite values (of any values for 16-bit types).
+    pub fn codes(&self, row: &[E], table: &mut CodeTable) {
+        // SAFETY: as in `absmax`.
+        unsafe { (self.codes)(row, table) }
+    }
+
+    /// Sum and sum of squares of a row.
+    pub fn row_sums(&self, row: &[E]) -> (f64, f64) {
+        // SAFETY: as in `absmax`.
+        unsafe { (self.row_sums)(row) }
+    }
+
+    /// Adds `row / norm` to `sums` and its squares to `squares`; `inverse_norm` is `1 / norm`.
+    pub fn unit_sums(&self, row: &[E], inverse_norm: f64, sums: &mut [f64], squares: &mut [f64]) {
+        // SAFETY: as in `absmax`.
+        unsafe { (self.unit_sums)(row, inverse_norm, sums, squares) }
+    }
+
+    /// The central moments of finite rows, dim by dim, written to `out`; adds to `n_at_least` how often |x| reached `threshold`.
+    pub fn dim_moments(&self, rows: &[&[E]], threshold: f64, out: &mut MomentRows<'_>, n_at_least: &mut [u64]) {
+        // SAFETY: as in `absmax`.
+        unsafe { (self.dim_moments)(rows, threshold, out, n_at_least) }
+    }
+
+    /// Merges the moments of `n_b` rows into those of `n_a` rows; both numbers are positive and the same for every dim.
+    pub fn merge_moments(&self, n_a: f64, a: &mut MomentRows<'_>, n_b: f64, b: &MomentRows<'_>) {
+        // SAFETY: as in `absmax`.
+        unsafe { (self.merge_moments)(n_a, a, n_b, b) }
+    }
+}

@@ -1,0 +1,16 @@
+//! The platform's baseline: the reference that every other level must equal, and the only level on platforms without one of their own.
+
+use super::{Kernels, Level, generic};
+use crate::dtype::Element;
+
+pub(super) fn kernels<E: Element>() -> Kernels<E> {
+    Kernels {
+        level: Level::Scalar,
+        absmax: generic::absmax::<E>,
+        codes: generic::codes::<E>,
+        row_sums: generic::row_sums::<E>,
+        unit_sums: generic::unit_sums::<E>,
+        dim_moments: generic::dim_moments::<E, 2>,
+        merge_moments: generic::merge_moments,
+    }
+}

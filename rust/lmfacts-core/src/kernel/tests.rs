@@ -1,0 +1,130 @@
+//! Every level against the scalar one, bit for bit, and the scalar one against plain sums.
+
+use proptest::prelude::*;
+
+use super::{Kernels, Level, MomentRows, N_CODES};
+use crate::accum::CodeHistogram;
+use crate::dtype::{Bf16, Element, F16};
+
+/// All that the kernels of a level say about some rows, as bits.
+#[derive(Debug, PartialEq)]
+struct Answers<K> {
+    absmax: Vec<K>,
+    counts: Vec<(usize, u32)>,
+    floats: Vec<u64>,
+    n_at_least: Vec<u64>,
+}
+
+fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers<E::Key> {
+    let n_dims = rows[0].len();
+    let mut table = CodeHistogram::zeroed_table();
+    let mut sums = vec![0.0; n_dims];
+    let mut squares = vec![0.0; n_dims];
+    let mut floats = Vec::new();
+    for row in rows {
+        kernels.codes(row, &mut table);
+        let (sum, square) = kernels.row_sums(row);
+        floats.extend([sum, square]);
+        kernels.unit_sums(row, 1.0 / (square.sqrt() + 1.0), &mut sums, &mut squares);
+    }
+    let mut lists = vec![vec![0.0; n_dims]; 6];
+    let mut merged = lists.clone();
+    let mut n_at_least = vec![0; n_dims];
+    let mut n_other = vec![0; n_dims];
+    kernels.dim_moments(rows, 1.5, &mut borrow(&mut lists), &mut n_at_least);
+    kernels.dim_moments(&rows[..1], 1.5, &mut borrow(&mut merged), &mut n_other);
+    kernels.merge_moments(1.0, &mut borrow(&mut merged), rows.len() as f64, &borrow(&mut lists));
+    floats.extend(lists.into_iter().chain(merged).flatten().chain(sums).chain(squares));
+    Answers {
+        absmax: rows.iter().map(|row| kernels.absmax(row)).collect(),
+        counts: (0..N_CODES).map(|code| (code, table[code])).filter(|&(_, count)| count > 0).collect(),
+        floats: floats.into_iter().map(f64::to_bits).collect(),
+        n_at_least,
+    }
+}
+
+fn borrow(lists: &mut [Vec<f64>]) -> MomentRows<'_> {
+    let [mean, m2, m3, m4, min, max] = lists else { panic!("six lists") };
+    MomentRows { mean, m2, m3, m4, min, max }
+}
+
+fn every_level_equals_scalar<E: Element>(values: &[E], n_dims: usize) {
+    let rows: Vec<&[E]> = values.chunks_exact(n_dims).collect();
+    let scalar = answers(&Kernels::at(Level::Scalar).unwrap(), &rows);
+    for kernels in Level::ALL.into_iter().filter_map(Kernels::at) {
+        assert_eq!(answers(&kernels, &rows), scalar, "{} at {}", E::DTYPE, kernels.level());
+    }
+}
+
+fn finite_values(seed: u64, n: usize) -> Vec<f64> {
+    let mut state = seed;
+    (0..n)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let unit = (state >> 11) as f64 / (1u64 << 53) as f64 - 0.5;
+            unit * if state.is_multiple_of(61) { 300.0 } else { 4.0 }
+        })
+        .collect()
+}
+
+#[test]
+fn every_level_equals_scalar_on_every_width() {
+    for n_dims in (1..70).chain([127, 576]) {
+        for n_rows in [1, 2, 7, 8, 9, 64] {
+            let values = finite_values(n_dims as u64 + 1000 * n_rows as u64, n_dims * n_rows);
+            every_level_equals_scalar(&values, n_dims);
+            every_level_equals_scalar(&values.iter().map(|&x| x as f32).collect::<Vec<_>>(), n_dims);
+            every_level_equals_scalar(&values.iter().map(|&x| Bf16::narrow(x)).collect::<Vec<_>>(), n_dims);
+            every_level_equals_scalar(&values.iter().map(|&x| F16::narrow(x)).collect::<Vec<_>>(), n_dims);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_level_equals_scalar_on_any_finite_bits(bits in prop::collection::vec(any::<u32>(), 1..600), n_dims in 1usize..40) {
+        prop_assume!(bits.len() >= n_dims);
+        let wide: Vec<f32> = bits.iter().map(|&b| f32::from_bits(b)).map(|x| if x.is_finite() { x } else { 1.0 }).collect();
+        every_level_equals_scalar(&wide, n_dims);
+        let half: Vec<F16> = bits.iter().map(|&b| F16(b as u16)).map(|x| if x.key() < F16::INFINITY_KEY { x } else { F16(0) }).collect();
+        every_level_equals_scalar(&half, n_dims);
+        let brain: Vec<Bf16> = bits.iter().map(|&b| Bf16(b as u16)).map(|x| if x.key() < Bf16::INFINITY_KEY { x } else { Bf16(0) }).collect();
+        every_level_equals_scalar(&brain, n_dims);
+    }
+
+    #[test]
+    fn moments_equal_two_plain_passes(seed in any::<u64>(), n_rows in 1usize..65, shift in -1e4f64..1e4) {
+        let values: Vec<f64> = finite_values(seed, n_rows).into_iter().map(|x| x + shift).collect();
+        let rows: Vec<&[f64]> = values.chunks_exact(1).collect();
+        let mut lists = vec![vec![0.0; 1]; 6];
+        Kernels::at(Level::Scalar).unwrap().dim_moments(&rows, 6.0, &mut borrow(&mut lists), &mut [0]);
+        let n = n_rows as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        prop_assert!((lists[0][0] - mean).abs() <= 1e-13 * mean.abs().max(1.0));
+        for power in 2..=4 {
+            let exact: f64 = values.iter().map(|x| (x - mean).powi(power)).sum();
+            let size: f64 = values.iter().map(|x| (x - mean).abs().powi(power)).sum();
+            prop_assert!((lists[power as usize - 1][0] - exact).abs() <= 1e-10 * size + 1e-280, "power {power}");
+        }
+    }
+}
+
+#[test]
+fn the_pivot_is_never_far_off() {
+    // All the sampled rows are the extreme ones: the worst case for a pivot made of every eighth row.
+    let values: Vec<f64> =
+        (0..64).map(|row| if row % super::generic::PIVOT_STEP == 0 { 1e6 } else { row as f64 * 1e-3 }).collect();
+    let rows: Vec<&[f64]> = values.chunks_exact(1).collect();
+    let mut lists = vec![vec![0.0; 1]; 6];
+    Kernels::at(Level::Scalar).unwrap().dim_moments(&rows, 6.0, &mut borrow(&mut lists), &mut [0]);
+    let mean = values.iter().sum::<f64>() / 64.0;
+    let exact: f64 = values.iter().map(|x| (x - mean).powi(4)).sum();
+    assert!((lists[3][0] / exact - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn an_unknown_level_is_named() {
+    let error = Level::by_name("sse9").unwrap_err().to_string();
+    assert!(error.contains("sse9") && error.contains("scalar"), "{error}");
+    assert_eq!(Level::by_name("scalar").unwrap(), Level::Scalar);
+}

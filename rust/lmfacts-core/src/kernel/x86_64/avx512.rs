@@ -1,0 +1,8 @@
+//! AVX-512: eight f64 lanes a register, and thirty-two registers, so that sixteen dims, one cache line of f32, go together.
+
+super::level!(
+    Level::Avx512,
+    16,
+    "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2",
+    ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "bmi1", "bmi2"]
+);

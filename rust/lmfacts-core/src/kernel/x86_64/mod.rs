@@ -1,0 +1,61 @@
+//! The levels of x86-64. A file compiles the generic bodies with its instructions switched on.
+
+#![allow(unsafe_code)]
+
+pub(super) mod avx2;
+pub(super) mod avx512;
+
+/// Defines a level: which features it needs, how many dims it handles at a time, and its table of kernels.
+macro_rules! level {
+    ($level:expr, $lanes:literal, $enable:literal, [$($feature:tt),+]) => {
+        use crate::dtype::Element;
+        use crate::kernel::{CodeTable, Kernels, Level, MomentRows, generic};
+
+        pub(in crate::kernel) fn is_available() -> bool {
+            $(std::arch::is_x86_feature_detected!($feature))&&+
+        }
+
+        pub(in crate::kernel) fn kernels<E: Element>() -> Kernels<E> {
+            Kernels {
+                level: $level,
+                absmax: absmax::<E>,
+                codes: codes::<E>,
+                row_sums: row_sums::<E>,
+                unit_sums: unit_sums::<E>,
+                dim_moments: dim_moments::<E>,
+                merge_moments,
+            }
+        }
+
+        #[target_feature(enable = $enable)]
+        fn absmax<E: Element>(row: &[E]) -> E::Key {
+            generic::absmax(row)
+        }
+
+        #[target_feature(enable = $enable)]
+        fn codes<E: Element>(row: &[E], table: &mut CodeTable) {
+            generic::codes(row, table);
+        }
+
+        #[target_feature(enable = $enable)]
+        fn row_sums<E: Element>(row: &[E]) -> (f64, f64) {
+            generic::row_sums(row)
+        }
+
+        #[target_feature(enable = $enable)]
+        fn unit_sums<E: Element>(row: &[E], inverse_norm: f64, sums: &mut [f64], squares: &mut [f64]) {
+            generic::unit_sums(row, inverse_norm, sums, squares);
+        }
+
+        #[target_feature(enable = $enable)]
+        fn dim_moments<E: Element>(rows: &[&[E]], threshold: f64, out: &mut MomentRows<'_>, n_at_least: &mut [u64]) {
+            generic::dim_moments::<E, $lanes>(rows, threshold, out, n_at_least);
+        }
+
+        #[target_feature(enable = $enable)]
+        fn merge_moments(n_a: f64, a: &mut MomentRows<'_>, n_b: f64, b: &MomentRows<'_>) {
+            generic::merge_moments(n_a, a, n_b, b);
+        }
+    };
+}
+pub(super) use level;

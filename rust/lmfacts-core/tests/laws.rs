@@ -1,0 +1,315 @@
+//! The laws of accumulators, on random data of every dtype: any cut, order, number of threads and merge gives the whole.
+
+use lmfacts_core::{
+    Bf16, BufferView, Dtype, Element, Error, F16, Kernels, Level, Pool, PopulationState, SiteAccumulator, SiteConfig, SiteState,
+    TokenBatch,
+};
+use proptest::prelude::*;
+
+/// Rows of values with the place of each token.
+#[derive(Debug, Clone)]
+struct Data {
+    n_dims: usize,
+    values: Vec<f64>,
+    places: Vec<(i64, i64, bool)>,
+}
+
+impl Data {
+    fn part(&self, rows: std::ops::Range<usize>) -> Self {
+        Self {
+            n_dims: self.n_dims,
+            values: self.values[rows.start * self.n_dims..rows.end * self.n_dims].to_vec(),
+            places: self.places[rows].to_vec(),
+        }
+    }
+
+    fn n_rows(&self) -> usize {
+        self.places.len()
+    }
+
+    fn tokens(&self) -> TokenBatch {
+        let pick = |f: fn(&(i64, i64, bool)) -> i64| self.places.iter().map(f).collect::<Vec<_>>();
+        TokenBatch::new(
+            pick(|place| place.0),
+            pick(|place| place.1),
+            pick(|place| place.0 * 100 + place.1),
+            self.places.iter().map(|place| place.2).collect(),
+        )
+        .unwrap()
+    }
+}
+
+const CONFIG: SiteConfig = SiteConfig { k: 5, threshold: 2.0, unit_sums: true };
+
+fn update<E: Element>(site: &mut SiteAccumulator, data: &Data, pool: &Pool) {
+    let values: Vec<E> = data.values.iter().map(|&value| E::narrow(value)).collect();
+    let view = BufferView::from_slice(&values, &[data.n_rows(), data.n_dims]).unwrap();
+    site.update(&view, &data.tokens(), pool).unwrap();
+}
+
+fn update_as(dtype: Dtype, site: &mut SiteAccumulator, data: &Data, pool: &Pool) {
+    match dtype {
+        Dtype::F64 => update::<f64>(site, data, pool),
+        Dtype::F32 => update::<f32>(site, data, pool),
+        Dtype::Bf16 => update::<Bf16>(site, data, pool),
+        Dtype::F16 => update::<F16>(site, data, pool),
+    }
+}
+
+fn whole(dtype: Dtype, data: &Data, pool: &Pool) -> SiteAccumulator {
+    let mut site = SiteAccumulator::new(CONFIG).unwrap();
+    update_as(dtype, &mut site, data, pool);
+    site
+}
+
+/// Values of many magnitudes with outlier dims, ties, zeros of both signs and a few that are not finite.
+fn data(max_rows: usize, max_dims: usize) -> impl Strategy<Value = Data> {
+    (1..max_rows, 1..max_dims, any::<u64>(), any::<bool>()).prop_map(|(n_rows, n_dims, seed, with_nonfinite)| {
+        let mut state = seed;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as u32
+        };
+        let values = (0..n_rows * n_dims)
+            .map(|index| {
+                let base = f64::from(random()) / f64::from(u32::MAX >> 1) - 1.0;
+                match random() % 40 {
+                    0 => 3.0,
+                    1 => -3.0,
+                    2 => 0.0,
+                    3 => -0.0,
+                    4 if with_nonfinite => f64::NAN,
+                    5 if with_nonfinite => f64::INFINITY,
+                    6 if with_nonfinite => f64::NEG_INFINITY,
+                    7 => base * 1e-6,
+                    _ if index % n_dims == 1 => 500.0 + base,
+                    _ => base,
+                }
+            })
+            .collect();
+        let places = (0..n_rows).map(|row| ((row / 7) as i64, (row % 7) as i64, random() % 9 != 0)).collect();
+        Data { n_dims, values, places }
+    })
+}
+
+fn dtypes() -> impl Strategy<Value = Dtype> {
+    prop::sample::select(Dtype::ALL.to_vec())
+}
+
+type ExactPart = (u64, Vec<u16>, Vec<u64>, Vec<u64>, Vec<u64>, Vec<u16>, Vec<u64>, Vec<u64>, Vec<i64>);
+
+/// What must have the same bits however the data is cut.
+fn exact_part(state: &SiteState) -> Vec<ExactPart> {
+    let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    state
+        .populations
+        .iter()
+        .map(|p| {
+            (
+                p.n_tokens,
+                p.codes.clone(),
+                p.counts.clone(),
+                bits(&p.moments[p.moments.len() / 6 * 4..]),
+                p.dim_counts.clone(),
+                p.norm_codes.clone(),
+                p.norm_counts.clone(),
+                bits(&p.outlier_values),
+                p.outlier_index.clone(),
+            )
+        })
+        .collect()
+}
+
+/// Moments agree to 1e-12 of the size of the terms that make them up; M2, M3 and M4 are bounded through M4 and n.
+fn assert_moments_close(a: &PopulationState, b: &PopulationState) {
+    let n_dims = a.moments.len() / 6;
+    for dim in 0..n_dims {
+        let (m2, m4) = (a.moments[n_dims + dim], a.moments[3 * n_dims + dim]);
+        let n = (a.n_tokens - a.dim_counts[dim]) as f64;
+        let std = (m2 / n.max(1.0)).sqrt();
+        let mean = a.moments[dim].abs();
+        // The sum of |x - mean|^3 is at most the geometric mean of those of the second and the fourth powers.
+        let sizes = [mean.max(std), m2, (m2 * m4).sqrt(), m4];
+        for (row, size) in sizes.into_iter().enumerate() {
+            let (x, y) = (a.moments[row * n_dims + dim], b.moments[row * n_dims + dim]);
+            assert!((x - y).abs() <= 1e-12 * size + 1e-300, "moment {row} of dim {dim}: {x} and {y}");
+        }
+    }
+    for (x, y) in a.unit_sums.iter().zip(&b.unit_sums) {
+        assert!((x - y).abs() <= 1e-12 * a.n_tokens as f64);
+    }
+    for (x, y) in a.token_moments.iter().zip(&b.token_moments) {
+        assert!(x == y || (x - y).abs() <= 1e-9 * x.abs().max(1e-3), "token moments: {x} and {y}");
+    }
+}
+
+fn assert_same(a: &SiteAccumulator, b: &SiteAccumulator) {
+    let (a, b) = (a.state(), b.state());
+    assert_eq!(exact_part(&a), exact_part(&b));
+    for (x, y) in a.populations.iter().zip(&b.populations) {
+        assert_moments_close(x, y);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_cut_in_any_order_gives_the_whole(data in data(300, 24), dtype in dtypes(), cut in 0.0f64..1.0, backwards in any::<bool>()) {
+        let pool = Pool::new(1).unwrap();
+        let at = (cut * data.n_rows() as f64) as usize;
+        let mut parts = [data.part(0..at), data.part(at..data.n_rows())];
+        if backwards {
+            parts.reverse();
+        }
+        let mut in_calls = SiteAccumulator::new(CONFIG).unwrap();
+        let mut merged = SiteAccumulator::new(CONFIG).unwrap();
+        for part in parts.iter().filter(|part| part.n_rows() > 0) {
+            update_as(dtype, &mut in_calls, part, &pool);
+            merged.merge(&whole(dtype, part, &pool)).unwrap();
+        }
+        let at_once = whole(dtype, &data, &pool);
+        assert_same(&in_calls, &at_once);
+        assert_same(&merged, &at_once);
+    }
+
+    #[test]
+    fn merging_is_associative_and_commutative(data in data(200, 12), dtype in dtypes()) {
+        let pool = Pool::new(1).unwrap();
+        let n = data.n_rows();
+        let [a, b, c] = [0..n / 3, n / 3..n / 2, n / 2..n].map(|rows| whole(dtype, &data.part(rows.start..rows.end.max(rows.start)), &pool));
+        let mut left = a.clone();
+        left.merge(&b).unwrap();
+        left.merge(&c).unwrap();
+        let mut right = b.clone();
+        right.merge(&c).unwrap();
+        let mut first = a.clone();
+        first.merge(&right).unwrap();
+        assert_same(&left, &first);
+        let mut swapped = right;
+        swapped.merge(&a).unwrap();
+        assert_same(&left, &swapped);
+    }
+
+    #[test]
+    fn the_empty_accumulator_is_the_identity_and_a_state_restores_all_bits(data in data(100, 12), dtype in dtypes()) {
+        let site = whole(dtype, &data, &Pool::new(1).unwrap());
+        let mut left = SiteAccumulator::new(CONFIG).unwrap();
+        left.merge(&site).unwrap();
+        let mut right = site.clone();
+        right.merge(&SiteAccumulator::new(CONFIG).unwrap()).unwrap();
+        let state = site.state();
+        prop_assert_eq!(&left.state(), &state);
+        prop_assert_eq!(&right.state(), &state);
+        prop_assert_eq!(&SiteAccumulator::from_state(&state).unwrap().state(), &state);
+    }
+
+    #[test]
+    fn nonfinite_values_change_no_finite_moment(data in data(100, 12)) {
+        let pool = Pool::new(1).unwrap();
+        let site = whole(Dtype::F32, &data, &pool);
+        let state = site.state();
+        for (index, population) in state.populations.iter().enumerate() {
+            for dim in 0..data.n_dims {
+                let column: Vec<f64> = (0..data.n_rows())
+                    .filter(|&row| data.places[row].2 && (data.places[row].1 != 0) == (index == 1))
+                    .map(|row| f64::from(data.values[row * data.n_dims + dim] as f32))
+                    .collect();
+                let finite: Vec<f64> = column.iter().copied().filter(|value| value.is_finite()).collect();
+                prop_assert_eq!(population.dim_counts[dim], (column.len() - finite.len()) as u64);
+                let reached = column.iter().filter(|value| value.abs() >= CONFIG.threshold).count() as u64;
+                prop_assert_eq!(population.dim_counts[data.n_dims + dim], reached);
+                if !finite.is_empty() {
+                    let n = finite.len() as f64;
+                    let mean = finite.iter().sum::<f64>() / n;
+                    let m2: f64 = finite.iter().map(|value| (value - mean).powi(2)).sum();
+                    prop_assert!((population.moments[dim] - mean).abs() <= 1e-12 * mean.abs().max(1.0));
+                    prop_assert!((population.moments[data.n_dims + dim] - m2).abs() <= 1e-10 * m2.max(1e-20));
+                }
+            }
+        }
+    }
+}
+
+/// Enough values for several turns of several threads.
+fn large(n_rows: usize, n_dims: usize) -> Data {
+    let values =
+        (0..n_rows * n_dims).map(|i| ((i as f64 * 0.754_877_666).fract() - 0.5) * if i % n_dims == 3 { 400.0 } else { 1.0 });
+    let places = (0..n_rows).map(|row| ((row / 50) as i64, (row % 50) as i64, row % 11 != 5));
+    Data { n_dims, values: values.collect(), places: places.collect() }
+}
+
+#[test]
+fn the_number_of_threads_and_the_level_change_no_bit() {
+    let data = large(20_000, 33);
+    for dtype in Dtype::ALL {
+        let expected = whole(dtype, &data, &Pool::new(1).unwrap()).state();
+        for n_threads in [2, 3, 7] {
+            assert_eq!(whole(dtype, &data, &Pool::new(n_threads).unwrap()).state(), expected, "{dtype}, {n_threads} threads");
+        }
+        for level in Level::ALL.into_iter().filter(|&level| Kernels::<f32>::at(level).is_some()) {
+            let mut site = SiteAccumulator::at_level(CONFIG, level).unwrap();
+            update_as(dtype, &mut site, &data, &Pool::new(2).unwrap());
+            assert_eq!(site.state(), expected, "{dtype} at {level}");
+        }
+    }
+}
+
+#[test]
+fn strides_change_no_bit() {
+    let data = large(400, 24);
+    let values: Vec<f32> = data.values.iter().map(|&value| value as f32).collect();
+    let pool = Pool::new(1).unwrap();
+    let expected = whole(Dtype::F32, &data, &pool).state();
+    // The same logical tensor, laid out as dims x tokens and as heads x tokens x dims of a head.
+    for n_heads in [24, 4] {
+        let head = 24 / n_heads;
+        let mut moved = vec![0.0; values.len()];
+        for row in 0..400 {
+            for dim in 0..24 {
+                moved[(dim / head) * 400 * head + row * head + dim % head] = values[row * 24 + dim];
+            }
+        }
+        let view = BufferView::from_slice(&moved, &[n_heads, 400, head]).unwrap().permuted(&[1, 0, 2]);
+        let mut site = SiteAccumulator::new(CONFIG).unwrap();
+        site.update(&view, &data.tokens(), &pool).unwrap();
+        assert_eq!(site.state(), expected);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_changes_nothing() {
+    let data = large(10, 4);
+    let pool = Pool::new(1).unwrap();
+    let mut site = whole(Dtype::F32, &data, &pool);
+    let before = site.state();
+    let wide = vec![0f32; 50];
+    let five = BufferView::from_slice(&wide, &[10, 5]).unwrap();
+    assert!(matches!(site.update(&five, &data.tokens(), &pool), Err(Error::Layout { .. })));
+    let other = vec![0f64; 40];
+    let double = BufferView::from_slice(&other, &[10, 4]).unwrap();
+    assert!(matches!(site.update(&double, &data.tokens(), &pool), Err(Error::Dtype { .. })));
+    assert!(matches!(site.merge(&whole(Dtype::F64, &data, &pool)), Err(Error::Merge { what: "dtype", .. })));
+    let fewer = SiteAccumulator::new(SiteConfig { k: 4, ..CONFIG }).unwrap();
+    assert!(matches!(site.merge(&fewer), Err(Error::Merge { what: "k", .. })));
+    assert_eq!(site.state(), before);
+    assert!(SiteAccumulator::new(SiteConfig { threshold: f64::NAN, ..CONFIG }).is_err());
+}
+
+#[test]
+fn a_damaged_state_is_refused() {
+    let state = whole(Dtype::F32, &large(10, 4), &Pool::new(1).unwrap()).state();
+    let damage: [fn(&mut PopulationState); 6] = [
+        |p| p.n_tokens += 1,
+        |p| p.codes.reverse(),
+        |p| p.moments.truncate(p.moments.len() - 1),
+        |p| p.token_moments.truncate(p.token_moments.len() - 1),
+        |p| p.unit_sums.truncate(p.unit_sums.len() - 1),
+        |p| p.outlier_index.truncate(p.outlier_index.len() - 1),
+    ];
+    for spoil in damage {
+        let mut bad = state.clone();
+        spoil(&mut bad.populations[1]);
+        assert!(matches!(SiteAccumulator::from_state(&bad), Err(Error::State { .. })));
+    }
+}

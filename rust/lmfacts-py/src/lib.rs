@@ -1,0 +1,23 @@
+//! `lmfacts._native`: what Python sees of `lmfacts-core`. It converts and computes nothing.
+
+mod accumulator;
+mod build_info;
+mod detached_lock;
+mod error;
+mod tensor;
+mod tokens;
+
+use pyo3::prelude::*;
+
+/// The native part of lmfacts: accumulators that read tensors where they lie.
+#[pymodule]
+mod _native {
+    #[pymodule_export]
+    use super::accumulator::PySiteAccumulator;
+    #[pymodule_export]
+    use super::build_info::{build_info, set_num_threads};
+    #[pymodule_export]
+    use super::tensor::buffer_info;
+    #[pymodule_export]
+    use super::tokens::PyTokenBatch;
+}
