@@ -1,1 +1,50 @@
-"""Stream text through a language model once and see what its inside looks like."""
+"""Stream text through a language model once and see what its inside looks like.
+
+    run = lmfacts.scan("gpt2", "corpus.txt", out="gpt2.lmfacts")
+    run["blocks.3.resid_post"].excess_kurtosis
+
+`attach` records around your own forward passes, `scan` runs a model over a corpus, `load` reads a saved run. Importing this
+package loads neither torch nor transformers; what needs them loads them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lmfacts.activations import scan
+    from lmfacts.errors import LmfactsError
+    from lmfacts.recorder import Recorder, attach
+    from lmfacts.run import Run, load
+    from lmfacts.site_record import SiteRecord
+
+__all__ = ["LmfactsError", "Recorder", "Run", "SiteRecord", "__version__", "attach", "load", "scan"]
+
+try:
+    __version__ = version("lmfacts")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "unknown"
+
+_HOMES = {
+    "LmfactsError": "lmfacts.errors",
+    "Recorder": "lmfacts.recorder",
+    "Run": "lmfacts.run",
+    "SiteRecord": "lmfacts.site_record",
+    "attach": "lmfacts.recorder",
+    "load": "lmfacts.run",
+    "scan": "lmfacts.activations",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module when it is first used."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'lmfacts' has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

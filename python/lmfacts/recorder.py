@@ -1,0 +1,359 @@
+"""The recorder: from the values that hooks report to accumulators, and from those to a run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+
+import lmfacts
+from lmfacts import _native
+from lmfacts.architectures import Architecture, Tap, describe, module_taps
+from lmfacts.errors import BufferImportError, HookError, UsageError
+from lmfacts.fingerprint import TokenHash, model_fingerprint, tokenizer_fingerprint
+from lmfacts.hooks import hooked
+from lmfacts.run import Run
+from lmfacts.site_record import SiteRecord
+from lmfacts.site_state import SiteState
+from lmfacts.sites import Site, SiteKind, is_module_pattern
+from lmfacts.token_batch import TokenReader, Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
+
+    from torch import nn
+
+__all__ = ["Recorder", "attach"]
+
+_WITH_UNIT_SUMS = frozenset(
+    {SiteKind.EMBED, SiteKind.RESID_PRE, SiteKind.RESID_MID, SiteKind.RESID_POST, SiteKind.FINAL_NORM_OUT}
+)
+"""The sites whose mean cosine between tokens is asked for."""
+
+
+def attach(
+    model: nn.Module,
+    sites: str | Sequence[str] | Callable[[str], bool] = "default",
+    *,
+    k: int = 64,
+    threshold: float = 6.0,
+    tokenizer: Any = None,
+) -> Recorder:
+    """Record what passes through a model's sites until the recorder is detached.
+
+    Use it around your own forward passes:
+
+        with lmfacts.attach(model) as recorder:
+            for batch in loader:
+                model(**batch)
+        run = recorder.run()
+
+    The model's outputs are the same bits as without it. `attention_mask` is found in each call, and padding is never
+    counted.
+
+    Args:
+        model: a Hugging Face causal language model, or its base model.
+        sites: a preset (`resid`, `default`, `all`), names, globs (`blocks.*.mlp_post`), module paths with a side
+            (`model.layers.*.mlp.down_proj:in`), a list of those, or a function of a site's name.
+        k: how many of the largest values to keep of each site, for the first tokens of sequences and for all others.
+        threshold: magnitude at or above which values are counted in each dim.
+        tokenizer: if given, the run has the text of the tokens that outliers sit on.
+
+    Raises:
+        ModelError: the model is none whose inside can be found; `SiteNotFoundError` for a name that matches nothing.
+        UsageError: k or the threshold is negative.
+    """
+    recorder = Recorder(model, sites, k=k, threshold=threshold, tokenizer=tokenizer)
+    recorder.attach()
+    return recorder
+
+
+@dataclass
+class _Channel:
+    """One tap, its accumulator and what is said of it in the run."""
+
+    tap: Tap
+    accumulator: _native.SiteAccumulator
+    aliases: list[str] = field(default_factory=list)
+    n_calls: int = 0
+    n_tokens: int = 0
+    n_copies: int = 0
+
+
+class Recorder:
+    """Accumulators for a model's sites, fed by hooks while attached.
+
+    Attributes:
+        model: the model.
+        architecture: what its inside is called.
+        n_tokens: real tokens seen so far.
+        model_s: seconds spent in the model's own forward passes.
+        lmfacts_s: seconds spent in lmfacts within them.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        sites: str | Sequence[str] | Callable[[str], bool],
+        *,
+        k: int,
+        threshold: float,
+        tokenizer: Any = None,
+    ) -> None:
+        """See `attach`, which also attaches it."""
+        if k < 0:
+            raise UsageError(f"k: expected a number of outliers of at least 0, got {k}")
+        self.model = model
+        self.architecture: Architecture = describe(model)
+        self.n_tokens = 0
+        self.model_s = 0.0
+        self.lmfacts_s = 0.0
+        self._settings: dict[str, Any] = {"sites": _spelled(sites), "k": k, "threshold": threshold}
+        self._channels = {
+            tap.site: _Channel(tap, self._accumulator(tap.site)) for tap in _taps(model, self.architecture, sites)
+        }
+        for alias, owner in self.architecture.aliases.items():
+            if owner in self._channels:
+                self._channels[owner].aliases.append(alias)
+        self._tokenizer = tokenizer
+        self._reader = TokenReader()
+        self._hash = TokenHash()
+        self._tokens: Tokens | None = None
+        self._depth = 0
+        self._entered = 0.0
+        self._own_s_before = 0.0
+        self._hooks: ExitStack | None = None
+
+    def _accumulator(self, site: str) -> _native.SiteAccumulator:
+        unit_sums = not is_module_pattern(site) and Site.parse(site).kind in _WITH_UNIT_SUMS
+        return _native.SiteAccumulator(
+            k=self._settings["k"], threshold=float(self._settings["threshold"]), unit_sums=unit_sums
+        )
+
+    # Attaching
+
+    def attach(self) -> None:
+        """Register the hooks; without effect while attached."""
+        if self._hooks is None:
+            with ExitStack() as hooks:
+                hooks.enter_context(hooked(self.model, self._taps(), self.architecture.root_path, self))
+                self._hooks = hooks.pop_all()
+
+    def detach(self) -> None:
+        """Remove the hooks that `attach` registered; what was recorded stays."""
+        if self._hooks is not None:
+            self._hooks.close()
+            self._hooks = None
+            self._tokens = None
+            self._depth = 0
+
+    def __enter__(self) -> Self:
+        self.attach()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.detach()
+
+    def _taps(self) -> list[Tap]:
+        return [channel.tap for channel in self._channels.values()]
+
+    # What hooks report
+
+    def model_called(self) -> None:
+        """A forward pass of the outermost module starts."""
+        if self._depth == 0:
+            self._entered = time.perf_counter()
+            self._own_s_before = self.lmfacts_s
+        self._depth += 1
+
+    def model_returned(self) -> None:
+        """It is over: no value that comes now belongs to its tokens."""
+        self._depth = max(0, self._depth - 1)
+        if self._depth == 0:
+            self._tokens = None
+            own = self.lmfacts_s - self._own_s_before
+            self.model_s += max(0.0, time.perf_counter() - self._entered - own)
+
+    def tokens_given(self, root: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """The transformer starts with these arguments."""
+        start = time.perf_counter()
+        tokens = self._reader.read(root, args, kwargs)
+        self._tokens = tokens
+        self.n_tokens += tokens.n_real
+        self._hash.update(ids[real] for ids, real in zip(tokens.token_id, tokens.real, strict=True))
+        self.lmfacts_s += time.perf_counter() - start
+
+    def value(self, tap: Tap, tensor: torch.Tensor) -> None:
+        """A site has this value for the tokens of the pass."""
+        start = time.perf_counter()
+        tokens = self._tokens
+        if tokens is None:
+            raise HookError(
+                f"site {tap.site!r}: module {tap.module_path!r} ran outside a forward pass of the model, so its tokens are "
+                "not known; call the model itself, or detach the recorder first"
+            )
+        channel = self._channels[tap.site]
+        if tensor.device.type != "cpu":
+            tensor = tensor.detach().cpu()
+            channel.n_copies += 1
+        try:
+            channel.accumulator.update(tensor, tokens.native)
+        except BufferImportError as error:
+            raise type(error)(f"site {tap.site!r} (module {tap.module_path!r}): {error}") from error
+        channel.n_calls += 1
+        channel.n_tokens += tokens.n_real
+        self.lmfacts_s += time.perf_counter() - start
+
+    # What was recorded
+
+    @property
+    def site_names(self) -> tuple[str, ...]:
+        """The recorded sites in depth order, without aliases."""
+        return tuple(self._channels)
+
+    @property
+    def n_sequences(self) -> int:
+        """Sequences seen so far."""
+        return self._reader.n_sequences
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes that the accumulators hold; it does not grow with the number of tokens."""
+        return sum(channel.accumulator.n_bytes for channel in self._channels.values())
+
+    @property
+    def silent_sites(self) -> tuple[str, ...]:
+        """Sites whose hook has not fired."""
+        return tuple(name for name, channel in self._channels.items() if channel.n_calls == 0)
+
+    def site(self, name: str) -> SiteRecord:
+        """The record of one site as it stands."""
+        return SiteRecord(self._state(name), name=name)
+
+    def _state(self, name: str) -> SiteState:
+        return SiteState.from_native(self._channels[name].accumulator.state())
+
+    def run(self, *, incomplete_reason: str | None = None, metadata: Mapping[str, Any] | None = None) -> Run:
+        """All that was recorded so far; recording may go on.
+
+        Args:
+            incomplete_reason: why this is not all that was asked for, if the caller knows; sites whose hook never fired make a
+                run incomplete in any case.
+            metadata: entries to add to the run's metadata (`lmfacts.run_schema`); dictionaries are joined to those here.
+        """
+        states = {name: self._state(name) for name in self._channels}
+        reason = incomplete_reason or self._why_incomplete()
+        own: dict[str, Any] = {
+            "kind": "activations",
+            "model": self._model_metadata(),
+            "tokenizer": {} if self._tokenizer is None else {"fingerprint": tokenizer_fingerprint(self._tokenizer)},
+            "n_sequences": self.n_sequences,
+            "n_tokens": self.n_tokens,
+            "token_hash": self._hash.hexdigest(),
+            "settings": self._settings,
+            "sites": [
+                {"name": name, "aliases": channel.aliases, "module_path": f"{channel.tap.module_path}:{channel.tap.side}"}
+                for name, channel in self._channels.items()
+            ],
+            "absent": dict(self.architecture.absent),
+            "notes": list(self.architecture.notes),
+            "coverage": {
+                name: {"n_calls": channel.n_calls, "n_tokens": channel.n_tokens, "n_copies": channel.n_copies}
+                for name, channel in self._channels.items()
+            },
+            "token_text": self._token_text(states),
+            "machine": _machine(),
+            "timing": {"wall_s": self.model_s + self.lmfacts_s, "model_s": self.model_s, "lmfacts_s": self.lmfacts_s},
+            "state_bytes": self.state_bytes,
+            "complete": reason is None,
+            "incomplete_reason": reason,
+        }
+        for key, value in (metadata or {}).items():
+            own[key] = {**own[key], **value} if isinstance(own.get(key), dict) and isinstance(value, dict) else value
+        return Run(own, states)
+
+    def _why_incomplete(self) -> str | None:
+        silent = self.silent_sites
+        if not silent:
+            return None
+        if len(silent) == len(self._channels):
+            return "no forward pass of the model was seen"
+        shown = ", ".join(silent[:5]) + (f" and {len(silent) - 5} more" if len(silent) > 5 else "")  # noqa: PLR2004
+        return f"{len(silent)} of {len(self._channels)} hooks never fired: {shown}"
+
+    def _model_metadata(self) -> dict[str, Any]:
+        config = getattr(self.model, "config", None)
+        parameter = next(self.model.parameters(), None)
+        return {
+            "id": getattr(config, "name_or_path", "") or type(self.model).__name__,
+            "revision": getattr(config, "_commit_hash", None),
+            "fingerprint": model_fingerprint(self.model),
+            "architecture": type(self.model).__name__,
+            "family": self.architecture.family,
+            "n_layers": self.architecture.n_layers,
+            "n_dims": self.architecture.n_dims,
+            "n_parameters": sum(p.numel() for p in self.model.parameters()),
+            "dtype": "" if parameter is None else str(parameter.dtype).removeprefix("torch."),
+            "device": "" if parameter is None else str(parameter.device),
+        }
+
+    def _token_text(self, states: Mapping[str, SiteState]) -> dict[str, str]:
+        if self._tokenizer is None:
+            return {}
+        ids = {int(i) for state in states.values() for part in (state.first, state.rest) for i in part.outlier_index[:, 3]}
+        return {str(i): _text(self._tokenizer, i) for i in sorted(ids) if i >= 0}
+
+
+def _text(tokenizer: Any, token_id: int) -> str:
+    """What a token stands for; one that is part of a character is given as the tokenizer spells it."""
+    text = str(tokenizer.decode([token_id], skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    return str(tokenizer.convert_ids_to_tokens(token_id)) if "\ufffd" in text or not text else text
+
+
+def _taps(
+    model: nn.Module, architecture: Architecture, sites: str | Sequence[str] | Callable[[str], bool]
+) -> list[Tap]:
+    """One tap for each tensor that the patterns ask for, in depth order, then module paths in the model's."""
+    if callable(sites):
+        names, paths = architecture.select(sites), []
+    else:
+        listed = [part.strip() for part in sites.split(",")] if isinstance(sites, str) else list(sites)
+        paths = [pattern for pattern in listed if is_module_pattern(pattern)]
+        patterns = [pattern for pattern in listed if not is_module_pattern(pattern)]
+        names = architecture.select(patterns) if patterns or not paths else []
+    wanted = {architecture.owner(name) for name in names}
+    taps = [tap for tap in architecture.taps if tap.site in wanted]
+    by_path = {tap.site: tap for pattern in paths for tap in module_taps(model, pattern)}
+    return [*taps, *by_path.values()]
+
+
+def _spelled(sites: str | Sequence[str] | Callable[[str], bool]) -> str:
+    if callable(sites):
+        return "a function"
+    return sites if isinstance(sites, str) else ",".join(sites)
+
+
+def _machine() -> dict[str, Any]:
+    import transformers  # noqa: PLC0415  loaded already by whoever made the model
+
+    build = _native.build_info()
+    return {
+        "system": platform.platform(),
+        "processor": platform.machine(),
+        "n_cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "lmfacts": lmfacts.__version__,
+        "simd": build["simd"],
+        "n_threads": build["n_threads"],
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }

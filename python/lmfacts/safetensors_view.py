@@ -1,0 +1,140 @@
+"""Reading a safetensors file without copying: its arrays are views of the mapped file.
+
+The library's own reader copies each array it gives; a summary of a large run looks at a small part of many arrays. The
+format (https://github.com/huggingface/safetensors): 8 bytes with the length of the header, little-endian; the header, a JSON
+object that maps each name to dtype, shape and the range of bytes after the header, and `__metadata__` to strings; the bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["NotSafetensorsError", "SafetensorsView", "StoredArray"]
+
+_DTYPES: Final = {
+    "BOOL": np.dtype("?"),
+    "U8": np.dtype("u1"),
+    "I8": np.dtype("i1"),
+    "U16": np.dtype("<u2"),
+    "I16": np.dtype("<i2"),
+    "U32": np.dtype("<u4"),
+    "I32": np.dtype("<i4"),
+    "U64": np.dtype("<u8"),
+    "I64": np.dtype("<i8"),
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+}
+"""The dtypes that NumPy has too."""
+
+_PREFIX: Final = 8
+
+
+class NotSafetensorsError(Exception):
+    """A file is no safetensors file, or not a whole one; the message says why, without its period."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArray:
+    """What the header says about an array.
+
+    Attributes:
+        dtype: its dtype.
+        shape: its shape.
+        offset: where it begins in the file.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    offset: int
+
+
+class SafetensorsView:
+    """An open safetensors file.
+
+    Attributes:
+        metadata: the header's string metadata.
+        stored: what the header says about each array, by name; checked against the size of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Map the file and check its header.
+
+        Raises:
+            NotSafetensorsError: it is not a whole safetensors file.
+            OSError: the system does not let it be read.
+        """
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise NotSafetensorsError("it is a folder")
+        if not stat.S_ISREG(status.st_mode):
+            raise NotSafetensorsError("it is not a regular file")
+        if status.st_size == 0:
+            raise NotSafetensorsError("it is empty")
+        with path.open("rb") as file:
+            self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        n_bytes = len(self._bytes)
+        if n_bytes <= _PREFIX or self._bytes[_PREFIX : _PREFIX + 1] != b"{":
+            raise NotSafetensorsError("it does not begin as a safetensors file does, or is cut off in its first bytes")
+        start = _PREFIX + int.from_bytes(self._bytes[:_PREFIX], "little")
+        if start > n_bytes:
+            raise NotSafetensorsError(f"it is truncated: {n_bytes} bytes, and its header alone ends at byte {start}")
+        header = _parsed_header(self._bytes[_PREFIX:start])
+        self.metadata: dict[str, Any] = header.pop("__metadata__", {})
+        self.stored = {name: _stored_array(name, entry, start) for name, entry in header.items()}
+        end = max((start + entry["data_offsets"][1] for entry in header.values()), default=start)
+        if end > n_bytes:
+            raise NotSafetensorsError(f"it is truncated: {n_bytes} bytes, and its header promises {end}")
+        if end < n_bytes:
+            raise NotSafetensorsError(f"its header does not describe its contents: {n_bytes} bytes instead of {end}")
+
+    def array(self, name: str) -> NDArray[Any]:
+        """An array, as a read-only view of the file.
+
+        Raises:
+            KeyError: there is no array of that name.
+        """
+        stored = self.stored[name]
+        flat = np.frombuffer(self._bytes, stored.dtype, math.prod(stored.shape), stored.offset)
+        return flat.reshape(stored.shape)
+
+
+def _parsed_header(text: bytes) -> dict[str, Any]:
+    """The header's JSON object, with the types of all that is read from it checked."""
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise NotSafetensorsError(f"its header is not valid JSON ({error})") from None
+    if not isinstance(header, dict):
+        raise NotSafetensorsError("its header is not an object")
+    metadata = header.get("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise NotSafetensorsError("the metadata in its header is not an object of strings")
+    return header
+
+
+def _stored_array(name: str, entry: Any, start: int) -> StoredArray:
+    """What an entry of the header says, or `NotSafetensorsError` if it contradicts itself."""
+    try:
+        dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
+        begin, end = entry["data_offsets"]
+        n_bytes = dtype.itemsize * math.prod(shape)
+        # A product of integers is one; what JSON has besides them would show in it.
+        whole = type(begin) is int and type(end) is int and type(n_bytes) is int
+        if whole and 0 <= begin and end - begin == n_bytes and min(shape, default=0) >= 0:
+            return StoredArray(dtype, shape, start + begin)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        pass
+    raise NotSafetensorsError(f"its header says what cannot be about the array {name}")

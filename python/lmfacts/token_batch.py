@@ -1,0 +1,159 @@
+"""Reads from a forward pass's arguments which tokens it is about: where each stands, and which are padding."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from lmfacts._native import TokenBatch
+from lmfacts.errors import HookError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["TokenReader", "Tokens"]
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """The tokens of one forward pass, B sequences of S columns.
+
+    Attributes:
+        native: the same for the accumulators, shared by all sites.
+        sequence: int64 [B, S]: index of the sequence.
+        position: int64 [B, S]: index within the sequence, padding not counted; 0 is the first real token.
+        token_id: int64 [B, S]: -1 where only embeddings were given.
+        real: bool [B, S]: False for padding.
+        n_new_sequences: how many sequences began in this pass.
+    """
+
+    native: TokenBatch
+    sequence: NDArray[np.int64]
+    position: NDArray[np.int64]
+    token_id: NDArray[np.int64]
+    real: NDArray[np.bool_]
+    n_new_sequences: int
+
+    @property
+    def n_real(self) -> int:
+        """Number of tokens that are not padding."""
+        return self.native.n_real
+
+
+class TokenReader:
+    """Numbers the sequences of one forward pass after another.
+
+    - `attention_mask` [B, S] says what is padding, on whichever side; positions count real tokens only.
+    - With a key-value cache the mask is longer than the input, and the pass goes on with the sequences of the pass before.
+    - `position_ids` that start again at 0 within a row (several documents in one row) begin a new sequence there.
+    """
+
+    def __init__(self) -> None:
+        self.n_sequences = 0
+        self._last: NDArray[np.int64] | None = None
+
+    def read(self, root: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tokens:
+        """The tokens of the pass that starts with these arguments.
+
+        Args:
+            root: the module whose forward receives them.
+            args: its positional arguments.
+            kwargs: its keyword arguments.
+
+        Raises:
+            HookError: neither token ids nor embeddings were given, or the mask is not one of [B, S].
+        """
+        given = _arguments(root, args, kwargs)
+        token_id = _token_ids(given)
+        n_rows, n_columns = token_id.shape
+        mask = _mask(given.get("attention_mask"), n_rows, n_columns)
+        n_cached = _n_cached(given, 0 if mask is None else mask.shape[1] - n_columns)
+        if mask is None:
+            mask = np.ones((n_rows, n_cached + n_columns), dtype=np.bool_)
+        real = mask[:, -n_columns:] if n_columns else mask[:, :0]
+        position = np.cumsum(mask, axis=1, dtype=np.int64)[:, mask.shape[1] - n_columns :] - 1
+        if mask.shape[1] == n_columns:
+            position += n_cached
+
+        continues = n_cached > 0 and self._last is not None and len(self._last) == n_rows
+        first = self._last if continues and self._last is not None else self.n_sequences + np.arange(n_rows)
+        sequence = np.broadcast_to(first[:, None], (n_rows, n_columns))
+        n_new = 0 if continues else n_rows
+
+        restarts = _restarts(given.get("position_ids"), n_rows, n_columns) if real.all() and not continues else None
+        if restarts is not None:
+            sequence = self.n_sequences + np.cumsum(restarts, dtype=np.int64).reshape(n_rows, n_columns) - 1
+            columns = np.broadcast_to(np.arange(n_columns), (n_rows, n_columns))
+            position = columns - np.maximum.accumulate(np.where(restarts, columns, 0), axis=1)
+            n_new = int(restarts.sum())
+
+        self.n_sequences += n_new
+        self._last = sequence[:, -1].copy() if n_columns else None
+        native = TokenBatch(*(np.ascontiguousarray(array).reshape(-1) for array in (sequence, position, token_id)), _bytes(real))
+        return Tokens(native, sequence, position, token_id, real, n_new)
+
+
+def _bytes(flags: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(flags).reshape(-1).view(np.uint8)
+
+
+def _arguments(root: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments by the names that forward gives them."""
+    given = dict(kwargs)
+    if args:
+        names = list(inspect.signature(root.forward).parameters)
+        given.update(zip(names, args, strict=False))
+    return given
+
+
+def _token_ids(given: Mapping[str, Any]) -> NDArray[np.int64]:
+    ids = given.get("input_ids")
+    if ids is None:
+        ids = given.get("input")
+    if isinstance(ids, torch.Tensor):
+        return np.atleast_2d(ids.detach().cpu().numpy().astype(np.int64, copy=False))
+    embeddings = given.get("inputs_embeds")
+    if isinstance(embeddings, torch.Tensor):
+        return np.full(embeddings.shape[:2], -1, dtype=np.int64)
+    raise HookError(
+        f"expected input_ids or inputs_embeds in the call of the model, got {', '.join(given) or 'no arguments'}; "
+        "lmfacts needs to know which tokens a forward pass is about"
+    )
+
+
+def _mask(mask: object, n_rows: int, n_columns: int) -> NDArray[np.bool_] | None:
+    if mask is None:
+        return None
+    if not isinstance(mask, torch.Tensor) or mask.ndim != 2 or mask.shape[0] != n_rows or mask.shape[1] < n_columns:  # noqa: PLR2004
+        found = f"shape {tuple(mask.shape)}" if isinstance(mask, torch.Tensor) else type(mask).__name__
+        raise HookError(
+            f"expected an attention_mask of shape [{n_rows}, {n_columns}] (1 for real tokens, 0 for padding), "
+            f"got {found}; a mask in another form does not say which tokens are padding"
+        )
+    return (mask.detach() != 0).cpu().numpy()
+
+
+def _n_cached(given: Mapping[str, Any], from_mask: int) -> int:
+    """How many tokens of each sequence earlier passes have seen already."""
+    if from_mask > 0:
+        return from_mask
+    cache = given.get("past_key_values")
+    length = getattr(cache, "get_seq_length", None)
+    return int(length()) if callable(length) else 0
+
+
+def _restarts(position_ids: object, n_rows: int, n_columns: int) -> NDArray[np.bool_] | None:
+    """Where in a batch a sequence begins, [B, S], if any begins inside a row."""
+    if not isinstance(position_ids, torch.Tensor) or position_ids.shape[-1] != n_columns or position_ids.ndim > 2:  # noqa: PLR2004
+        return None
+    starts = np.broadcast_to((position_ids.detach() == 0).cpu().numpy(), (n_rows, n_columns)).copy()
+    if not starts[:, 1:].any():
+        return None
+    starts[:, 0] = True
+    return starts
