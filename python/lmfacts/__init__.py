@@ -10,10 +10,10 @@ package loads neither torch nor transformers; what needs them loads them.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from lmfacts.activations import scan
     from lmfacts.errors import LmfactsError
     from lmfacts.recorder import Recorder, attach
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
     from lmfacts.site_record import SiteRecord
 
 __all__ = ["LmfactsError", "Recorder", "Run", "SiteRecord", "__version__", "attach", "load", "scan"]
-
-try:
-    __version__ = version("lmfacts")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "unknown"
 
 _HOMES = {
     "LmfactsError": "lmfacts.errors",
@@ -40,10 +35,30 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Load a public name from its module when it is first used."""
+    if name == "__version__":
+        return _version()
+    if name == "_native":
+        return _native_module()
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'lmfacts' has no attribute {name!r}")
     return getattr(import_module(home), name)
+
+
+def _native_module() -> Any:
+    try:
+        return import_module("lmfacts._native")
+    except ImportError as error:
+        raise ImportError(f"{error}; the native part of lmfacts is not built here: install it with pip install .") from error
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  slow, and rarely asked for
+
+    try:
+        return version("lmfacts")
+    except PackageNotFoundError:  # a source tree that was never installed
+        return "unknown"
 
 
 def __dir__() -> list[str]:

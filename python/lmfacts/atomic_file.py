@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ def check_destination(path: str | os.PathLike[str]) -> Path:
         )
     if real.is_dir():
         raise RunFileError(f"Cannot write {path}: it is a folder. Give the name of a file.")
+    if not os.access(real.parent, os.W_OK):
+        raise RunFileError(f"Cannot write {path}: the folder {real.parent} is not writable. Write somewhere else.")
     return real
 
 
@@ -49,7 +52,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = destination.with_name(f".{destination.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:
-            mode = os.fstat(file.fileno()).st_mode
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         yield temporary
         # A library that writes the file may have replaced it by one with other permissions.
         temporary.chmod(mode)

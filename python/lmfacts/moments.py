@@ -103,8 +103,30 @@ class Moments:
         return self._over_n(sums[order])
 
     def pool(self) -> Moments:
-        """The moments of all the sets together (axis 0 is pooled away)."""
-        return _pool(self.n, self.mean, self.m2, self.m3, self.m4, self.min, self.max)
+        """The moments of all the sets together (axis 0 is pooled away), by the module's formulas."""
+        with np.errstate(all="ignore"):
+            n, filled = self.n.sum(axis=0), self.n > 0
+            # Weights, not n_i mean_i / n: a lone set then keeps its mean to the last bit.
+            weights = self.n / np.where(n > 0, n, 1.0)
+            mean = (weights * self.mean).sum(axis=0)
+            d = np.where(filled, self.mean - mean, 0.0)
+            correction = (weights * d).sum(axis=0)
+            mean = mean + correction
+            d = np.where(filled, d - correction, 0.0)
+            d_squared = d * d
+            n_d_squared = self.n * d_squared
+            m2 = self.m2 + n_d_squared
+            m3 = self.m3 + 3.0 * d * self.m2 + n_d_squared * d
+            m4 = self.m4 + 4.0 * d * self.m3 + 6.0 * d_squared * self.m2 + n_d_squared * d_squared
+            return Moments(
+                n=np.asarray(n),
+                mean=np.asarray(mean),
+                m2=np.asarray(m2.sum(axis=0)),
+                m3=np.asarray(m3.sum(axis=0)),
+                m4=np.asarray(m4.sum(axis=0)),
+                min=np.asarray(self.min.min(axis=0, initial=np.inf)),
+                max=np.asarray(self.max.max(axis=0, initial=-np.inf)),
+            )
 
     def _over_n(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         with np.errstate(all="ignore"):
@@ -120,36 +142,4 @@ def pool_moments(parts: Sequence[Moments]) -> Moments:
     if len(parts) == 1:
         return parts[0]
     fields = ("n", "mean", "m2", "m3", "m4", "min", "max")
-    return _pool(*np.array([[getattr(part, name) for part in parts] for name in fields]))
-
-
-def _pool(
-    n: NDArray[np.float64],
-    means: NDArray[np.float64],
-    m2: NDArray[np.float64],
-    m3: NDArray[np.float64],
-    m4: NDArray[np.float64],
-    low: NDArray[np.float64],
-    high: NDArray[np.float64],
-) -> Moments:
-    """The module's formulas over axis 0 of the fields, each [K, ...]."""
-    with np.errstate(all="ignore"):
-        total, filled = n.sum(axis=0), n > 0
-        # Weights, not n_i mean_i / n: a lone set then keeps its mean to the last bit.
-        weights = n / np.where(total > 0, total, 1.0)
-        mean = (weights * means).sum(axis=0)
-        d = np.where(filled, means - mean, 0.0)
-        correction = (weights * d).sum(axis=0)
-        mean = mean + correction
-        d = np.where(filled, d - correction, 0.0)
-        d_squared = d * d
-        n_d_squared = n * d_squared
-        return Moments(
-            n=np.asarray(total),
-            mean=np.asarray(mean),
-            m2=np.asarray((m2 + n_d_squared).sum(axis=0)),
-            m3=np.asarray((m3 + 3.0 * d * m2 + n_d_squared * d).sum(axis=0)),
-            m4=np.asarray((m4 + 4.0 * d * m3 + 6.0 * d_squared * m2 + n_d_squared * d_squared).sum(axis=0)),
-            min=np.asarray(low.min(axis=0, initial=np.inf)),
-            max=np.asarray(high.max(axis=0, initial=-np.inf)),
-        )
+    return Moments(*np.array([[getattr(part, name) for part in parts] for name in fields])).pool()

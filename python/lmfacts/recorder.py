@@ -92,6 +92,8 @@ class Recorder:
     Attributes:
         model: the model.
         architecture: what its inside is called.
+        sites: what was asked to be recorded, as it was given.
+        settings: how, for the run file; a caller may add to it.
         n_tokens: real tokens seen so far.
         model_s: seconds spent in the model's own forward passes.
         lmfacts_s: seconds spent in lmfacts within them.
@@ -114,7 +116,8 @@ class Recorder:
         self.n_tokens = 0
         self.model_s = 0.0
         self.lmfacts_s = 0.0
-        self._settings: dict[str, Any] = {"sites": _spelled(sites), "k": k, "threshold": threshold}
+        self.sites = sites
+        self.settings: dict[str, Any] = {"sites": _spelled(sites), "k": k, "threshold": threshold}
         self._channels = {
             tap.site: _Channel(tap, self._accumulator(tap.site)) for tap in _taps(model, self.architecture, sites)
         }
@@ -133,7 +136,7 @@ class Recorder:
     def _accumulator(self, site: str) -> _native.SiteAccumulator:
         unit_sums = not is_module_pattern(site) and Site.parse(site).kind in _WITH_UNIT_SUMS
         return _native.SiteAccumulator(
-            k=self._settings["k"], threshold=float(self._settings["threshold"]), unit_sums=unit_sums
+            k=self.settings["k"], threshold=float(self.settings["threshold"]), unit_sums=unit_sums
         )
 
     # Attaching
@@ -258,7 +261,7 @@ class Recorder:
             "n_sequences": self.n_sequences,
             "n_tokens": self.n_tokens,
             "token_hash": self._hash.hexdigest(),
-            "settings": self._settings,
+            "settings": self.settings,
             "sites": [
                 {"name": name, "aliases": channel.aliases, "module_path": f"{channel.tap.module_path}:{channel.tap.side}"}
                 for name, channel in self._channels.items()

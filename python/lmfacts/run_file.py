@@ -8,7 +8,6 @@ when a file is opened; what the header says about them is checked at once.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +21,8 @@ from lmfacts.safetensors_view import NotSafetensorsError, SafetensorsView
 from lmfacts.site_state import FIELDS, POPULATIONS, SiteState, describe_shape, field_shapes, fits
 
 if TYPE_CHECKING:
+    import os
+
     from numpy.typing import NDArray
 
 __all__ = ["METADATA_KEY", "RunFile", "write_run_file"]
@@ -158,9 +159,8 @@ class RunFile(Mapping[str, SiteState]):
                 if stored is None:
                     raise self._corrupt(f"the array {name} is missing")
                 if not fits(stored.shape, shape) or stored.dtype != dtype:
-                    raise self._corrupt(
-                        f"the array {name} is {stored.dtype} {list(stored.shape)}, expected {dtype} {describe_shape(shape)}"
-                    )
+                    found = f"{stored.dtype} {list(stored.shape)}"
+                    raise self._corrupt(f"the array {name} is {found}, expected {dtype} {describe_shape(shape)}")
 
     def _corrupt(self, reason: str) -> RunFileCorruptError:
         return RunFileCorruptError(f"{self.path} is not a readable run file: {reason}.")

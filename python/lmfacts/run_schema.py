@@ -161,7 +161,7 @@ def complete_metadata(metadata: Mapping[str, Any], sites: Mapping[str, SiteState
         )
     completed: dict[str, Any] = {
         "schema": SCHEMA_VERSION,
-        "lmfacts": str(getattr(lmfacts, "__version__", "unknown")),
+        "lmfacts": lmfacts.__version__,
         "tokenizer": {},
         "corpus": {},
         "n_sequences": 0,

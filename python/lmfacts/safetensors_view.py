@@ -1,8 +1,9 @@
 """Reading a safetensors file without copying: its arrays are views of the mapped file.
 
 The library's own reader copies each array it gives; a summary of a large run looks at a small part of many arrays. The
-format (https://github.com/huggingface/safetensors): 8 bytes with the length of the header, little-endian; the header, a JSON
-object that maps each name to dtype, shape and the range of bytes after the header, and `__metadata__` to strings; the bytes.
+format (https://github.com/huggingface/safetensors): 8 bytes with the length of the header, little-endian; the header, a
+JSON object that maps each name to dtype, shape and the range of bytes after the header, and `__metadata__` to strings;
+the bytes.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def _stored_array(name: str, entry: Any, start: int) -> StoredArray:
         n_bytes = dtype.itemsize * math.prod(shape)
         # A product of integers is one; what JSON has besides them would show in it.
         whole = type(begin) is int and type(end) is int and type(n_bytes) is int
-        if whole and 0 <= begin and end - begin == n_bytes and min(shape, default=0) >= 0:
+        if whole and begin >= 0 and end - begin == n_bytes and min(shape, default=0) >= 0:
             return StoredArray(dtype, shape, start + begin)
     except (KeyError, TypeError, ValueError, OverflowError):
         pass

@@ -241,7 +241,9 @@ def field_shapes(n_dims: int, unit_sums: bool) -> dict[str, tuple[int, ...]]:
 
 def fits(found: tuple[int, ...], expected: tuple[int, ...]) -> bool:
     """Whether a shape is the expected one, where -1 stands for any length."""
-    return found == expected or len(found) == len(expected) and all(e in (OPEN, f) for e, f in zip(expected, found, strict=True))
+    return found == expected or (
+        len(found) == len(expected) and all(e in (OPEN, f) for e, f in zip(expected, found, strict=True))
+    )
 
 
 def describe_shape(shape: Sequence[int]) -> str:

@@ -95,6 +95,12 @@ impl<'py> Tensor<'py> {
     /// `BufferImportError` for an object that is no tensor or will not be exported; whatever its own export raises otherwise.
     pub(crate) fn of(object: &Bound<'py, PyAny>) -> PyResult<Self> {
         if let Some(function) = exchange_function(&object.get_type())? {
+            // The imaginary part of a conjugate: its memory holds the negated values, which no field of DLPack says.
+            if object.call_method0("is_neg")?.is_truthy()? {
+                return Err(BufferImportError::new_err(
+                    "expected a tensor whose memory holds its values, got one with the negative bit set; call resolve_neg() on it first",
+                ));
+            }
             let mut tensor = DLTensor::empty();
             // SAFETY: the function comes from this object's own class, and fills the structure or returns an error.
             return match unsafe { function(object.as_ptr().cast(), &raw mut tensor) } {
@@ -173,11 +179,19 @@ impl<'py> Tensor<'py> {
     /// The tensor's memory, readable while this lives.
     ///
     /// # Errors
-    /// `UnsupportedDeviceError`, `UnsupportedDtypeError` or `LayoutError`.
+    /// `BufferImportError` for a tensor without memory; `UnsupportedDeviceError`, `UnsupportedDtypeError` or `LayoutError`.
     pub(crate) fn view(&self) -> PyResult<BufferView<'_>> {
+        let tensor = self.dl_tensor();
+        // SAFETY: shape belongs to the owner that `self` holds, and counts `ndim` axes.
+        let is_empty = (0..tensor.ndim.max(0) as usize).any(|axis| unsafe { *tensor.shape.add(axis) } == 0);
+        if tensor.data.is_null() && !is_empty {
+            return Err(BufferImportError::new_err(
+                "expected a tensor that holds values, got one without memory, as fake and symbolic tensors are",
+            ));
+        }
         // SAFETY: shape and strides belong to the owner that `self` holds, and so does the memory. That nobody writes to it meanwhile is
         // for the caller of the Python method to see to, as with any two threads that share a tensor.
-        unsafe { self.dl_tensor().view() }.map_err(to_py)
+        unsafe { tensor.view() }.map_err(to_py)
     }
 
     const fn way(&self) -> &'static str {
@@ -215,7 +229,8 @@ fn refused(object: &Bound<'_, PyAny>, cause: &PyErr) -> PyErr {
     let class = object.get_type().fully_qualified_name().map_or_else(|_| "the tensor".into(), |name| name.to_string());
     let error = BufferImportError::new_err(format!(
         "expected a dense tensor whose memory can be shared, got a {class} that cannot: {}",
-        cause.value(object.py())
+        // The first line: torch adds where in its own sources the error was made.
+        cause.value(object.py()).to_string().lines().next().unwrap_or_default()
     ));
     error.set_cause(object.py(), Some(cause.clone_ref(object.py())));
     error

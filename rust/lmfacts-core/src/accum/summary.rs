@@ -3,7 +3,7 @@
 use super::moments::DimMoments;
 use super::outliers::{Outlier, Outliers};
 use super::site::SiteConfig;
-use super::token_norms::TokenNorms;
+use super::token_norms::{TokenNorms, norms_of};
 use super::unit_sums::UnitSums;
 use crate::dtype::Element;
 use crate::kernel::{CodeTable, Kernels};
@@ -76,15 +76,15 @@ impl Summary {
         }
         self.dims.merge(kernels, scratch);
 
-        let mut sums = Vec::with_capacity(chunk.rows.len());
+        let mut norms = Vec::with_capacity(chunk.rows.len());
         for ((&row, &finite), (&absmax, &index)) in chunk.rows.iter().zip(&finite).zip(absmax.iter().zip(&chunk.indices)) {
             if finite {
                 kernels.codes(row, table);
-                let (sum, square) = kernels.row_sums(row);
-                sums.push((sum, square));
+                let of_row = norms_of(row, kernels.row_sums(row));
                 if let Some(units) = &mut self.units {
-                    units.update(kernels, row, square);
+                    units.update(kernels, row, of_row.0);
                 }
+                norms.push(of_row);
             } else {
                 for value in row {
                     table[usize::from(value.code_of_any())] += 1;
@@ -95,7 +95,7 @@ impl Summary {
                 self.offer(row, floor, call.tokens.place(index));
             }
         }
-        self.norms.update(&sums, scratch.n_dims());
+        self.norms.update(&norms);
     }
 
     fn offer<E: Element>(&mut self, row: &[E], floor: E::Key, (sequence, position, token_id): (i64, i64, i64)) {

@@ -18,14 +18,25 @@ pub struct TokenNorms {
     moments: [ScalarMoments; TOKEN_QUANTITIES.len()],
 }
 
+/// Below this share of the sum of squares, the centered one has lost too many digits to be a difference of sums.
+const CENTERED_SHARE: f64 = 1e-3;
+
+/// The norms of a finite row, before and after centering, from its sum and its sum of squares.
+pub(super) fn norms_of<E: Element>(row: &[E], (sum, square): (f64, f64)) -> (f64, f64) {
+    let mean = sum / row.len() as f64;
+    let mut centered = square - sum * mean;
+    if centered <= CENTERED_SHARE * square {
+        centered = row.iter().map(|value| (value.widen() - mean).powi(2)).sum();
+    }
+    (square.sqrt(), centered.sqrt())
+}
+
 impl TokenNorms {
-    /// Counts tokens, each given by the sum and the sum of squares of its `n_dims` values.
-    pub fn update(&mut self, sums: &[(f64, f64)], n_dims: usize) {
+    /// Counts tokens, each given by its norm before and after centering.
+    pub fn update(&mut self, norms: &[(f64, f64)]) {
         let mut quantities: [Vec<f64>; TOKEN_QUANTITIES.len()] = Default::default();
-        for &(sum, square) in sums {
-            let norm = square.sqrt();
+        for &(norm, centered) in norms {
             *self.codes.entry(norm.code()).or_default() += 1;
-            let centered = (square - sum * sum / n_dims as f64).sqrt();
             for (list, value) in quantities.iter_mut().zip([norm, norm.ln(), centered.ln()]) {
                 if value.is_finite() {
                     list.push(value);

@@ -20,8 +20,8 @@ impl UnitSums {
     }
 
     /// Adds a token; one without direction (norm zero, or not finite) is left out.
-    pub fn update<E: Element>(&mut self, kernels: &Kernels<E>, row: &[E], sum_of_squares: f64) {
-        let inverse_norm = 1.0 / sum_of_squares.sqrt();
+    pub fn update<E: Element>(&mut self, kernels: &Kernels<E>, row: &[E], norm: f64) {
+        let inverse_norm = 1.0 / norm;
         if inverse_norm.is_finite() && inverse_norm > 0.0 {
             kernels.unit_sums(row, inverse_norm, &mut self.sums, &mut self.squares);
         }

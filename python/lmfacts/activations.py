@@ -1,0 +1,219 @@
+"""Activations: run a model over a corpus and record its sites."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from lmfacts.atomic_file import check_destination
+from lmfacts.corpus import Corpus
+from lmfacts.errors import CorpusError, LmfactsError, UsageError
+from lmfacts.interruption import interruptible
+from lmfacts.memory import resident_bytes
+from lmfacts.model_loading import Loaded, load_model, max_positions, tokenizer_of
+from lmfacts.progress import Progress
+from lmfacts.recorder import Recorder
+from lmfacts.sequences import Sequences
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lmfacts.run import Run
+    from lmfacts.sequences import Batch
+
+__all__ = ["INTERRUPTED", "scan"]
+
+INTERRUPTED = "interrupted"
+"""The `incomplete_reason` of a run that was stopped by Ctrl-C or SIGTERM."""
+
+_DEFAULT_SEQ_LEN = 512
+
+
+def scan(
+    model: str | os.PathLike[str] | nn.Module,
+    corpus: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+    *,
+    sites: str | Sequence[str] | Callable[[str], bool] = "default",
+    out: str | os.PathLike[str] | None = None,
+    max_tokens: int | None = None,
+    seq_len: int | None = None,
+    batch_size: int = 8,
+    pack: bool = True,
+    tokenizer: Any = None,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    k: int = 64,
+    threshold: float = 6.0,
+    text_field: str = "text",
+    progress: Callable[[Progress], None] | None = None,
+) -> Run:
+    """Stream text through a model once and record what its sites hold.
+
+    Memory does not grow with the length of the text. On Ctrl-C or SIGTERM the batch is finished and what was recorded is saved and
+    returned as an incomplete run (`run.incomplete_reason == "interrupted"`).
+
+    Args:
+        model: a hub id, a folder, a `.gguf` file, `demo`, or a model.
+        corpus: files and folders of `.txt` and `.jsonl`, `-` for standard input; the embedded text if None.
+        sites: see `lmfacts.attach`.
+        out: where to write the run file, atomically.
+        max_tokens: stop after so many tokens; all of the corpus if None.
+        seq_len: most tokens in a sequence; by default 512, or what the model has positions for if that is less.
+        batch_size: sequences in a forward pass. It does not change what is recorded but for the model's own rounding.
+        pack: join documents and cut them to `seq_len`; otherwise one document is one sequence.
+        tokenizer: for a model that was given as a module; found beside its checkpoint if None.
+        revision: branch, tag or commit on the hub.
+        dtype: `auto` (as stored), `float32`, `bfloat16`, `float16` or `float64`.
+        device: `auto`, `cpu`, `cuda`, ...
+        k: how many of the largest values to keep of each site and population.
+        threshold: magnitude at or above which values are counted in each dim.
+        text_field: the key of the text in `.jsonl` objects.
+        progress: called after every batch.
+
+    Raises:
+        FileNotFoundError: no such corpus, or no such model.
+        CorpusError: the corpus is empty or not text.
+        ModelError: not a model that can be read; `SiteNotFoundError` for a site that it does not have.
+        UsageError: a number or name that cannot be meant, such as a sequence longer than the model's positions.
+        RunFileError: the run file cannot be written there.
+    """
+    for name, value, least in (("batch_size", batch_size, 1), ("max_tokens", max_tokens, 1), ("seq_len", seq_len, 2)):
+        if value is not None and value < least:
+            raise UsageError(f"{name}: expected a number of at least {least}, got {value}")
+    if out is not None:
+        check_destination(out)
+    text = Corpus(corpus, text_field=text_field)
+    report = progress or (lambda _progress: None)
+
+    if isinstance(model, nn.Module):
+        loaded = Loaded(model, tokenizer or tokenizer_of(model), getattr(model.config, "name_or_path", "") or "", None)
+    else:
+        report(Progress("loading", os.fspath(model)))
+        loaded = load_model(model, revision=revision, dtype=dtype, device=device)
+    sequences = Sequences(text, loaded.tokenizer, _seq_len(loaded.model, seq_len), pack=pack, max_tokens=max_tokens)
+    recorder = Recorder(loaded.model, sites, k=k, threshold=threshold, tokenizer=loaded.tokenizer)
+    recorder.settings.update(
+        {"seq_len": sequences.seq_len, "batch_size": batch_size, "pack": pack, "max_tokens": max_tokens}
+    )
+    return _Scan(loaded, sequences, recorder, batch_size, report, None if out is None else Path(out)).run()
+
+
+def _seq_len(model: nn.Module, asked: int | None) -> int:
+    limit = max_positions(model)
+    if asked is None:
+        return _DEFAULT_SEQ_LEN if limit is None else min(_DEFAULT_SEQ_LEN, limit)
+    if limit is not None and asked > limit:
+        raise UsageError(f"seq_len: expected at most {limit} tokens, for which the model has positions, got {asked}")
+    return asked
+
+
+@dataclass
+class _Scan:
+    loaded: Loaded
+    sequences: Sequences
+    recorder: Recorder
+    batch_size: int
+    report: Callable[[Progress], None]
+    out: Path | None
+    started: float = 0.0
+    state_bytes: int = 0
+
+    def run(self) -> Run:
+        was_training = self.loaded.model.training
+        self.loaded.model.eval()
+        try:
+            return self._run()
+        finally:
+            self.loaded.model.train(was_training)
+
+    def _run(self) -> Run:
+        self.state_bytes = self._measure_state()
+        self.started = time.perf_counter()
+        self._progress(0)
+        reason = None
+        with interruptible() as interruption, self.recorder:
+            try:
+                for batch in self.sequences.batches(self.batch_size):
+                    self._forward(batch)
+                    self._progress(batch.n_bytes_read)
+                    if interruption.requested:
+                        reason = INTERRUPTED
+                        break
+            except Exception as error:
+                self._save_what_there_is(error)
+                raise
+            if self.recorder.n_tokens == 0 and reason is None:
+                raise CorpusError("expected text with at least one token, got none in the whole corpus")
+            return self._finish(reason)
+
+    def _measure_state(self) -> int:
+        """The size of the state, from one token through a recorder that is thrown away."""
+        trial = Recorder(self.loaded.model, self.recorder.sites, k=self.recorder.settings["k"], threshold=1.0)
+        ids = torch.zeros((1, 1), dtype=torch.long, device=self._device())
+        with trial, torch.inference_mode():
+            self.loaded.model(input_ids=ids, use_cache=False)
+        return trial.state_bytes
+
+    def _device(self) -> torch.device:
+        embedding = self.loaded.model.get_input_embeddings()
+        return next(embedding.parameters()).device
+
+    def _forward(self, batch: Batch) -> None:
+        device = self._device()
+        with torch.inference_mode():
+            self.loaded.model(
+                input_ids=torch.from_numpy(batch.input_ids).to(device),
+                attention_mask=torch.from_numpy(batch.attention_mask).to(device),
+                use_cache=False,
+            )
+
+    def _progress(self, n_bytes_read: int) -> None:
+        limit, total = self.sequences.max_tokens, self.sequences.corpus.n_bytes
+        shares = [self.recorder.n_tokens / limit] if limit else []
+        shares += [n_bytes_read / total] if total else []
+        self.report(
+            Progress(
+                "scanning",
+                self.loaded.name,
+                n_tokens=self.recorder.n_tokens,
+                n_tokens_total=limit,
+                fraction=min(1.0, max(shares)) if shares else None,
+                elapsed_s=time.perf_counter() - self.started,
+                model_s=self.recorder.model_s,
+                lmfacts_s=self.recorder.lmfacts_s,
+                memory_bytes=resident_bytes(),
+                state_bytes=self.state_bytes,
+                site_names=self.recorder.site_names,
+                site=self.recorder.site,
+            )
+        )
+
+    def _finish(self, reason: str | None) -> Run:
+        self.report(Progress("saving", self.loaded.name, n_tokens=self.recorder.n_tokens, fraction=1.0))
+        wall_s = time.perf_counter() - self.started
+        model = {"revision": self.loaded.revision} | ({"id": self.loaded.name} if self.loaded.name else {})
+        run = self.recorder.run(
+            incomplete_reason=reason,
+            metadata={"model": model, "corpus": self.sequences.describe(), "timing": {"wall_s": wall_s}},
+        )
+        if self.out is not None:
+            run.save(self.out)
+            run.path = self.out
+        return run
+
+    def _save_what_there_is(self, error: Exception) -> None:
+        """Keep what was recorded before an error, if it has a place to go to."""
+        if self.out is None or self.recorder.n_tokens == 0:
+            return
+        try:
+            self._finish(f"stopped by an error: {error}")
+        except (LmfactsError, OSError):
+            return
+        error.add_note(f"What was recorded until then is in {self.out}.")

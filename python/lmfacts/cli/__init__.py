@@ -1,0 +1,53 @@
+"""The command line: one file a command, arguments and exit codes only.
+
+Results go to stdout, everything else to stderr. Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 incomplete, 4 a required fact or
+threshold failed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import lmfacts
+from lmfacts.cli.demo import demo
+from lmfacts.cli.info import info
+from lmfacts.cli.scan import scan
+from lmfacts.cli.show import show
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="lmfacts",
+    help="Stream text through a language model once and see what its inside looks like.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(scan)
+app.command()(show)
+app.command()(demo)
+app.command()(info)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lmfacts {lmfacts.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Stream text through a language model once and see what its inside looks like."""
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    app()

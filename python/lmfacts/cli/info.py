@@ -1,0 +1,72 @@
+"""`lmfacts info`."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from lmfacts.cli.exit_codes import ExitCode, sentences
+from lmfacts.cli.options import JsonOption
+
+__all__ = ["info"]
+
+_PACKAGES = ("torch", "transformers", "numpy", "safetensors", "rich", "typer", "gguf", "accelerate")
+
+
+@sentences
+def info(*, json: JsonOption = False) -> ExitCode:
+    """Show versions, the instructions in use, threads, GPU and build: what a bug report should have."""
+    from lmfacts.report.console import print_json, stdout_console
+
+    facts = _facts()
+    if json:
+        print_json(facts)
+        return ExitCode.FINE
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        shown = ", ".join(f"{key} {text or 'not installed'}" for key, text in value.items()) if isinstance(value, dict) else value
+        table.add_row(name, ", ".join(map(str, shown)) if isinstance(shown, list) else str(shown))
+    stdout_console().print(table)
+    return ExitCode.FINE
+
+
+def _facts() -> dict[str, Any]:
+    import lmfacts
+    from lmfacts import _native
+
+    build = _native.build_info()
+    return {
+        "lmfacts": lmfacts.__version__,
+        "build": f"{build['profile']}, {build['target']}",
+        "simd": build["simd"],
+        "simd_available": build["simd_available"],
+        "threads": build["n_threads"],
+        "gpu": _gpu(),
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "system": platform.platform(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _gpu() -> str:
+    """What torch finds; GPU tensors are copied to the host to be counted, so a GPU here only runs the model."""
+    if importlib.util.find_spec("torch") is None:
+        return "none: torch is not installed"
+    import torch
+
+    if not torch.cuda.is_available():
+        return "none that torch can use"
+    names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+    return f"{names}; its tensors are copied to the host to be counted"

@@ -1,0 +1,120 @@
+"""`lmfacts scan`."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lmfacts.cli.exit_codes import ExitCode, complain, sentences
+from lmfacts.cli.options import JsonOption, QuietOption
+
+if TYPE_CHECKING:
+    from lmfacts.run import Run
+
+__all__ = ["outcome", "scan"]
+
+
+@sentences
+def scan(
+    model: Annotated[
+        str, typer.Argument(help="Hub id, folder, .gguf file, or 'demo' for the embedded model.", show_default=False)
+    ],
+    corpus: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Text: .txt and .jsonl files or folders of them, - for standard input. The embedded text if none is named.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The run file. Named after the model, in this folder, if not given.", show_default=False),
+    ] = None,
+    sites: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sites",
+            "-s",
+            help="Preset (resid, default, all), site, glob or module path with :in or :out; may be repeated.",
+            show_default="default",
+        ),
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Stop after so many tokens.", show_default="all")] = None,
+    seq_len: Annotated[
+        int | None, typer.Option(help="Most tokens in a sequence.", show_default="512, or the model's positions")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Sequences in a forward pass.")] = 8,
+    pack: Annotated[
+        bool, typer.Option("--pack/--no-pack", help="Join documents and cut them, or one document a sequence.")
+    ] = True,
+    text_field: Annotated[str, typer.Option(help="The key of the text in .jsonl objects.")] = "text",
+    dtype: Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16, float16 or float64.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.", show_default=False)] = None,
+    k: Annotated[int, typer.Option("--k", help="Largest values to keep of each site and population.")] = 64,
+    threshold: Annotated[float, typer.Option(help="Magnitude from which values are counted in each dim.")] = 6.0,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> ExitCode:
+    """Stream text through a model once and record what its sites hold.
+
+    Ctrl-C finishes the batch and saves what was recorded. Exit code 3: a site's hook never fired; 130: interrupted.
+    """
+    from lmfacts.live import progress_view
+    from lmfacts.report.console import stderr_console
+
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    path = out or _free_name(model)
+    with progress_view(stderr_console(), quiet=quiet) as progress:
+        from lmfacts.activations import scan as scan_model
+
+        run = scan_model(
+            model,
+            list(corpus) if corpus else None,
+            sites=sites or "default",
+            out=path,
+            max_tokens=max_tokens,
+            seq_len=seq_len,
+            batch_size=batch_size,
+            pack=pack,
+            revision=revision,
+            dtype=dtype,
+            device=device,
+            k=k,
+            threshold=threshold,
+            text_field=text_field,
+            progress=progress,
+        )
+    return outcome(run, json=json)
+
+
+def outcome(run: Run, *, json: bool) -> ExitCode:
+    """Print a run's summary, say where it is, and give the exit code that its completeness asks for."""
+    from lmfacts.activations import INTERRUPTED
+    from lmfacts.report.console import print_json, stdout_console
+    from lmfacts.report.summary import render_summary
+    from lmfacts.report.summary_json import summary_json
+
+    if json:
+        print_json(summary_json(run))
+    else:
+        stdout_console().print(render_summary(run))
+    if run.path is not None:
+        complain(f"saved {run.path}; see one site in full with: lmfacts show {run.path} SITE")
+    if run.complete:
+        return ExitCode.FINE
+    complain(f"incomplete: {run.incomplete_reason}")
+    return ExitCode.INTERRUPTED if run.incomplete_reason == INTERRUPTED else ExitCode.INCOMPLETE
+
+
+def _free_name(model: str) -> Path:
+    """A name in this folder that no file has: the model's own, then with a number."""
+    stem = re.sub(r"[^\w.-]+", "-", Path(model).name.removesuffix(".gguf")).strip("-.") or "run"
+    names = itertools.chain([f"{stem}.lmfacts"], (f"{stem}-{number}.lmfacts" for number in itertools.count(2)))
+    return next(path for path in map(Path, names) if not path.exists())

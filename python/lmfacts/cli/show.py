@@ -1,0 +1,52 @@
+"""`lmfacts show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmfacts.cli.exit_codes import ExitCode, sentences
+from lmfacts.cli.options import JsonOption
+
+__all__ = ["show"]
+
+
+@sentences
+def show(
+    run: Annotated[Path, typer.Argument(help="A run file.", show_default=False)],
+    sites: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SITE]...", help="Sites, presets or globs to show in full; the summary if none.", show_default=False),
+    ] = None,
+    *,
+    json: JsonOption = False,
+) -> ExitCode:
+    """Show a run: its summary, or the sites named in full."""
+    from lmfacts.report.console import print_json, stdout_console
+    from lmfacts.run import load
+
+    loaded = load(run)
+    if not sites:
+        if json:
+            from lmfacts.report.summary_json import summary_json
+
+            print_json(summary_json(loaded))
+        else:
+            from lmfacts.report.summary import render_summary
+
+            stdout_console().print(render_summary(loaded))
+        return ExitCode.FINE
+    names = loaded.select(sites)
+    if json:
+        from lmfacts.report.site_json import site_json
+
+        print_json({"run": str(run), "sites": [site_json(loaded[name], loaded) for name in names]})
+    else:
+        from lmfacts.report.site import render_site
+
+        console = stdout_console()
+        for name in names:
+            console.print(render_site(loaded[name], loaded))
+    return ExitCode.FINE

@@ -1,0 +1,232 @@
+"""A plain float64 reference of what a site records: slow, obvious, and independent of the library.
+
+Values are given as the dtype stores them ("stored" values): uint16 bit patterns for bfloat16, and NumPy's own float16,
+float32 and float64 arrays otherwise, shape [tokens, dims]. `store` makes such an array from float64 values, rounding to
+the nearest even as PyTorch does, and `widen` gives the exact float64 values back.
+
+`site_state` builds the flat dict that the native accumulator's `state()` gives. `statistics` computes the same figures
+straight from the raw values, by sorting and by sums in extended precision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Floats = NDArray[np.float64]
+    Stored = NDArray[Any]
+
+QUIET_NAN = 0x7FC0
+SIGN = 0x8000
+
+
+# Values as a dtype stores them
+
+
+def store(values: ArrayLike, dtype: str) -> Stored:
+    """Round float64 values to `dtype` (to nearest, ties to even) and give them as that dtype stores them."""
+    wide = np.asarray(values, dtype=np.float64)
+    with np.errstate(over="ignore", under="ignore"):
+        if dtype == "float64":
+            return wide
+        if dtype == "float32":
+            return wide.astype(np.float32)
+        if dtype == "float16":
+            return wide.astype(np.float16)
+        assert dtype == "bfloat16", dtype
+        bits = wide.astype(np.float32).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    quiet = (bits >> 16) | 0x40  # rounding could carry a NaN into the infinities
+    return np.where(np.isnan(wide), quiet, rounded).astype(np.uint16)
+
+
+def widen(stored: Stored, dtype: str) -> Floats:
+    """The float64 values of stored ones, exactly."""
+    with np.errstate(invalid="ignore"):
+        if dtype == "bfloat16":
+            return (stored.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+        return stored.astype(np.float64)
+
+
+def code_of(stored: Stored, dtype: str) -> NDArray[np.uint16]:
+    """The 16-bit code of each value: the pattern of 16-bit types, else the top 16 bits of the float32 toward zero."""
+    if dtype == "bfloat16":
+        return stored
+    if dtype == "float16":
+        return stored.view(np.uint16)
+    wide = widen(stored, dtype)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        narrow = wide.astype(np.float32)
+        away = np.isfinite(wide) & (np.abs(narrow.astype(np.float64)) > np.abs(wide))
+        narrow = np.where(away, np.nextafter(narrow, np.float32(0)), narrow)
+    codes = (narrow.view(np.uint32) >> 16).astype(np.uint16)
+    nan_codes = np.where(np.signbit(wide), QUIET_NAN | SIGN, QUIET_NAN).astype(np.uint16)
+    return np.where(np.isnan(wide), nan_codes, codes)
+
+
+# The state of a site
+
+
+def site_state(
+    stored: Stored,
+    *,
+    dtype: str,
+    sequence: ArrayLike | None = None,
+    position: ArrayLike | None = None,
+    token_id: ArrayLike | None = None,
+    real: ArrayLike | None = None,
+    k: int = 64,
+    threshold: float = 6.0,
+    unit_sums: bool = False,
+) -> dict[str, Any]:
+    """What an accumulator's `state()` is after it has seen these values, however they were cut into calls.
+
+    Args:
+        stored: the values as the dtype stores them, [tokens, dims].
+        dtype: `bfloat16`, `float16`, `float32` or `float64`.
+        sequence: sequence of each token; by default all are in sequence 0.
+        position: position of each token in its sequence; by default 0, 1, 2, ...
+        token_id: id of each token; by default -1, unknown.
+        real: whether each token is real and not padding; by default all are.
+        k: number of outliers to keep.
+        threshold: what `n_at_least` counts from.
+        unit_sums: whether to sum unit vectors.
+    """
+    n_tokens, n_dims = stored.shape
+    places = np.stack(
+        [
+            np.zeros(n_tokens, np.int64) if sequence is None else np.asarray(sequence, np.int64),
+            np.arange(n_tokens) if position is None else np.asarray(position, np.int64),
+            np.full(n_tokens, -1) if token_id is None else np.asarray(token_id, np.int64),
+        ],
+        axis=1,
+    )
+    counted = np.ones(n_tokens, np.bool_) if real is None else np.asarray(real, np.bool_)
+    is_first = places[:, 1] == 0
+    state: dict[str, Any] = {
+        "dtype": dtype,
+        "n_dims": n_dims,
+        "k": k,
+        "threshold": threshold,
+        "unit_sums": unit_sums,
+    }
+    for name, chosen in (("first", counted & is_first), ("rest", counted & ~is_first)):
+        arrays = _population(stored[chosen], dtype, places[chosen], k, threshold)
+        if not unit_sums:
+            arrays["unit_sums"] = np.empty(0)
+        state[f"{name}/n_tokens"] = int(chosen.sum())
+        state.update({f"{name}/{field}": array.tobytes() for field, array in arrays.items()})
+    return state
+
+
+def _population(
+    stored: Stored, dtype: str, places: NDArray[np.int64], k: int, threshold: float
+) -> dict[str, NDArray[Any]]:
+    """The arrays of one population by field name."""
+    values = widen(stored, dtype)
+    n_dims = values.shape[1]
+    finite = np.isfinite(values)
+    codes, counts = _sparse_counts(code_of(stored, dtype))
+    columns = [moments_of(values[finite[:, dim], dim]) for dim in range(n_dims)]
+    moments = np.array([column[1:] for column in columns]).reshape(n_dims, 6).T
+    with np.errstate(invalid="ignore"):
+        n_at_least = (np.abs(values) >= threshold).sum(axis=0)
+
+    tokens = values[finite.all(axis=1)]
+    squares = (tokens**2).sum(axis=1)
+    norms = np.sqrt(squares)
+    centered = tokens - tokens.mean(axis=1, keepdims=True) if n_dims else tokens
+    centered_norms = np.sqrt((centered**2).sum(axis=1))
+    norm_codes, norm_counts = _sparse_counts(code_of(norms, "float64"))
+    quantities = (norms, np.log(norms[norms > 0]), np.log(centered_norms[centered_norms > 0]))
+    units = tokens[norms > 0] / norms[norms > 0, None]
+
+    token, dim = np.nonzero(finite)
+    candidates = values[token, dim]
+    sequence, position, token_id = places[token].T
+    order = np.lexsort((dim, position, sequence, -np.abs(candidates)))[:k]
+    index = np.stack([sequence, position, dim, token_id], axis=1)[order]
+    return {
+        "codes": codes.astype("<u2"),
+        "counts": counts.astype("<u8"),
+        "moments": moments.astype("<f8"),
+        "dim_counts": np.stack([(~finite).sum(axis=0), n_at_least]).astype("<u8"),
+        "norm_codes": norm_codes.astype("<u2"),
+        "norm_counts": norm_counts.astype("<u8"),
+        "token_moments": np.array([moments_of(quantity) for quantity in quantities]).astype("<f8"),
+        "unit_sums": np.stack([units.sum(axis=0), (units**2).sum(axis=0)]).astype("<f8"),
+        "outlier_values": candidates[order].astype("<f8"),
+        "outlier_index": index.astype("<i8"),
+    }
+
+
+def _sparse_counts(codes: NDArray[np.uint16]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The codes that occur, ascending, and how often."""
+    counts = np.bincount(codes.ravel(), minlength=1 << 16)
+    occurring = np.flatnonzero(counts)
+    return occurring, counts[occurring]
+
+
+# Direct statistics
+
+
+def moments_of(values: Floats) -> tuple[float, ...]:
+    """n, mean, M2, M3, M4, min, max of a list of finite values, in two passes in extended precision."""
+    if not values.size:
+        return 0.0, 0.0, 0.0, 0.0, 0.0, np.inf, -np.inf
+    wide = values.astype(np.longdouble)
+    mean = wide.sum() / wide.size
+    deviations = wide - mean
+    powers = [float((deviations**order).sum()) for order in (2, 3, 4)]
+    return float(values.size), float(mean), *powers, float(values.min()), float(values.max())
+
+
+def central_moment(values: Floats, order: int) -> float:
+    """Mean of (x - mean)^order, in extended precision."""
+    wide = values.astype(np.longdouble)
+    return float(((wide - wide.mean()) ** order).mean())
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Statistics of a set of raw values, the non-finite ones counted apart."""
+
+    n: int
+    n_nan: int
+    n_inf: int
+    n_zero: int
+    mean: float
+    std: float
+    skewness: float
+    excess_kurtosis: float
+    min: float
+    max: float
+
+
+def statistics(values: Floats) -> Statistics:
+    """Statistics straight from raw float64 values of any shape; at least two different finite ones."""
+    finite = values[np.isfinite(values)]
+    n, mean, m2, m3, m4, low, high = moments_of(finite)
+    variance = m2 / n
+    return Statistics(
+        n=int(n),
+        n_nan=int(np.isnan(values).sum()),
+        n_inf=int(np.isinf(values).sum()),
+        n_zero=int((values == 0).sum()),
+        mean=mean,
+        std=variance**0.5,
+        skewness=m3 / n / variance**1.5,
+        excess_kurtosis=m4 / n / variance**2 - 3,
+        min=low,
+        max=high,
+    )
+
+
+def quantile(values: Floats, q: ArrayLike) -> Any:
+    """NumPy's inverted CDF over the finite values."""
+    return np.quantile(values[np.isfinite(values)], np.asarray(q, dtype=np.float64), method="inverted_cdf")

@@ -1,0 +1,434 @@
+"""Writing and reading run files, and every way in which that can go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+
+from lmfacts.atomic_file import check_destination, replacing
+from lmfacts.errors import (
+    LmfactsError,
+    RunFileCorruptError,
+    RunFileError,
+    RunFileVersionError,
+    UsageError,
+)
+from lmfacts.run import Run, load
+from lmfacts.run_file import METADATA_KEY
+from lmfacts.site_state import SiteState
+from support.synthetic_runs import gaussian_run, residual_run
+
+
+@pytest.fixture
+def run():
+    return gaussian_run(
+        n_layers=3,
+        metadata={
+            "absent": {"blocks.0.resid_mid": "the block is parallel."},
+            "coverage": {"blocks.0.resid_post": {"n_calls": 2, "n_tokens": 64, "n_copies": 0}},
+            "token_text": {7: " the", 38: "\ud800 ünïcode \n"},
+            "settings": {"k": 64, "pack": True},
+            "contexts": [1, 2],
+        },
+    )
+
+
+@pytest.fixture
+def path(run, tmp_path):
+    return run.save(tmp_path / "a.lmfacts")
+
+
+def rewrite(path, change=lambda document: None, arrays=lambda arrays: None):
+    """Change the metadata or the arrays of a file, by the safetensors library alone."""
+    stored = load_file(path)
+    with path.open("rb") as file:
+        (n_header,) = struct.unpack("<Q", file.read(8))
+        document = json.loads(json.loads(file.read(n_header))["__metadata__"][METADATA_KEY])
+    replacement = change(document)
+    arrays(stored)
+    text = replacement if isinstance(replacement, str) else json.dumps(document)
+    save_file(stored, path, metadata={METADATA_KEY: text})
+
+
+# What goes in comes out
+
+
+def assert_same(loaded, run):
+    assert loaded.metadata == run.metadata
+    assert list(loaded) == list(run)
+    for name in run:
+        assert loaded[name].state.to_native() == run[name].state.to_native()
+
+
+def test_a_run_comes_back_bit_for_bit(run, path):
+    loaded = load(path)
+    assert_same(loaded, run)
+    assert loaded.path == path
+    assert run.path is None
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    options=st.fixed_dictionaries(
+        {
+            "seed": st.integers(0, 2**32 - 1),
+            "dtype": st.sampled_from(["bfloat16", "float16", "float32", "float64"]),
+            "n_layers": st.integers(0, 3),
+            "n_dims": st.integers(1, 5),
+            "n_sequences": st.integers(0, 3),
+            "unit_sums": st.booleans(),
+        }
+    ),
+    corpus=st.dictionaries(st.text(), st.text() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)),
+)
+def test_any_run_comes_back_bit_for_bit(tmp_path_factory, options, corpus):
+    run = gaussian_run(**options, metadata={"corpus": corpus})
+    path = tmp_path_factory.mktemp("runs") / "any.lmfacts"
+    assert_same(load(run.save(path)), run)
+
+
+def test_the_same_run_gives_the_same_bytes(run, path, tmp_path):
+    again = load(path).save(tmp_path / "b.lmfacts")
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_file_can_be_saved_over_itself(run, path):
+    load(path).save(path)
+    assert_same(load(path), run)
+
+
+def test_names_of_the_arrays(path):
+    names = set(load_file(path))
+    assert {"blocks.1.resid_post/rest/moments", "blocks.1.resid_post/first/codes"} <= names
+    assert not any(name.endswith("unit_sums") for name in names)
+
+
+def test_a_site_that_was_never_reached_is_kept(tmp_path):
+    empty = {"dtype": "", "n_dims": 0, "k": 64, "threshold": 6.0, "unit_sums": True}
+    fields = ("codes", "counts", "moments", "dim_counts", "norm_codes", "norm_counts", "token_moments", "unit_sums")
+    for population in ("first", "rest"):
+        empty[f"{population}/n_tokens"] = 0
+        empty |= {f"{population}/{field}": b"" for field in (*fields, "outlier_values", "outlier_index")}
+    state = SiteState.from_native(empty)
+    metadata = {"kind": "activations", "model": {}, "sites": [{"name": "embed"}], "complete": False}
+    loaded = load(Run(metadata, {"embed": state}).save(tmp_path / "empty.lmfacts"))
+    assert loaded["embed"].n_tokens == 0
+    assert loaded["embed"].state.to_native() == state.to_native()
+    assert "incomplete (no reason given)" in repr(loaded)
+
+
+def test_unknown_keys_and_arrays_are_kept(run, path, tmp_path):
+    def extend(document):
+        document["future"] = {"a": [1, None]}
+        document["sites"][0]["future"] = "b"
+
+    rewrite(path, extend, lambda arrays: arrays.update({"future/array": np.arange(5.0), "mask": np.ones(3, bool)}))
+    loaded = load(load(path).save(tmp_path / "b.lmfacts"))
+    assert loaded.metadata["future"] == {"a": [1, None]}
+    assert loaded.metadata["sites"][0]["future"] == "b"
+    assert loaded.extra_arrays["future/array"].tolist() == [0, 1, 2, 3, 4]
+    assert loaded.extra_arrays["mask"].tolist() == [True] * 3
+    assert Run(run.metadata, dict(loaded._states), {"x": np.ones(2)}).extra_arrays["x"].tolist() == [1, 1]
+
+
+# Files that are no run files
+
+
+def test_no_such_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no run file .*gone\.lmfacts"):
+        load(tmp_path / "gone.lmfacts")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty"),
+        (b"x", "does not begin"),
+        (b"Some text that is longer than a few bytes.", "does not begin"),
+        (b"\x10" + b"\0" * 7 + b"{", "truncated"),
+        (b"\x02" + b"\0" * 7 + b"{}", "not one that lmfacts wrote"),
+        (b"\x04" + b"\0" * 7 + b"{{{{", "header"),
+        (b"\xff" * 8 + b"{}", "truncated"),
+    ],
+)
+def test_a_file_of_something_else(tmp_path, content, reason):
+    path = tmp_path / "other"
+    path.write_bytes(content)
+    with pytest.raises(RunFileCorruptError, match=reason) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_folder_and_a_pipe(tmp_path):
+    with pytest.raises(RunFileCorruptError, match="it is a folder"):
+        load(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RunFileCorruptError, match="not a regular file"):
+        load(tmp_path / "pipe")
+
+
+def test_a_path_below_a_file(path):
+    with pytest.raises(RunFileError, match="Cannot read"):
+        load(path / "x")
+
+
+def test_a_safetensors_file_of_something_else(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": np.ones(3)}, path, metadata={"format": "pt"})
+    with pytest.raises(RunFileCorruptError, match="not one that lmfacts wrote"):
+        load(path)
+
+
+def test_a_newer_schema(path):
+    rewrite(path, lambda document: document.update(schema=2, lmfacts="9.9", sites="other"))
+    with pytest.raises(RunFileVersionError, match=r"schema version 2 \(written by lmfacts 9\.9\).*Update"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda _: "{", "not valid JSON"),
+        (lambda _: "[1]", "not an object"),
+        (lambda _: "[" * 100_000, "not valid JSON"),
+        (lambda _: '{"schema": NaN}', "it holds NaN"),
+        (lambda d: d.update(schema=0), "does not exist"),
+        (lambda d: d.update(schema="1"), "schema is not an integer"),
+        (lambda d: d.pop("coverage"), "coverage is missing"),
+        (lambda d: d["sites"][0].pop("k"), r"sites\[0\]\.k is missing"),
+        (lambda d: d["sites"].append(3), r"sites\[3\] is not an object"),
+        (lambda d: d["sites"][0].update(n_dims=9), r"expected float64 \[6, 9\]"),
+        (lambda d: d["sites"][0].update(n_dims=-1), "negative"),
+        (lambda d: d["sites"][0].update(unit_sums=True), "unit_sums is missing"),
+        (lambda d: d["sites"][0].update(dtype="int3"), "dtype is 'int3'"),
+        (lambda d: d["sites"][0].update(aliases=[1]), "something else than strings"),
+        (lambda d: d["sites"][0]["n_tokens"].update(rest=True), "n_tokens.rest"),
+        (lambda d: d["sites"][0].update(name="x"), "x/first/codes is missing"),
+    ],
+)
+def test_metadata_that_does_not_fit(path, change, reason):
+    rewrite(path, change)
+    with pytest.raises(RunFileCorruptError, match=reason) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda arrays: arrays.pop("blocks.0.resid_post/rest/codes"),
+        lambda arrays: arrays.update({"blocks.0.resid_post/rest/moments": np.ones((6, 3))}),
+        lambda arrays: arrays.update({"blocks.0.resid_post/rest/moments": np.ones((6, 8), np.float32)}),
+        lambda arrays: arrays.update({"blocks.0.resid_post/rest/outlier_index": np.ones(4, np.int64)}),
+    ],
+)
+def test_arrays_that_contradict_the_header(path, change):
+    rewrite(path, arrays=change)
+    with pytest.raises(RunFileCorruptError, match=r"the array blocks\.0\.resid_post/rest"):
+        load(path)
+
+
+def test_arrays_that_contradict_each_other_are_found_when_read(path):
+    rewrite(path, lambda document: document["sites"][1]["n_tokens"].update(rest=61))
+    loaded = load(path)
+    assert loaded["blocks.0.resid_post"].n_tokens == 64
+    with pytest.raises(RunFileCorruptError, match=r"blocks\.1\.resid_post contradict each other .* add up to"):
+        loaded["blocks.1.resid_post"]
+
+
+def test_a_file_without_permission(path, monkeypatch):
+    def refuse(*_arguments):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(RunFileError, match=r"Cannot read .*a\.lmfacts: Permission denied"):
+        load(path)
+
+
+def header_only(header, data=b""):
+    """A safetensors file with that header."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+ENTRY = {"dtype": "U16", "shape": [2], "data_offsets": [0, 4]}
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ({"a": {**ENTRY, "dtype": "X7"}}, "about the array a"),
+        ({"a": {**ENTRY, "shape": [-2]}}, "about the array a"),
+        ({"a": {**ENTRY, "shape": [2.0]}}, "about the array a"),
+        ({"a": {**ENTRY, "shape": [2**70, 2**70]}}, "about the array a"),
+        ({"a": {**ENTRY, "shape": 2}}, "about the array a"),
+        ({"a": {**ENTRY, "data_offsets": [4, 0]}}, "about the array a"),
+        ({"a": {**ENTRY, "data_offsets": [-4, 0]}}, "about the array a"),
+        ({"a": {**ENTRY, "data_offsets": [0]}}, "about the array a"),
+        ({"a": [1]}, "about the array a"),
+        ({"a": {"dtype": "U16"}}, "about the array a"),
+        ({"a": ENTRY, "b": {**ENTRY, "data_offsets": [4, 8]}}, "its header promises"),
+        ({}, "does not describe its contents"),
+        ({"__metadata__": {"lmfacts": 1}}, "object of strings"),
+        (b"{" + b"[" * 50_000, "not valid JSON"),
+        (b'{"\xff": 1}', "not valid JSON"),
+    ],
+)
+def test_headers_that_say_what_cannot_be(tmp_path, header, reason):
+    path = tmp_path / "a.lmfacts"
+    path.write_bytes(header_only(header, b"\0" * 4))
+    with pytest.raises(RunFileCorruptError, match=reason):
+        load(path)
+
+
+# Damage
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The bytes of a small run, and where to write them."""
+    folder = tmp_path_factory.mktemp("damage")
+    run = residual_run(
+        lambda _, positions: np.arange(positions.size * 2.0).reshape(-1, 2), n_layers=1, n_sequences=1, n_positions=3
+    )
+    return run.save(folder / "small.lmfacts").read_bytes(), folder / "damaged.lmfacts"
+
+
+def use(path):
+    """Load a file and look at everything in it."""
+    for site in load(path).values():
+        for record in (site, site.first, site.rest):
+            record.quantile([0.0, 0.5])
+            record.histogram(bins="log")
+            repr((record, record.dims, record.norms, record.outliers, record.unit_sums))
+
+
+def test_truncation_at_every_byte(small):
+    content, path = small
+    path.write_bytes(content)
+    use(path)
+    for n_bytes in range(len(content) - 1, -1, -1):
+        os.truncate(path, n_bytes)
+        with pytest.raises(RunFileCorruptError, match="not a readable run file"):
+            load(path)
+
+
+def test_bytes_after_the_end(small):
+    content, path = small
+    path.write_bytes(content + b"\0")
+    with pytest.raises(RunFileCorruptError):
+        load(path)
+
+
+@pytest.mark.filterwarnings("ignore")  # nonsense values may overflow
+@pytest.mark.parametrize("seed", range(4))
+def test_flipped_bits_give_a_run_or_an_error_of_ours(small, seed):
+    content, path = small
+    rng = np.random.default_rng(seed)
+    n_header = 8 + struct.unpack("<Q", content[:8])[0]
+    damaged = 0
+    for _ in range(500):
+        flipped = bytearray(content)
+        limit = n_header if rng.random() < 0.8 else len(content)
+        for _ in range(rng.integers(1, 3)):
+            flipped[rng.integers(limit)] ^= 1 << rng.integers(8)
+        path.write_bytes(flipped)
+        try:
+            use(path)
+        except RunFileError:
+            damaged += 1
+        except LmfactsError as error:
+            # A run that reads well can still hold a range that no histogram can be made of.
+            assert isinstance(error, UsageError)  # noqa: PT017
+    assert damaged > 100
+
+
+# Writing
+
+
+def files_in(folder):
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_a_missing_folder_is_refused_before_any_work(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(SiteState, "arrays", lambda _: pytest.fail("work was done"))
+    with pytest.raises(RunFileError, match=r"no folder .*nowhere"):
+        run.save(tmp_path / "nowhere" / "a.lmfacts")
+    with pytest.raises(RunFileError, match="it is a folder"):
+        run.save(tmp_path)
+    with pytest.raises(RunFileError, match="no folder"):
+        check_destination(tmp_path / "nowhere" / "a.lmfacts")
+    assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), MemoryError()])
+def test_a_failure_leaves_the_old_file_and_nothing_else(run, path, monkeypatch, error):
+    def fail(arrays, filename, metadata):
+        Path(filename).write_bytes(b"half")
+        raise error
+
+    before = path.read_bytes()
+    monkeypatch.setattr("safetensors.numpy.save_file", fail)
+    with pytest.raises(RunFileError if isinstance(error, OSError) else type(error)) as caught:
+        run.save(path)
+    if isinstance(error, OSError):
+        assert "No space left" in str(caught.value)
+        assert str(path) in str(caught.value)
+    assert path.read_bytes() == before
+    assert files_in(path.parent) == ["a.lmfacts"]
+
+
+def test_a_failure_of_the_rename_leaves_nothing(tmp_path, monkeypatch):
+    def fail(_self, _target):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(RunFileError, match="Permission denied"), replacing(tmp_path / "a") as temporary:
+        temporary.write_bytes(b"whole")
+    assert files_in(tmp_path) == []
+
+
+def test_the_file_is_flushed_before_it_gets_its_name(tmp_path, monkeypatch):
+    order = []
+    flush, rename = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (order.append("flush"), flush(descriptor)))
+    monkeypatch.setattr(Path, "replace", lambda self, target: (order.append("rename"), rename(self, target))[1])
+    with replacing(tmp_path / "a") as temporary:
+        assert temporary.parent == tmp_path
+        temporary.write_bytes(b"whole")
+    assert order == ["flush", "rename", "flush"]
+    assert (tmp_path / "a").read_bytes() == b"whole"
+
+
+def test_a_link_keeps_pointing_at_the_file(run, tmp_path):
+    (tmp_path / "real").mkdir()
+    target = tmp_path / "real" / "a.lmfacts"
+    link = tmp_path / "link.lmfacts"
+    link.symlink_to(target)
+    run.save(link)
+    assert link.is_symlink()
+    assert_same(load(target), run)
+
+
+def test_permissions_are_those_of_any_new_file(run, tmp_path):
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert run.save(tmp_path / "a.lmfacts").stat().st_mode == plain.stat().st_mode
+
+
+def test_reading_needs_no_torch(path):
+    code = f"import sys, lmfacts.run; lmfacts.run.load({str(path)!r}); print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "lmfacts.site_record" in loaded
+    assert not loaded & {"torch", "transformers", "datasets", "scipy", "rich", "typer", "lmfacts._native"}
