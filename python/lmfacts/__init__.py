@@ -3,8 +3,8 @@
     run = lmfacts.scan("gpt2", "corpus.txt", out="gpt2.lmfacts")
     run["blocks.3.resid_post"].excess_kurtosis
 
-`attach` records around your own forward passes, `scan` runs a model over a corpus, `load` reads a saved run. Importing this
-package loads neither torch nor transformers; what needs them loads them.
+`attach` records around your own forward passes, `scan` runs a model over a corpus, `load` reads a saved run. Importing
+this package loads neither torch nor transformers; what needs them loads them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def _native_module() -> Any:
     try:
         return import_module("lmfacts._native")
     except ImportError as error:
-        raise ImportError(f"{error}; the native part of lmfacts is not built here: install it with pip install .") from error
+        raise ImportError(
+            f"{error}; the native part of lmfacts is not built here: install it with pip install ."
+        ) from error
 
 
 def _version() -> str:

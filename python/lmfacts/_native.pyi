@@ -1,5 +1,7 @@
 from typing import Any, final
 
+__all__ = ["SiteAccumulator", "TokenBatch", "buffer_info", "build_info", "set_num_threads"]
+
 from lmfacts.errors import BufferImportError as BufferImportError
 
 @final

@@ -56,8 +56,8 @@ def scan(
 ) -> Run:
     """Stream text through a model once and record what its sites hold.
 
-    Memory does not grow with the length of the text. On Ctrl-C or SIGTERM the batch is finished and what was recorded is saved and
-    returned as an incomplete run (`run.incomplete_reason == "interrupted"`).
+    Memory does not grow with the length of the text. On Ctrl-C or SIGTERM the batch is finished and what was recorded
+    is saved and returned as an incomplete run (`run.incomplete_reason == "interrupted"`).
 
     Args:
         model: a hub id, a folder, a `.gguf` file, `demo`, or a model.
@@ -162,7 +162,7 @@ class _Scan:
         return trial.state_bytes
 
     def _device(self) -> torch.device:
-        embedding = self.loaded.model.get_input_embeddings()
+        embedding: nn.Module = self.loaded.model.get_input_embeddings()
         return next(embedding.parameters()).device
 
     def _forward(self, batch: Batch) -> None:

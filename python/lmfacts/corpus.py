@@ -1,7 +1,7 @@
 """Text in: files, folders, standard input or the embedded text, read a piece at a time.
 
-Nothing here knows tokenizers. A document is given as one or more pieces, so that a file of any size is read in constant memory. A
-text file is one document; a line of a `.jsonl` file is one.
+Nothing here knows tokenizers. A document is given as one or more pieces, so that a file of any size is read in constant
+memory. A text file is one document; a line of a `.jsonl` file is one.
 """
 
 from __future__ import annotations
@@ -49,13 +49,16 @@ class Corpus:
     """
 
     def __init__(
-        self, sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None, *, text_field: str = "text"
+        self,
+        sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+        *,
+        text_field: str = "text",
     ) -> None:
         """Find the files.
 
         Args:
-            sources: files and folders (their `.txt` and `.jsonl` files, in order of path), `-` for standard input; the embedded text
-                if None or empty.
+            sources: files and folders (their `.txt` and `.jsonl` files, in order of path), `-` for standard input; the
+                embedded text if None or empty.
             text_field: the key that holds the text in the objects of a `.jsonl` file.
 
         Raises:
@@ -98,10 +101,18 @@ class Corpus:
         if self._embedded:
             from lmfacts.demo.text import fingerprint  # noqa: PLC0415
 
-            return {"kind": "embedded", "name": "pydoc_data.topics", "fingerprint": fingerprint(), "n_bytes": self.n_bytes}
+            return {
+                "kind": "embedded",
+                "name": "pydoc_data.topics",
+                "fingerprint": fingerprint(),
+                "n_bytes": self.n_bytes,
+            }
         if self._files == [_STDIN]:
             return {"kind": "stdin"}
-        files = [{"path": file} if file == _STDIN else {"path": file, "n_bytes": Path(file).stat().st_size} for file in self._files]
+        files = [
+            {"path": file} if file == _STDIN else {"path": file, "n_bytes": Path(file).stat().st_size}
+            for file in self._files
+        ]
         return {"kind": "files", "files": files, "n_bytes": self.n_bytes}
 
     def _jsonl(self, stream: IO[bytes], name: str) -> Iterator[Piece]:
@@ -118,12 +129,15 @@ class Corpus:
         try:
             value = json.loads(line)
         except ValueError as error:
-            raise CorpusError(f"{where}: expected a JSON object with a {self._text_field!r} field, got {error}") from None
+            raise CorpusError(
+                f"{where}: expected a JSON object with a {self._text_field!r} field, got {error}"
+            ) from None
         if isinstance(value, dict):
             if self._text_field not in value:
                 fields = ", ".join(map(repr, value)) or "none"
                 raise CorpusError(
-                    f"{where}: expected a field {self._text_field!r}, got the fields {fields}; name the right one with --text-field"
+                    f"{where}: expected a field {self._text_field!r}, got the fields {fields}; "
+                    "name the right one with --text-field"
                 )
             value = value[self._text_field]
         if not isinstance(value, str):
@@ -146,7 +160,9 @@ def _files(source: str) -> list[str]:
     if not path.exists():
         raise FileNotFoundError(f"{source}: no such file or folder; expected text to read")
     if path.suffix in _NOT_YET:
-        raise CorpusError(f"{source}: expected a .txt or .jsonl file, got {path.suffix}; write its text into one of those first")
+        raise CorpusError(
+            f"{source}: expected a .txt or .jsonl file, got {path.suffix}; write its text into one of those first"
+        )
     if path.is_file() and path.stat().st_size == 0:
         raise CorpusError(f"{source}: expected text, got an empty file")
     return [source]
@@ -165,7 +181,9 @@ def _text_pieces(stream: IO[bytes], name: str) -> Iterator[Piece]:
         try:
             text += decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
-            raise CorpusError(_not_text(name, f"byte {error.object[error.start]:#04x} near position {offset}")) from None
+            raise CorpusError(
+                _not_text(name, f"byte {error.object[error.start]:#04x} near position {offset}")
+            ) from None
         if "\0" in text:
             raise CorpusError(_not_text(name, f"a zero byte near position {offset}"))
         offset += len(block)
@@ -184,7 +202,10 @@ def _text_pieces(stream: IO[bytes], name: str) -> Iterator[Piece]:
 
 
 def _cut(text: str) -> int:
-    """Where to end a piece: after the last line end, else before the last space, else nowhere yet (or, in a very long word, here)."""
+    """Where to end a piece: after the last line end, else before the last space, else nowhere yet.
+
+    A very long word is cut in the end, so that memory stays bounded.
+    """
     at = text.rfind("\n") + 1 or max(text.rfind(" "), 0)
     return at or (len(text) if len(text) > 16 * _BLOCK_BYTES else 0)
 

@@ -1,4 +1,4 @@
-"""Short names for what was measured: two runs with the same fingerprints had the same weights and the same tokenizer."""
+"""Short names for what was measured: the same fingerprints mean the same weights and the same tokenizer."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _DIGEST_BYTES = 16
 def model_fingerprint(model: nn.Module) -> str:
     """A hash of the parameters: name, shape, dtype and up to 4096 evenly spaced values of each, bit for bit.
 
-    Two checkpoints of one training differ in nearly every value, so a sample tells them apart at a small part of the cost of
-    reading everything. Parameters without data (`meta`) count by name, shape and dtype alone.
+    Two checkpoints of one training differ in nearly every value, so a sample tells them apart at a small part of the
+    cost of reading everything. Parameters without data (`meta`) count by name, shape and dtype alone.
     """
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     for name, parameter in sorted(model.named_parameters()):
@@ -39,12 +39,14 @@ def model_fingerprint(model: nn.Module) -> str:
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """A hash of all that decides how text becomes ids: the whole definition of a fast tokenizer, else the vocabulary."""
+    """A hash of what decides how text becomes ids: the definition of a fast tokenizer, else the vocabulary."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         # Truncation and padding are settings of a call, which some calls leave behind in the definition.
         definition = json.loads(backend.to_str())
-        text = json.dumps({key: definition[key] for key in definition if key not in ("truncation", "padding")}, sort_keys=True)
+        text = json.dumps(
+            {key: definition[key] for key in definition if key not in ("truncation", "padding")}, sort_keys=True
+        )
     else:
         text = json.dumps(sorted(tokenizer.get_vocab().items()))
     return hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()

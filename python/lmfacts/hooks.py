@@ -56,11 +56,7 @@ def hooked(model: nn.Module, taps: Sequence[Tap], root_path: str, sink: Sink) ->
         outermost = (model,) if root is model else (model, root)
         for module in outermost:
             own(module.register_forward_pre_hook(lambda _module, _args: sink.model_called(), prepend=True))
-        own(
-            root.register_forward_pre_hook(
-                lambda module, args, kwargs: sink.tokens_given(module, args, kwargs), with_kwargs=True
-            )
-        )
+        own(root.register_forward_pre_hook(sink.tokens_given, with_kwargs=True))
         for tap in taps:
             module = model.get_submodule(tap.module_path)
             if tap.side == "in":

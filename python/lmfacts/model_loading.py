@@ -65,16 +65,18 @@ def load_model(
         chosen = getattr(torch, dtype)
 
     import transformers  # noqa: PLC0415  seconds, and not needed to refuse a wrong path
-    from transformers.utils import logging  # noqa: PLC0415
 
-    bars = logging.is_progress_bar_enabled()
+    logging: Any = transformers.utils.logging
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=chosen, **options)
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=chosen, **options)
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
     except Exception as error:
         raise ModelError(_why(asked, error)) from error
     finally:
+        logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
     return Loaded(model.eval().to(place), tokenizer, asked, getattr(model.config, "_commit_hash", None))
@@ -108,8 +110,15 @@ def _source(asked: str, revision: str | None) -> tuple[str, dict[str, Any]]:
             _need_gguf(asked)
             return str(path.parent), {"gguf_file": path.name}
         hint = "; name the folder it lies in" if path.name.endswith(_WEIGHTS) else ""
-        raise ModelError(f"{asked}: expected a hub id, a model's folder or a .gguf file, got another kind of file{hint}")
-    if path.suffix == ".gguf" or asked.startswith((".", "/", "~")) or asked.count("/") > 1 or os.sep != "/" and os.sep in asked:
+        raise ModelError(
+            f"{asked}: expected a hub id, a model's folder or a .gguf file, got another kind of file{hint}"
+        )
+    if (
+        path.suffix == ".gguf"
+        or asked.startswith((".", "/", "~"))
+        or asked.count("/") > 1
+        or (os.sep != "/" and os.sep in asked)
+    ):
         raise FileNotFoundError(f"{asked}: no such file or folder; expected a model")
     return asked, {} if revision is None else {"revision": revision}
 
@@ -118,7 +127,7 @@ def _need_gguf(asked: str) -> None:
     missing = [package for package in ("gguf", "accelerate") if importlib.util.find_spec(package) is None]
     if missing:
         raise MissingExtraError(
-            f"{asked}: reading a GGUF file needs {' and '.join(missing)}; install them with: pip install 'lmfacts[gguf]'"
+            f"{asked}: reading a GGUF file needs {' and '.join(missing)}; install: pip install 'lmfacts[gguf]'"
         )
 
 
@@ -126,12 +135,14 @@ def _why(asked: str, error: Exception) -> str:
     """One sentence from what transformers raised."""
     text = " ".join(str(error).split())
     if "Unrecognized configuration class" in text:
-        kind = text.partition("configuration class <class '")[2].partition("'")[0].rpartition(".")[2] or "something else"
+        kind = (
+            text.partition("configuration class <class '")[2].partition("'")[0].rpartition(".")[2] or "something else"
+        )
         return f"{asked}: expected a causal language model, got a model of {kind}"
     if isinstance(error, OSError) and ("offline" in text or "couldn't connect" in text or "connect to" in text.lower()):
         return (
-            f"{asked}: no such folder here, and the hub cannot be reached (or HF_HUB_OFFLINE is set) and the model is not in its "
-            "cache; expected a hub id, a model's folder, a .gguf file or demo"
+            f"{asked}: no such folder here, and the hub cannot be reached (or HF_HUB_OFFLINE is set) and the model is "
+            "not in its cache; expected a hub id, a model's folder, a .gguf file or demo"
         )
     if len(text) > 300:  # noqa: PLR2004
         text = text[:300].rsplit(" ", 1)[0] + " ..."
@@ -152,7 +163,9 @@ def tokenizer_of(model: torch.nn.Module) -> Any:
             return AutoTokenizer.from_pretrained(name)
         except (OSError, ValueError):
             pass
-    raise UsageError(f"tokenizer: expected one, since none is found for {name or 'a model that was not loaded by name'}")
+    raise UsageError(
+        f"tokenizer: expected one, since none is found for {name or 'a model that was not loaded by name'}"
+    )
 
 
 def max_positions(model: torch.nn.Module) -> int | None:

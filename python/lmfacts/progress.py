@@ -61,5 +61,3 @@ class Progress:
         if not self.fraction or self.n_tokens == 0:
             return None
         return self.elapsed_s * (1.0 - self.fraction) / self.fraction
-
-

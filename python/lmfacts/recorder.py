@@ -84,6 +84,8 @@ class _Channel:
     n_calls: int = 0
     n_tokens: int = 0
     n_copies: int = 0
+    n_repeats: int = 0
+    last_tokens: Tokens | None = None
 
 
 class Recorder:
@@ -198,12 +200,18 @@ class Recorder:
         """A site has this value for the tokens of the pass."""
         start = time.perf_counter()
         tokens = self._tokens
-        if tokens is None:
-            raise HookError(
-                f"site {tap.site!r}: module {tap.module_path!r} ran outside a forward pass of the model, so its tokens are "
-                "not known; call the model itself, or detach the recorder first"
-            )
         channel = self._channels[tap.site]
+        if tokens is None:
+            if torch._C._current_graph_task_id() != -1:  # noqa: SLF001  torch's own checkpointing asks the same
+                return  # a block computed anew for the backward pass was recorded when it was computed first
+            raise HookError(
+                f"site {tap.site!r}: module {tap.module_path!r} ran outside a forward pass of the model, so its "
+                "tokens are not known; call the model itself, or detach the recorder first"
+            )
+        if tokens is channel.last_tokens and not is_module_pattern(tap.site):
+            channel.n_repeats += 1  # GPT-2 looks up token types in the token embedding too, after the tokens
+            return
+        channel.last_tokens = tokens
         if tensor.device.type != "cpu":
             tensor = tensor.detach().cpu()
             channel.n_copies += 1
@@ -248,9 +256,10 @@ class Recorder:
         """All that was recorded so far; recording may go on.
 
         Args:
-            incomplete_reason: why this is not all that was asked for, if the caller knows; sites whose hook never fired make a
-                run incomplete in any case.
-            metadata: entries to add to the run's metadata (`lmfacts.run_schema`); dictionaries are joined to those here.
+            incomplete_reason: why this is not all that was asked for, if the caller knows; sites whose hook never fired
+                make a run incomplete in any case.
+            metadata: entries to add to the run's metadata (`lmfacts.run_schema`); dictionaries are joined to those
+                here.
         """
         states = {name: self._state(name) for name in self._channels}
         reason = incomplete_reason or self._why_incomplete()
@@ -263,13 +272,22 @@ class Recorder:
             "token_hash": self._hash.hexdigest(),
             "settings": self.settings,
             "sites": [
-                {"name": name, "aliases": channel.aliases, "module_path": f"{channel.tap.module_path}:{channel.tap.side}"}
+                {
+                    "name": name,
+                    "aliases": channel.aliases,
+                    "module_path": f"{channel.tap.module_path}:{channel.tap.side}",
+                }
                 for name, channel in self._channels.items()
             ],
             "absent": dict(self.architecture.absent),
             "notes": list(self.architecture.notes),
             "coverage": {
-                name: {"n_calls": channel.n_calls, "n_tokens": channel.n_tokens, "n_copies": channel.n_copies}
+                name: {
+                    "n_calls": channel.n_calls,
+                    "n_tokens": channel.n_tokens,
+                    "n_copies": channel.n_copies,
+                    "n_repeats": channel.n_repeats,
+                }
                 for name, channel in self._channels.items()
             },
             "token_text": self._token_text(states),
@@ -311,7 +329,9 @@ class Recorder:
     def _token_text(self, states: Mapping[str, SiteState]) -> dict[str, str]:
         if self._tokenizer is None:
             return {}
-        ids = {int(i) for state in states.values() for part in (state.first, state.rest) for i in part.outlier_index[:, 3]}
+        ids = {
+            int(i) for state in states.values() for part in (state.first, state.rest) for i in part.outlier_index[:, 3]
+        }
         return {str(i): _text(self._tokenizer, i) for i in sorted(ids) if i >= 0}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -13,9 +14,11 @@ from lmfacts.errors import SiteNotFoundError
 from lmfacts.run_file import RunFile, write_run_file
 from lmfacts.run_schema import complete_metadata
 from lmfacts.site_record import SiteRecord
+from lmfacts.sites import is_module_pattern, select
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -146,6 +149,26 @@ class Run(Mapping[str, SiteRecord]):
         if name not in self:
             raise SiteNotFoundError(self._not_found(name))
         return self._owners.get(name, name)
+
+    def select(self, patterns: str | Sequence[str]) -> list[str]:
+        """The recorded sites that presets, globs, names and aliases stand for, in order of depth.
+
+        Raises:
+            SiteNotFoundError: a pattern matches nothing here.
+        """
+        found: set[str] = set()
+        for pattern in [patterns] if isinstance(patterns, str) else patterns:
+            if pattern in self:
+                names = [pattern]
+            elif is_module_pattern(pattern):
+                names = [name for name in self if fnmatchcase(name, pattern)]
+            else:
+                known = [name for name in (*self._entries, *self._owners) if not is_module_pattern(name)]
+                names = select(pattern, known, self.absent)
+            if not names:
+                raise SiteNotFoundError(self._not_found(pattern))
+            found.update(map(self.resolve, names))
+        return [name for name in self if name in found]
 
     def layers_of(self, kind: str) -> dict[int, str]:
         """Layer -> stored name of each site `blocks.LAYER.KIND` of the run, aliases included, by layer."""

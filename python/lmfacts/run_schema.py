@@ -15,8 +15,9 @@ Schema version 1. One object, without NaN or infinities. Keys that are not liste
 | `settings` | object: `sites`, `k`, `threshold`, `seq_len`, `batch_size`, `pack`, ... |
 | `sites` | list in order of depth, see below |
 | `absent` | object: site name -> why the model does not have it |
-| `coverage` | object: site name -> `n_calls`, `n_tokens`, `n_copies` (calls, tokens seen, tensors that had to be
-copied) | | `token_text` | object: token id, as a string -> its text, for the tokens that outliers sit on |
+| `coverage` | object: site name -> `n_calls`, `n_tokens`, `n_copies` (tensors copied to the host) and |
+|  | `n_repeats` (further calls within one forward pass, which are not counted) |
+| `token_text` | object: token id, as a string -> its text, for the tokens that outliers sit on |
 | `machine` | object: what it ran on |
 | `timing` | object: `wall_s`, `model_s`, `lmfacts_s` |
 | `complete` | whether everything that was asked for was recorded |

@@ -36,9 +36,9 @@ class Batch:
 class Sequences:
     """How a corpus becomes sequences.
 
-    Packed: documents are joined by the tokenizer's end-of-text token and the stream is cut every `seq_len` tokens, each cut starting
-    with the beginning-of-text token if the tokenizer puts one before texts. Otherwise: one document is one sequence, with the
-    special tokens that the tokenizer gives it, cut off at `seq_len`.
+    Packed: documents are joined by the tokenizer's end-of-text token and the stream is cut every `seq_len` tokens, each
+    cut starting with the beginning-of-text token if the tokenizer puts one before texts. Otherwise: one document is one
+    sequence, with the special tokens that the tokenizer gives it, cut off at `seq_len`.
 
     Attributes:
         corpus: the text.

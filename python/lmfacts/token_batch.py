@@ -50,7 +50,8 @@ class TokenReader:
     """Numbers the sequences of one forward pass after another.
 
     - `attention_mask` [B, S] says what is padding, on whichever side; positions count real tokens only.
-    - With a key-value cache the mask is longer than the input, and the pass goes on with the sequences of the pass before.
+    - With a key-value cache the mask is longer than the input, and the pass goes on with the sequences of the pass
+      before.
     - `position_ids` that start again at 0 within a row (several documents in one row) begin a new sequence there.
     """
 
@@ -95,12 +96,12 @@ class TokenReader:
 
         self.n_sequences += n_new
         self._last = sequence[:, -1].copy() if n_columns else None
-        native = TokenBatch(*(np.ascontiguousarray(array).reshape(-1) for array in (sequence, position, token_id)), _bytes(real))
+        native = TokenBatch(_flat(sequence), _flat(position), _flat(token_id), _flat(real).view(np.uint8))
         return Tokens(native, sequence, position, token_id, real, n_new)
 
 
-def _bytes(flags: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(flags).reshape(-1).view(np.uint8)
+def _flat(values: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(values).reshape(-1)
 
 
 def _arguments(root: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:

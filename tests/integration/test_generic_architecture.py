@@ -213,9 +213,9 @@ def test_a_hand_written_model():
 def test_the_gate_is_what_the_activation_function_reads():
     torch.manual_seed(0)
     model = HandWritten()
-    for act, path in ((nn.SiLU(), "transformer.h.0.mlp.second"), (nn.functional.silu, None)):
+    for path in ("transformer.h.0.mlp.second", None):
         for block in model.transformer["h"]:
-            block.mlp = Gated(16, act)
+            block.mlp = Gated(16, nn.functional.silu if path is None else nn.SiLU())
         architecture = describe(model)
         assert architecture.tap("blocks.0.mlp_post").module_path == "transformer.h.0.mlp.last"
         if path is None:
@@ -233,6 +233,29 @@ def test_a_branch_too_small_to_show_is_not_confirmed():
     architecture = describe(model)
     assert "not confirmed" in architecture.absent["blocks.0.attn_out"]
     assert architecture.tap("blocks.1.attn_out").module_path == "transformer.h.1.attn"
+
+
+def test_a_block_without_attention_has_no_attention_output():
+    torch.manual_seed(0)
+    model = HandWritten()
+    block = model.transformer["h"][1]
+    block.mixer = nn.Sequential(nn.Linear(16, 16), nn.Tanh())
+    del block.attn
+    block.forward = lambda x: (mid := x + block.mixer(block.ln_1(x))) + block.mlp(block.ln_2(mid))
+    architecture = describe(model)
+    assert "no attention module was found in the block; mixer" in architecture.absent["blocks.1.attn_out"]
+    assert architecture.tap("blocks.1.resid_mid").module_path == "transformer.h.1.ln_2"
+    assert architecture.tap("blocks.1.mlp_out").module_path == "transformer.h.1.mlp"
+    assert architecture.tap("blocks.0.attn_out").module_path == "transformer.h.0.attn"
+
+
+@pytest.mark.parametrize("name", ["gpt_neox", "gpt_neox:sequential", "phi3"])
+def test_a_branch_is_taken_after_its_dropout(name):
+    by_structure, by_family = generic.describe(build(name)), describe(build(name))
+    for kind in ("attn_out", "mlp_out"):
+        tap = by_structure.tap(f"blocks.1.{kind}")
+        assert "dropout" in tap.module_path
+        assert tap == by_family.tap(f"blocks.1.{kind}")
 
 
 def test_a_family_whose_modules_have_other_names_is_described_by_structure():

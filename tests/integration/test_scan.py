@@ -8,17 +8,19 @@ import signal
 import numpy as np
 import pytest
 import torch
-from support.tiny import build
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lmfacts
 from lmfacts.demo import MODEL_DIR
 from lmfacts.errors import CorpusError, ModelError, RunFileError, SiteNotFoundError, UsageError
+from support.tiny import build
 
 
 @pytest.fixture(scope="module")
 def loaded():
-    return AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype="auto").eval(), AutoTokenizer.from_pretrained(MODEL_DIR)
+    return AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype="auto").eval(), AutoTokenizer.from_pretrained(
+        MODEL_DIR
+    )
 
 
 @pytest.fixture
@@ -37,10 +39,8 @@ def test_a_scan_is_what_the_models_own_hidden_states_say(loaded, text, tmp_path)
     run = lmfacts.scan(model, text, tokenizer=tokenizer, sites="resid", seq_len=64, out=tmp_path / "r.lmfacts")
     ids = [*text.read_bytes(), 256]
     rows = [ids[i : i + 64] for i in range(0, len(ids), 64)]
-    hidden = []
     with torch.inference_mode():
-        for row in rows:
-            hidden.append(model(torch.tensor([row]), output_hidden_states=True).hidden_states)
+        hidden = [model(torch.tensor([row]), output_hidden_states=True).hidden_states for row in rows]
     for layer in range(model.config.n_layer - 1):
         values = torch.cat([states[layer + 1][0] for states in hidden]).double().numpy()
         site = run[f"blocks.{layer}.resid_post"]
@@ -58,13 +58,18 @@ def test_a_scan_is_what_the_models_own_hidden_states_say(loaded, text, tmp_path)
 
 def test_what_a_run_says_of_itself(loaded, text, tmp_path):
     model, tokenizer = loaded
-    run = lmfacts.scan(model, text, tokenizer=tokenizer, seq_len=32, batch_size=4, max_tokens=500, out=tmp_path / "r.lmfacts")
+    run = lmfacts.scan(
+        model, text, tokenizer=tokenizer, seq_len=32, batch_size=4, max_tokens=500, out=tmp_path / "r.lmfacts"
+    )
     metadata = run.metadata
     assert run.complete
     assert run.n_tokens == 500
     assert metadata["model"]["family"] == "gpt2"
     assert metadata["model"]["dtype"] == "bfloat16"
-    assert metadata["settings"] | {"seq_len": 32, "batch_size": 4, "pack": True, "max_tokens": 500, "k": 64} == metadata["settings"]
+    assert (
+        metadata["settings"] | {"seq_len": 32, "batch_size": 4, "pack": True, "max_tokens": 500, "k": 64}
+        == metadata["settings"]
+    )
     assert metadata["corpus"]["files"][0]["path"] == str(text)
     assert metadata["timing"]["wall_s"] >= metadata["timing"]["model_s"] > 0
     assert all(entry["n_copies"] == 0 for entry in run.coverage.values())
@@ -75,7 +80,9 @@ def test_what_a_run_says_of_itself(loaded, text, tmp_path):
 
 def test_the_batch_size_changes_neither_the_tokens_nor_the_fingerprints(loaded, text):
     model, tokenizer = loaded
-    runs = [lmfacts.scan(model, text, tokenizer=tokenizer, sites="embed", batch_size=size, seq_len=50) for size in (1, 7)]
+    runs = [
+        lmfacts.scan(model, text, tokenizer=tokenizer, sites="embed", batch_size=size, seq_len=50) for size in (1, 7)
+    ]
     assert runs[0].metadata["token_hash"] == runs[1].metadata["token_hash"]
     assert runs[0].model["fingerprint"] == runs[1].model["fingerprint"]
     # The embedding rounds nothing, so that even its values are the same.
@@ -94,7 +101,6 @@ def test_another_models_fingerprint_differs(loaded, text):
 
 def test_the_model_is_left_as_it_was(loaded, text):
     model, tokenizer = loaded
-
 
     def hooks():
         return [(dict(m._forward_hooks), dict(m._forward_pre_hooks)) for m in model.modules()]
@@ -123,7 +129,14 @@ def test_an_interrupted_scan_is_saved_and_says_so(loaded, text, tmp_path, number
     before = signal.getsignal(number)
     out = tmp_path / "r.lmfacts"
     run = lmfacts.scan(
-        model, text, tokenizer=tokenizer, sites="embed", seq_len=64, batch_size=1, out=out, progress=interrupting(number)
+        model,
+        text,
+        tokenizer=tokenizer,
+        sites="embed",
+        seq_len=64,
+        batch_size=1,
+        out=out,
+        progress=interrupting(number),
     )
     assert (run.complete, run.incomplete_reason, run.n_tokens) == (False, "interrupted", 128)
     assert lmfacts.load(out).n_tokens == 128

@@ -1,8 +1,8 @@
 """What the sites of the tiny models have to be, computed without lmfacts, from the models themselves.
 
 `check` holds the values at a model's sites against each other and against the model's hidden states and modules: the
-residual sums, the norms, the output projections, the activation functions, the attention patterns. Every site takes part
-in at least one comparison.
+residual sums, the norms, the projections, the activation functions. `check_attention` adds the attention patterns.
+Every site takes part in at least one comparison.
 """
 
 from __future__ import annotations

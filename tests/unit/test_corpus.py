@@ -122,7 +122,9 @@ def test_what_cannot_be_read_is_refused_before_anything_is_read(tmp_path):
         Corpus(tmp_path / "table.parquet")
 
 
-@pytest.mark.parametrize("content", [b"MZ\x00\x01binary", b"\xff\xfe\xfa", b"fine until \xe2\x28\xa1 here", b"cut in a character \xe2\x82"])
+@pytest.mark.parametrize(
+    "content", [b"MZ\x00\x01binary", b"\xff\xfe\xfa", b"fine until \xe2\x28\xa1 here", b"cut in a character \xe2\x82"]
+)
 def test_a_binary_file_is_not_text(tmp_path, content):
     file = tmp_path / "a.txt"
     file.write_bytes(content)

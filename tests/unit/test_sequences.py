@@ -44,7 +44,9 @@ def test_packed_sequences_are_the_stream_cut(corpus, tokenizer):
     sequences = Sequences(corpus, tokenizer, seq_len=8)
     expected = stream()
     assert rows(sequences) == [expected[i : i + 8] for i in range(0, len(expected), 8)]
-    assert sequences.describe() | {"packed": True, "separator": "<|endoftext|>", "bos_token": None} == sequences.describe()
+    assert (
+        sequences.describe() | {"packed": True, "separator": "<|endoftext|>", "bos_token": None} == sequences.describe()
+    )
     assert sequences.n_documents == 4
 
 

@@ -1,7 +1,7 @@
 """The command line: one file a command, arguments and exit codes only.
 
-Results go to stdout, everything else to stderr. Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 incomplete, 4 a required fact or
-threshold failed, 130 interrupted.
+Results go to stdout, everything else to stderr. Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 incomplete, 4 a required
+fact or threshold failed, 130 interrupted.
 """
 
 from __future__ import annotations

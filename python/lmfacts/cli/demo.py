@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -28,9 +29,8 @@ def demo(
 ) -> ExitCode:
     """Scan every site of the embedded model over the embedded text; no network, about half a minute."""
     from lmfacts.live import progress_view
-    from lmfacts.report.console import stderr_console
 
-    with progress_view(stderr_console(), quiet=quiet) as progress:
+    with nullcontext() if quiet else progress_view() as progress:
         from lmfacts.activations import scan as scan_model
 
         run = scan_model("demo", sites="all", out=out, max_tokens=max_tokens, batch_size=16, progress=progress)

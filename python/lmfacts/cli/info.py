@@ -19,7 +19,7 @@ _PACKAGES = ("torch", "transformers", "numpy", "safetensors", "rich", "typer", "
 @sentences
 def info(*, json: JsonOption = False) -> ExitCode:
     """Show versions, the instructions in use, threads, GPU and build: what a bug report should have."""
-    from lmfacts.report.console import print_json, stdout_console
+    from lmfacts.cli.output import print_json, print_result
 
     facts = _facts()
     if json:
@@ -29,9 +29,13 @@ def info(*, json: JsonOption = False) -> ExitCode:
 
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
-        shown = ", ".join(f"{key} {text or 'not installed'}" for key, text in value.items()) if isinstance(value, dict) else value
+        shown = (
+            ", ".join(f"{key} {text or 'not installed'}" for key, text in value.items())
+            if isinstance(value, dict)
+            else value
+        )
         table.add_row(name, ", ".join(map(str, shown)) if isinstance(shown, list) else str(shown))
-    stdout_console().print(table)
+    print_result(table)
     return ExitCode.FINE
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,14 +28,16 @@ def scan(
     corpus: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Text: .txt and .jsonl files or folders of them, - for standard input. The embedded text if none is named.",
+            help="Text: .txt and .jsonl files or folders, - for standard input. Default: the embedded text.",
             show_default=False,
         ),
     ] = None,
     *,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="The run file. Named after the model, in this folder, if not given.", show_default=False),
+        typer.Option(
+            "--out", "-o", help="The run file. Named after the model, in this folder, if not given.", show_default=False
+        ),
     ] = None,
     sites: Annotated[
         list[str] | None,
@@ -67,11 +70,10 @@ def scan(
     Ctrl-C finishes the batch and saves what was recorded. Exit code 3: a site's hook never fired; 130: interrupted.
     """
     from lmfacts.live import progress_view
-    from lmfacts.report.console import stderr_console
 
     os.environ.setdefault("TQDM_DISABLE", "1")
     path = out or _free_name(model)
-    with progress_view(stderr_console(), quiet=quiet) as progress:
+    with nullcontext() if quiet else progress_view() as progress:
         from lmfacts.activations import scan as scan_model
 
         run = scan_model(
@@ -97,14 +99,16 @@ def scan(
 def outcome(run: Run, *, json: bool) -> ExitCode:
     """Print a run's summary, say where it is, and give the exit code that its completeness asks for."""
     from lmfacts.activations import INTERRUPTED
-    from lmfacts.report.console import print_json, stdout_console
-    from lmfacts.report.summary import render_summary
-    from lmfacts.report.summary_json import summary_json
+    from lmfacts.cli.output import print_json, print_result
 
     if json:
+        from lmfacts.report.json_documents import summary_json
+
         print_json(summary_json(run))
     else:
-        stdout_console().print(render_summary(run))
+        from lmfacts.report.summary import render_summary
+
+        print_result(render_summary(run))
     if run.path is not None:
         complain(f"saved {run.path}; see one site in full with: lmfacts show {run.path} SITE")
     if run.complete:

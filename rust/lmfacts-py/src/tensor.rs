@@ -11,7 +11,7 @@ use std::ptr::NonNull;
 
 use lmfacts_core::BufferView;
 use lmfacts_core::dlpack::{DLManagedTensor, DLManagedTensorVersioned, DLPackExchangeAPI, DLTensor, MAJOR_VERSION};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -226,6 +226,9 @@ impl Drop for Tensor<'_> {
 }
 
 fn refused(object: &Bound<'_, PyAny>, cause: &PyErr) -> PyErr {
+    if !cause.is_instance_of::<PyException>(object.py()) {
+        return cause.clone_ref(object.py()); // a KeyboardInterrupt says nothing about the tensor
+    }
     let class = object.get_type().fully_qualified_name().map_or_else(|_| "the tensor".into(), |name| name.to_string());
     let error = BufferImportError::new_err(format!(
         "expected a dense tensor whose memory can be shared, got a {class} that cannot: {}",

@@ -315,14 +315,18 @@ impl SiteAccumulator {
     pub fn from_state(state: &SiteState) -> Result<Self> {
         let mut accumulator = Self::new(state.config)?;
         if let Some((dtype, n_dims)) = state.layout {
-            let seen = accumulator.seen_mut(dtype, n_dims)?;
-            for (index, population) in Population::ALL.into_iter().enumerate() {
-                let part = &state.populations[index];
-                seen.codes[index] = CodeHistogram::from_sparse(&part.codes, &part.counts)?;
-                seen.summaries[index] = summary_from(part, n_dims, &state.config).map_err(|(field, expected, got)| {
-                    Error::State { field: format!("{}/{field}", population.name()), expected, got }
-                })?;
+            let refused = |field: String, expected: String, got: String| Error::State { field, expected, got };
+            if n_dims == 0 || n_dims > MAX_DIMS {
+                return Err(refused("n_dims".into(), format!("between 1 and {MAX_DIMS}"), n_dims.to_string()));
             }
+            let restore = |population: Population| {
+                let part = &state.populations[population as usize];
+                let summary = summary_from(part, n_dims, &state.config)
+                    .map_err(|(field, expected, got)| refused(format!("{}/{field}", population.name()), expected, got))?;
+                Ok((CodeHistogram::from_sparse(&part.codes, &part.counts)?, summary))
+            };
+            let ((first_codes, first), (rest_codes, rest)) = (restore(Population::First)?, restore(Population::Rest)?);
+            accumulator.seen = Some(Seen { dtype, n_dims, codes: [first_codes, rest_codes], summaries: [first, rest] });
         }
         Ok(accumulator)
     }
@@ -397,8 +401,9 @@ fn summary_from(
     n_dims: usize,
     config: &SiteConfig,
 ) -> std::result::Result<Summary, (&'static str, String, String)> {
-    let n_values: u64 = part.counts.iter().sum();
-    if n_values != part.n_tokens * n_dims as u64 {
+    // In 128 bits: numbers that were made up must not wrap into ones that fit.
+    let n_values: u128 = part.counts.iter().map(|&count| u128::from(count)).sum();
+    if n_values != u128::from(part.n_tokens) * n_dims as u128 {
         let expected = format!("{} tokens x {n_dims} dims in all", part.n_tokens);
         return Err(("counts", expected, n_values.to_string()));
     }

@@ -1,0 +1,223 @@
+"""Any other decoder-only language model, described by its structure and a trial run.
+
+1. The list of blocks is the ModuleList with as many entries as the configuration has layers, or else the only one, or
+   else the only one beside the embedding.
+2. Six tokens are run through the model, and a site is tapped only where the tensors show that it is that site:
+   `resid_pre + attn_out + mlp_out` must be `resid_post`, the norm's output must be what attention reads, and so on.
+   Names only say which module is the attention and which the MLP, and tell q, k and v apart.
+3. What cannot be shown is absent, with the reason. If the model cannot be run (its parameters have no data, say), only
+   the blocks' inputs and outputs, the embedding and the head are tapped.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from lmfacts.architectures import trial
+from lmfacts.architectures.adapter import Architecture, Draft, Missing, Point, Same, find_head
+from lmfacts.architectures.block_reader import IS_NORM, BlockReader
+from lmfacts.errors import ModelError, UnknownArchitectureError
+from lmfacts.sites import Site, SiteKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lmfacts.architectures.trial import Call
+
+__all__ = ["describe"]
+
+_LISTED = 5
+
+
+def describe(model: nn.Module, notes: Sequence[str] = ()) -> Architecture:
+    """Describe a model of an unknown family.
+
+    Args:
+        model: a decoder-only language model of any make.
+        notes: sentences to put first among the description's notes.
+
+    Raises:
+        UnknownArchitectureError: there is no list of blocks, or more than one that could be it.
+        ModelError: the model has no token embedding, or is an encoder with a decoder.
+    """
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        raise ModelError(f"{type(model).__name__} is an encoder with a decoder; expected a decoder-only language model")
+    embed_path, n_tokens, width = _embedding(model)
+    list_path = _block_list(model, embed_path)
+    root_path = _reader_of_tokens(model, list_path)
+    stated = getattr(_text_config(model), "hidden_size", None)
+    draft = Draft(
+        "generic",
+        model,
+        root_path,
+        list_path.removeprefix(f"{root_path}.") if root_path else list_path,
+        n_dims=stated if isinstance(stated, int) else width,
+    )
+    for note in notes:
+        draft.note(note)
+    draft.note(
+        f"Described by structure: {len(draft.blocks)} blocks ({type(draft.blocks[0]).__name__}) in {list_path}, the "
+        f"embedding {embed_path}, tokens read from the input of {root_path or type(model).__name__}."
+    )
+    calls: dict[str, Call] = {}
+    try:
+        calls = trial.run(model, n_tokens)
+    except Exception as error:  # noqa: BLE001 - whatever a stranger's forward raises, the answer is the same
+        draft.note(f"The trial run failed ({type(error).__name__}: {error}), so no site inside a block is confirmed.")
+    _stream(draft, calls, embed_path)
+    _after_blocks(draft, calls)
+    tables = {layer: BlockReader(calls, draft.block_path(layer)).table() for layer in range(len(draft.blocks))}
+    for layer, table in tables.items():
+        draft.inside(layer, table)
+    _report(draft, tables)
+    return draft.finish()
+
+
+def _embedding(model: nn.Module) -> tuple[str, int, int]:
+    """The path of the token embedding, the number of its tokens and its width.
+
+    Raises:
+        ModelError: there is none, or no one of several is known to be it.
+    """
+    getter = getattr(model, "get_input_embeddings", None)
+    try:
+        found = getter() if callable(getter) else None
+    except (AttributeError, NotImplementedError):
+        found = None
+    tables = [(path, each) for path, each in model.named_modules() if isinstance(each, nn.Embedding)]
+    if found is not None:
+        tables = [(path, each) for path, each in model.named_modules() if each is found]
+    elif len(tables) > 1:
+        n_tokens = getattr(getattr(model, "config", None), "vocab_size", None)
+        tables = [(path, each) for path, each in tables if each.num_embeddings == n_tokens]
+    weight = getattr(tables[0][1], "weight", None) if len(tables) == 1 else None
+    if not isinstance(weight, nn.Parameter):
+        raise ModelError(
+            f"{type(model).__name__} is not a language model that lmfacts can read: expected one token embedding "
+            f"(get_input_embeddings), found {len(tables)}"
+        )
+    return tables[0][0], weight.shape[0], weight.shape[-1]
+
+
+def _text_config(model: nn.Module) -> Any:
+    """The configuration of the language model, which may be a part of the whole's."""
+    config = getattr(model, "config", None)
+    getter = getattr(config, "get_text_config", None)
+    return getter() if callable(getter) else config
+
+
+def _block_list(model: nn.Module, embed_path: str) -> str:
+    """The path of the ModuleList of blocks.
+
+    Raises:
+        UnknownArchitectureError: there is none, or several are as likely as each other.
+    """
+    lists: dict[str, int] = {}
+    for path, module in model.named_modules():
+        nested = any(path.startswith(f"{other}.") for other in lists)
+        if isinstance(module, nn.ModuleList) and len(module) > 0 and not nested and all(map(_is_block, module)):
+            lists[path] = len(module)
+    if not lists:
+        raise UnknownArchitectureError(
+            f"expected a ModuleList of blocks in {type(model).__name__}, found none; name modules by their paths, such "
+            "as model.layers.*:out, instead of sites"
+        )
+    n_layers = getattr(_text_config(model), "num_hidden_layers", None)
+    beside = embed_path.rpartition(".")[0]
+    likely = [path for path, length in lists.items() if length == n_layers] or list(lists)
+    if len(likely) > 1:
+        likely = [path for path in likely if path.rpartition(".")[0] == beside] or likely
+    if len(likely) > 1:
+        found = ", ".join(f"{path} ({lists[path]})" for path in likely[:_LISTED])
+        raise UnknownArchitectureError(
+            f"expected one list of blocks in {type(model).__name__}, found {len(likely)}: {found}; name modules by "
+            "their paths instead of sites"
+        )
+    return likely[0]
+
+
+def _is_block(module: nn.Module) -> bool:
+    """Whether a list's entry may be a block: a module made of others that have parameters."""
+    return any(True for _ in module.children()) and any(True for _ in module.parameters())
+
+
+def _reader_of_tokens(model: nn.Module, list_path: str) -> str:
+    """The path of the innermost module around the blocks whose forward takes `input_ids`, or "" if none says so."""
+    path = list_path
+    while path:
+        path = path.rpartition(".")[0]
+        if "input_ids" in inspect.signature(model.get_submodule(path).forward).parameters:
+            return path
+    return ""
+
+
+def _stream(draft: Draft, calls: Mapping[str, Call], embed_path: str) -> None:
+    """The embedding and the blocks' inputs and outputs; aliases only where the trial run showed the very tensor."""
+    draft.tap(Site(SiteKind.EMBED), embed_path, "out")
+    previous, owner = calls.get(embed_path), Site(SiteKind.EMBED)
+    dropped = {
+        call.given
+        for call in calls.values()
+        if isinstance(call.module, nn.Dropout) and call.module.p > 0 and not _is_in_block(draft, call.path)
+    }
+    if previous is not None and previous.returned in dropped:
+        previous = None  # the same tensor in evaluation mode, another one in training mode
+    for layer in range(len(draft.blocks)):
+        path = draft.block_path(layer)
+        call = calls.get(path)
+        site = Site(SiteKind.RESID_PRE, layer)
+        if call is not None and previous is not None and call.given is not None and call.given == previous.returned:
+            draft.alias(site, owner)
+        else:
+            draft.tap(site, path, "in")
+        owner = Site(SiteKind.RESID_POST, layer)
+        draft.tap(owner, path, "out")
+        previous = call
+
+
+def _is_in_block(draft: Draft, path: str) -> bool:
+    """Whether a module lies inside one of the blocks."""
+    return any(path.startswith(f"{draft.block_path(layer)}.") for layer in range(len(draft.blocks)))
+
+
+def _after_blocks(draft: Draft, calls: Mapping[str, Call]) -> None:
+    """The final norm, which reads the last block's output, and the head."""
+    last = calls.get(draft.block_path(len(draft.blocks) - 1))
+    norms = [
+        call.path
+        for call in calls.values()
+        if last is not None
+        and call.order > last.order
+        and IS_NORM.search(f"{type(call.module).__name__}.{call.path.rpartition('.')[2]}")
+        and trial.equal(call.taken, last.made)
+    ]
+    site = Site(SiteKind.FINAL_NORM_OUT)
+    if len(norms) == 1:
+        draft.tap(site, norms[0], "out")
+    else:
+        draft.missing(site, f"{len(norms)} norms were seen to read the last block's output; expected one")
+    found = find_head(draft.model)
+    model, head = (calls.get(found[0]), calls.get(found[1])) if found else (None, None)
+    draft.head(is_final=model is not None and head is not None and trial.equal(model.made, head.made))
+
+
+def _report(draft: Draft, tables: Mapping[int, Mapping[SiteKind, Point | Same | Missing]]) -> None:
+    """Notes that say what was found in which blocks, and what was not."""
+    found: dict[str, list[int]] = defaultdict(list)
+    missing: dict[str, list[str]] = defaultdict(list)
+    for layer, table in tables.items():
+        points = {kind: entry for kind, entry in table.items() if isinstance(entry, Point)}
+        text = ", ".join(f"{kind.value} = {point.path}:{point.side}" for kind, point in points.items())
+        found[text].append(layer)
+        for kind, entry in table.items():
+            if isinstance(entry, Missing) and kind.value not in missing[entry.reason]:
+                missing[entry.reason].append(kind.value)
+    for text, layers in found.items():
+        if text:
+            draft.note(f"Confirmed in blocks {', '.join(map(str, layers))}: {text}.")
+    for reason, kinds in missing.items():
+        draft.note(f"Absent in some or all blocks: {', '.join(kinds)} ({reason}).")

