@@ -14,7 +14,7 @@ from torch import nn
 from lmfacts.atomic_file import check_destination
 from lmfacts.corpus import Corpus
 from lmfacts.errors import CorpusError, LmfactsError, UsageError
-from lmfacts.interruption import interruptible
+from lmfacts.interruption import Interruption, interruptible
 from lmfacts.memory import resident_bytes
 from lmfacts.model_loading import Loaded, load_model, max_positions, tokenizer_of
 from lmfacts.progress import Progress
@@ -137,21 +137,30 @@ class _Scan:
         self.state_bytes = self._measure_state()
         self.started = time.perf_counter()
         self._progress(0)
-        reason = None
         with interruptible() as interruption, self.recorder:
             try:
-                for batch in self.sequences.batches(self.batch_size):
-                    self._forward(batch)
-                    self._progress(batch.n_bytes_read)
-                    if interruption.requested:
-                        reason = INTERRUPTED
-                        break
+                reason = self._read_all(interruption)
             except Exception as error:
                 self._save_what_there_is(error)
                 raise
             if self.recorder.n_tokens == 0 and reason is None:
                 raise CorpusError("expected text with at least one token, got none in the whole corpus")
             return self._finish(reason)
+
+    def _read_all(self, interruption: Interruption) -> str | None:
+        """Run every batch through the model; say why it stopped, if before the end."""
+        batches = self.sequences.batches(self.batch_size)
+        while not interruption.requested:
+            try:
+                with interruption.waiting():
+                    batch = next(batches, None)
+            except KeyboardInterrupt:
+                break
+            if batch is None:
+                return None
+            self._forward(batch)
+            self._progress(batch.n_bytes_read)
+        return INTERRUPTED
 
     def _measure_state(self) -> int:
         """The size of the state, from one token through a recorder that is thrown away."""

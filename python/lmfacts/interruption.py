@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request that is honored at a safe point."""
+"""Ctrl-C and SIGTERM as a request that is honored where nothing is half done."""
 
 from __future__ import annotations
 
@@ -19,16 +19,26 @@ class Interruption:
 
     def __init__(self) -> None:
         self.requested = False
+        self._waiting = False
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Mark a stretch of work that can be dropped at any moment: a request raises `KeyboardInterrupt` there."""
+        self._waiting = True
+        try:
+            yield
+        finally:
+            self._waiting = False
 
     def request(self, _number: int = 0, _frame: FrameType | None = None) -> None:
-        """Ask for a stop; asked a second time, stop at once.
+        """Ask for a stop.
 
         Raises:
-            KeyboardInterrupt: on the second request.
+            KeyboardInterrupt: while waiting, or when asked a second time.
         """
-        if self.requested:
+        again, self.requested = self.requested, True
+        if again or self._waiting:
             raise KeyboardInterrupt
-        self.requested = True
 
 
 @contextmanager

@@ -182,7 +182,7 @@ class LiveView:
             shown = SiteFigures(site.rest if site.rest.n_tokens else site.all)
             n_nonfinite = shown.n_nonfinite + (first.n_nonfinite if shown.site.population == "rest" else 0)
             if n_nonfinite and problem is None:
-                problem = Text(f"{n_nonfinite:,} NaN or infinities at {name}", style=PROBLEM)
+                problem = Text(f"{n_nonfinite:,} NaN or infinities at {name}", style=PROBLEM, no_wrap=True)
             if shown.n_values:
                 rows.append(
                     [
@@ -203,7 +203,8 @@ class LiveView:
         table = [Text.assemble(*((segment.text, segment.style or "") for segment in line)) for line in lines]
         for line in table:
             line.no_wrap = True
-        return [problem or Text(""), Text(f"  {title}, position 0 apart", style="bold"), *table]
+        heading = Text(f"  {title}, position 0 apart", style="bold", no_wrap=True, overflow="ellipsis")
+        return [problem or Text(""), heading, *table]
 
 
 class PlainProgress:

@@ -17,6 +17,8 @@ Schema version 1. One object, without NaN or infinities. Keys that are not liste
 | `absent` | object: site name -> why the model does not have it |
 | `coverage` | object: site name -> `n_calls`, `n_tokens`, `n_copies` (tensors copied to the host) and |
 |  | `n_repeats` (further calls within one forward pass, which are not counted) |
+| `notes` | list of sentences: what a reader of the numbers should know; optional |
+| `state_bytes` | bytes that the accumulators held in memory; optional |
 | `token_text` | object: token id, as a string -> its text, for the tokens that outliers sit on |
 | `machine` | object: what it ran on |
 | `timing` | object: `wall_s`, `model_s`, `lmfacts_s` |

@@ -148,14 +148,20 @@ def _assert_norms(
         assert side(edge, found).all(), f"{name}: norm codes {found} beyond {edge}"
 
     centered = np.sqrt(((tokens - tokens.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)) if tokens.size else norms
+    # Where a float64 token is constant, whether rounding leaves zero of its centered norm is a matter of the last bit.
+    doubtful = (centered <= _EPSILON * norms) & (np.ptp(tokens, axis=1) == 0) & (norms > 0) & ~_sums_exactly(tokens)
+    spread = (centered > 0) & ~doubtful
     lost = [_EPSILON, _EPSILON, _EPSILON]
-    spread = centered > 0
     if spread.any():
         # The last bit of the values, seen from the centered norm: a logarithm's absolute error. A difference of
         # sums may lose three more digits.
         lost[2] = max(1e3 * _EPSILON, float((_EPSILON * norms[spread] / centered[spread]).max()))
-    quantities = (norms, np.log(norms[norms > 0]), np.log(centered[spread]))
-    for row, (quantity, loss) in enumerate(zip(quantities, lost, strict=True)):
+    quantities = [norms, np.log(norms[norms > 0]), np.log(centered[spread])]
+    if doubtful.any():
+        n_found = ours["token_moments"][2, 0]
+        assert quantities[2].size <= n_found <= quantities[2].size + doubtful.sum(), f"{name}: n of token quantity 2"
+        del quantities[2]
+    for row, (quantity, loss) in enumerate(zip(quantities, lost, strict=False)):
         assert ours["token_moments"][row, 0] == quantity.size, f"{name}: n of token quantity {row}"
         shift = loss * float(np.abs(quantity).max(initial=1.0 if row else 0.0))
         bounds = _bounds(quantity, shift, tolerance)
@@ -166,6 +172,13 @@ def _assert_norms(
             assert (off <= shift).all(), f"{name}, token quantity {row}: min and max off by {off}, allowed {shift}"
         else:
             np.testing.assert_array_equal(ours["token_moments"][row, 5:], [np.inf, -np.inf])
+
+
+def _sums_exactly(tokens: Floats) -> NDArray[np.bool_]:
+    """Which tokens' values have at most 24 bits, as all but float64 have, so that sums of equal ones do not round."""
+    with np.errstate(over="ignore"):
+        exact: NDArray[np.bool_] = (tokens.astype(np.float32).astype(np.float64) == tokens).all(axis=1)
+    return exact
 
 
 def _assert_unit_sums(name: str, tokens: Floats, ours: Floats, tolerance: float) -> None:

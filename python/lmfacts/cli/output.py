@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from lmfacts.report.console import on_terminal, result_console, to_text
+from lmfacts.report.console import result_console
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -16,11 +16,7 @@ __all__ = ["print_json", "print_result"]
 
 def print_result(result: RenderableType) -> None:
     """Print for a person: as wide and colorful as the terminal is; redirected, wide and without trailing blanks."""
-    console = result_console()
-    if on_terminal(sys.stdout) or console.is_terminal:
-        console.print(result)
-    else:
-        sys.stdout.write(to_text(result, console.width))
+    result_console().print(result)
 
 
 def print_json(document: dict[str, Any]) -> None:

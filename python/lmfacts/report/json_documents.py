@@ -162,6 +162,7 @@ def _run(run: Run) -> dict[str, Any]:
         "created": run.metadata["created"],
         "n_sequences": run.n_sequences,
         "n_tokens": run.n_tokens,
+        "token_hash": run.metadata["token_hash"],
         "n_sites": len(run),
         "complete": run.complete,
         "incomplete_reason": run.incomplete_reason,

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from lmfacts.report import formats
 from lmfacts.report.console import PROBLEM, paragraph, section
-from lmfacts.report.depth_table import HISTOGRAM_LIMIT, histogram_text, histogram_width
+from lmfacts.report.depth_table import histogram_text, histogram_width
 from lmfacts.report.table import Column, NumberTable
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class KindsTable:
             return
         n_bins = histogram_width(options.max_width)
         columns = [
-            Column("kind", "left", shrink_to=24, cut="start"),
+            Column("kind", "left", shrink_to=34, cut="start"),
             Column("sites", keep=85),
             Column("std", keep=92),
             Column("excess kurtosis", keep=95),
@@ -106,9 +106,8 @@ class KindsTable:
         yield section(
             "All sites by kind",
             paragraph(
-                f"Ranges over the layers, {'without position 0' if self.population == 'rest' else 'all tokens'}; then "
-                "the layer whose pooled excess kurtosis is farthest from 0, "
-                f"with its histogram over ±{HISTOGRAM_LIMIT} std of the body."
+                f"Ranges over the layers, {'without position 0' if self.population == 'rest' else 'all tokens'}. The "
+                "least Gaussian layer is the one whose pooled excess kurtosis is farthest from 0."
             ),
             Text(""),
             NumberTable(columns, [self._row(group, n_bins) for group in shown]),

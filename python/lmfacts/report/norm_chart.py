@@ -48,6 +48,8 @@ class NormPoint:
 def norms_by_depth(view: RunView) -> list[NormPoint]:
     """The norms at each depth of the residual stream; empty where it was not recorded."""
     norms = [view.site(depth.name, view.population).norms for depth in view.depths]
+    if not norms:
+        return []
     growth = [math.nan, *(math.exp(after.mean_log - before.mean_log) for before, after in pairwise(norms))]
     return [
         NormPoint(depth.label, depth.name, norm.mean, factor, view.site(depth.name, "first").norms.mean)
