@@ -28,10 +28,12 @@ FIELDS: Final[dict[str, tuple[str, tuple[int | str, ...]]]] = {
     "codes": ("<u2", (OPEN,)),
     "counts": ("<u8", (OPEN,)),
     "moments": ("<f8", (6, "n_dims")),
+    "mean_rests": ("<f8", ("n_dims",)),
     "dim_counts": ("<u8", (2, "n_dims")),
     "norm_codes": ("<u2", (OPEN,)),
     "norm_counts": ("<u8", (OPEN,)),
     "token_moments": ("<f8", (3, 7)),
+    "token_mean_rests": ("<f8", (3,)),
     "unit_sums": ("<f8", (2, "n_dims")),
     "outlier_values": ("<f8", (OPEN,)),
     "outlier_index": ("<i8", (OPEN, 4)),
@@ -49,12 +51,15 @@ class PopulationState:
         counts: uint64 [m], how often each does.
         moments: float64 [6, d], rows mean, M2, M3, M4, min, max of each dim's finite values; 0, 0, 0, 0, +inf, -inf for
             none.
+        mean_rests: float64 [d], what rounding took from each mean: merging needs the difference of two means to more
+            digits than the means themselves have.
         dim_counts: uint64 [2, d], rows n_nonfinite and n_at_least (|x| >= threshold; infinities count, NaN does not).
         norm_codes: uint16 [m2], ascending: the float32 codes of the tokens' L2 norms (tokens with a non-finite value
             left out).
         norm_counts: uint64 [m2], how often each occurs.
         token_moments: float64 [3, 7], rows L2 norm, its natural logarithm, the logarithm of the norm of x - mean(x);
             columns n, mean, M2, M3, M4, min, max over the tokens.
+        token_mean_rests: float64 [3], what rounding took from those means.
         unit_sums: float64 [2, d], rows sum of the tokens' unit vectors and of their squared entries; [2, 0] if not
             recorded.
         outlier_values: float64 [j], the finite values of largest magnitude, largest first.
@@ -65,10 +70,12 @@ class PopulationState:
     codes: NDArray[np.uint16]
     counts: NDArray[np.uint64]
     moments: NDArray[np.float64]
+    mean_rests: NDArray[np.float64]
     dim_counts: NDArray[np.uint64]
     norm_codes: NDArray[np.uint16]
     norm_counts: NDArray[np.uint64]
     token_moments: NDArray[np.float64]
+    token_mean_rests: NDArray[np.float64]
     unit_sums: NDArray[np.float64]
     outlier_values: NDArray[np.float64]
     outlier_index: NDArray[np.int64]
@@ -194,6 +201,8 @@ class SiteState:
                 flat = np.frombuffer(state[f"{name}/{field}"], dtype=dtype)
                 if field == "token_moments" and not flat.size:
                     flat = np.tile([0, 0, 0, 0, 0, np.inf, -np.inf], 3)
+                if field == "token_mean_rests" and not flat.size:
+                    flat = np.zeros(3)
                 try:
                     arrays[f"{name}/{field}"] = (
                         flat.reshape(expected) if 0 not in expected else np.empty(expected, dtype)

@@ -87,12 +87,12 @@ class TokenReader:
         sequence = np.broadcast_to(first[:, None], (n_rows, n_columns))
         n_new = 0 if continues else n_rows
 
-        restarts = _restarts(given.get("position_ids"), n_rows, n_columns) if real.all() and not continues else None
-        if restarts is not None:
-            sequence = self.n_sequences + np.cumsum(restarts, dtype=np.int64).reshape(n_rows, n_columns) - 1
-            columns = np.broadcast_to(np.arange(n_columns), (n_rows, n_columns))
-            position = columns - np.maximum.accumulate(np.where(restarts, columns, 0), axis=1)
-            n_new = int(restarts.sum())
+        begins = None if continues else _begins(given.get("position_ids"), real)
+        if begins is not None:
+            sequence = self.n_sequences + np.cumsum(begins, dtype=np.int64).reshape(n_rows, n_columns) - 1
+            in_row = np.cumsum(real, axis=1, dtype=np.int64) - 1
+            position = in_row - np.maximum.accumulate(np.where(begins, in_row, 0), axis=1)
+            n_new = int(begins.sum())
 
         self.n_sequences += n_new
         self._last = sequence[:, -1].copy() if n_columns else None
@@ -149,12 +149,11 @@ def _n_cached(given: Mapping[str, Any], from_mask: int) -> int:
     return int(length()) if callable(length) else 0
 
 
-def _restarts(position_ids: object, n_rows: int, n_columns: int) -> NDArray[np.bool_] | None:
-    """Where in a batch a sequence begins, [B, S], if any begins inside a row."""
+def _begins(position_ids: object, real: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """Where in a batch a sequence begins, [B, S], if any begins inside a row; padding has no say."""
+    n_columns = real.shape[1]
     if not isinstance(position_ids, torch.Tensor) or position_ids.shape[-1] != n_columns or position_ids.ndim > 2:  # noqa: PLR2004
         return None
-    starts = np.broadcast_to((position_ids.detach() == 0).cpu().numpy(), (n_rows, n_columns)).copy()
-    if not starts[:, 1:].any():
-        return None
-    starts[:, 0] = True
-    return starts
+    restarts = (position_ids.detach() == 0).cpu().numpy() & real
+    first = real & (np.cumsum(real, axis=1) == 1)
+    return restarts | first if (restarts & ~first).any() else None

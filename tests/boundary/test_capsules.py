@@ -1,4 +1,4 @@
-"""The capsule protocol: renamed when consumed, deleted once on every path, refused in words where something is wrong."""
+"""The capsule protocol: renamed when consumed, deleted once on every path, refused in words where it is wrong."""
 
 from __future__ import annotations
 

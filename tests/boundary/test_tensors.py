@@ -181,7 +181,6 @@ def jagged():
 
 WITHOUT_PLAIN_MEMORY = {
     "sparse": lambda: torch.eye(4).to_sparse(),
-    "compressed sparse": lambda: torch.sparse_csr_tensor([0, 1], [1], [1.0], (1, 4), check_invariants=True),
     "meta": lambda: torch.zeros(4, 6, device="meta"),
     "fake": lambda: FakeTensorMode().from_tensor(torch.ones(4, 6)),
     "mkldnn": lambda: torch.ones(4, 6).to_mkldnn(),

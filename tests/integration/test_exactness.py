@@ -169,7 +169,9 @@ def test_outliers_are_where_they_are_said_to_be(name, side):
             for position, column in enumerate(columns[row])
             for dim in range(values.shape[-1])
         )[:64]
-        found = list(zip(-np.abs(outliers["value"]), *(outliers[k] for k in ("sequence", "position", "dim")), strict=True))
+        found = list(
+            zip(-np.abs(outliers["value"]), *(outliers[k] for k in ("sequence", "position", "dim")), strict=True)
+        )
         assert found == everything
         n_ties += len(found) - len({entry[0] for entry in found})
         for value, row, position, dim, token_id in outliers:
@@ -200,7 +202,7 @@ def test_outliers_of_several_batches_carry_on_the_count_of_sequences():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["gpt2", "gpt_neox", "llama", "falcon", "gemma2"])
 def test_padding_changes_nothing_that_is_counted(name, dtype):
-    """The values under padding are not counted, whatever they are: garbage in the padded columns' ids leaves no trace."""
+    """The values under padding are not counted, whatever they are: other ids there leave no trace."""
     one = seen(name, dtype, "right")
     model = build(name, DTYPES[dtype])
     inputs = {key: value.clone() for key, value in one.inputs.items()}

@@ -1,8 +1,9 @@
-"""The native accumulator against NumPy in float64, on whatever values, layouts, cuts and orders hypothesis thinks of."""
+"""The native accumulator against NumPy in float64, on whatever values, layouts, cuts and orders hypothesis finds."""
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -204,11 +205,7 @@ def test_cuts_order_and_merging_change_no_count(batch, config, data, way):
     n_rows, n_columns, _ = batch.stored.shape
     row_cuts = sorted(data.draw(st.sets(st.integers(1, n_rows))) | {0, n_rows})
     column_cuts = sorted(data.draw(st.sets(st.integers(1, n_columns), max_size=3)) | {0, n_columns})
-    parts = [
-        batch[a:b].columns(slice(c, d))
-        for a, b in zip(row_cuts, row_cuts[1:], strict=False)
-        for c, d in zip(column_cuts, column_cuts[1:], strict=False)
-    ]
+    parts = [batch[a:b].columns(slice(c, d)) for a, b in pairwise(row_cuts) for c, d in pairwise(column_cuts)]
     parts = data.draw(st.permutations(parts))
 
     whole = _native.SiteAccumulator(**config)
@@ -349,7 +346,7 @@ def test_every_pattern_of_a_16_bit_type_is_counted_as_itself(dtype):
 
 
 def test_the_edges_of_float32_codes():
-    """The codes of values beside every power of two, the largest and smallest numbers, and NaN that cut to infinity."""
+    """The codes beside every power of two, of the largest and smallest numbers, and of NaN that cut to infinity."""
     powers = 2.0 ** np.arange(-149, 128)
     bits = powers.astype(np.float32).view(np.uint32)
     bits = np.concatenate(

@@ -155,10 +155,12 @@ def _population(
         "codes": codes.astype("<u2"),
         "counts": counts.astype("<u8"),
         "moments": moments.astype("<f8"),
+        "mean_rests": np.array([mean_rest_of(values[finite[:, dim], dim]) for dim in range(n_dims)]).astype("<f8"),
         "dim_counts": np.stack([(~finite).sum(axis=0), n_at_least]).astype("<u8"),
         "norm_codes": norm_codes.astype("<u2"),
         "norm_counts": norm_counts.astype("<u8"),
         "token_moments": np.array([moments_of(quantity) for quantity in quantities]).astype("<f8"),
+        "token_mean_rests": np.array([mean_rest_of(quantity) for quantity in quantities]).astype("<f8"),
         "unit_sums": np.stack([units.sum(axis=0), (units**2).sum(axis=0)]).astype("<f8"),
         "outlier_values": candidates[order].astype("<f8"),
         "outlier_index": index.astype("<i8"),
@@ -184,6 +186,14 @@ def moments_of(values: Floats) -> tuple[float, ...]:
     deviations = wide - mean
     powers = [float((deviations**order).sum()) for order in (2, 3, 4)]
     return float(values.size), float(mean), *powers, float(values.min()), float(values.max())
+
+
+def mean_rest_of(values: Floats) -> float:
+    """What is left of the mean, in extended precision, when its rounded value is taken off."""
+    if not values.size:
+        return 0.0
+    mean = values.astype(np.longdouble).mean()
+    return float(mean - np.float64(mean))
 
 
 def central_moment(values: Floats, order: int) -> float:

@@ -115,7 +115,18 @@ def test_names_of_the_arrays(path):
 
 def test_a_site_that_was_never_reached_is_kept(tmp_path):
     empty = {"dtype": "", "n_dims": 0, "k": 64, "threshold": 6.0, "unit_sums": True}
-    fields = ("codes", "counts", "moments", "dim_counts", "norm_codes", "norm_counts", "token_moments", "unit_sums")
+    fields = (
+        "codes",
+        "counts",
+        "moments",
+        "mean_rests",
+        "dim_counts",
+        "norm_codes",
+        "norm_counts",
+        "token_moments",
+        "token_mean_rests",
+        "unit_sums",
+    )
     for population in ("first", "rest"):
         empty[f"{population}/n_tokens"] = 0
         empty |= {f"{population}/{field}": b"" for field in (*fields, "outlier_values", "outlier_index")}

@@ -223,7 +223,18 @@ def test_a_population_without_tokens_is_nan_without_warnings(dtype, unit_sums):
 
 def test_a_site_that_was_never_reached():
     empty = {"dtype": "", "n_dims": 0, "k": 64, "threshold": 6.0, "unit_sums": False}
-    fields = ("codes", "counts", "moments", "dim_counts", "norm_codes", "norm_counts", "token_moments", "unit_sums")
+    fields = (
+        "codes",
+        "counts",
+        "moments",
+        "mean_rests",
+        "dim_counts",
+        "norm_codes",
+        "norm_counts",
+        "token_moments",
+        "token_mean_rests",
+        "unit_sums",
+    )
     for population in ("first", "rest"):
         empty[f"{population}/n_tokens"] = 0
         empty |= {f"{population}/{field}": b"" for field in (*fields, "outlier_values", "outlier_index")}

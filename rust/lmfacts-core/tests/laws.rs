@@ -83,6 +83,7 @@ fn data(max_rows: usize, max_dims: usize) -> impl Strategy<Value = Data> {
                     6 if with_nonfinite => f64::NEG_INFINITY,
                     7 => base * 1e-6,
                     _ if index % n_dims == 1 => 500.0 + base,
+                    _ if index % n_dims == 2 => 3e4 + 1e-1 * base,
                     _ => base,
                 }
             })
@@ -120,26 +121,29 @@ fn exact_part(state: &SiteState) -> Vec<ExactPart> {
         .collect()
 }
 
-/// Moments agree to 1e-12 of the size of the terms that make them up; M2, M3 and M4 are bounded through M4 and n.
+/// Moments (mean, M2, M3, M4) agree to 1e-12 of the sum of the magnitudes of the terms that make them up.
+fn assert_close(n: f64, a: [f64; 4], b: [f64; 4]) {
+    let [mean, m2, _, m4] = a;
+    let std = (m2 / n.max(1.0)).sqrt();
+    // The sum of |x - mean|^3 is at most the geometric mean of those of the second and the fourth powers.
+    let sizes = [mean.abs().max(std), m2, (m2 * m4).sqrt(), m4];
+    for (power, size) in sizes.into_iter().enumerate() {
+        assert!((a[power] - b[power]).abs() <= 1e-12 * size + 1e-300, "moment {power}: {a:?} and {b:?}");
+    }
+}
+
 fn assert_moments_close(a: &PopulationState, b: &PopulationState) {
     let n_dims = a.moments.len() / 6;
     for dim in 0..n_dims {
-        let (m2, m4) = (a.moments[n_dims + dim], a.moments[3 * n_dims + dim]);
-        let n = (a.n_tokens - a.dim_counts[dim]) as f64;
-        let std = (m2 / n.max(1.0)).sqrt();
-        let mean = a.moments[dim].abs();
-        // The sum of |x - mean|^3 is at most the geometric mean of those of the second and the fourth powers.
-        let sizes = [mean.max(std), m2, (m2 * m4).sqrt(), m4];
-        for (row, size) in sizes.into_iter().enumerate() {
-            let (x, y) = (a.moments[row * n_dims + dim], b.moments[row * n_dims + dim]);
-            assert!((x - y).abs() <= 1e-12 * size + 1e-300, "moment {row} of dim {dim}: {x} and {y}");
-        }
+        let of = |p: &PopulationState| std::array::from_fn(|row| p.moments[row * n_dims + dim]);
+        assert_close((a.n_tokens - a.dim_counts[dim]) as f64, of(a), of(b));
     }
     for (x, y) in a.unit_sums.iter().zip(&b.unit_sums) {
         assert!((x - y).abs() <= 1e-12 * a.n_tokens as f64);
     }
-    for (x, y) in a.token_moments.iter().zip(&b.token_moments) {
-        assert!(x == y || (x - y).abs() <= 1e-9 * x.abs().max(1e-3), "token moments: {x} and {y}");
+    for (x, y) in a.token_moments.chunks_exact(7).zip(b.token_moments.chunks_exact(7)) {
+        assert_eq!((x[0], x[5], x[6]), (y[0], y[5], y[6]), "n, min and max");
+        assert_close(x[0], [x[1], x[2], x[3], x[4]], [y[1], y[2], y[3], y[4]]);
     }
 }
 
@@ -299,10 +303,12 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
 #[test]
 fn a_damaged_state_is_refused() {
     let state = whole(Dtype::F32, &large(10, 4), &Pool::new(1).unwrap()).state();
-    let damage: [fn(&mut PopulationState); 6] = [
+    let damage: [fn(&mut PopulationState); 8] = [
         |p| p.n_tokens += 1,
         |p| p.codes.reverse(),
         |p| p.moments.truncate(p.moments.len() - 1),
+        |p| p.mean_rests.truncate(p.mean_rests.len() - 1),
+        |p| p.token_mean_rests.truncate(p.token_mean_rests.len() - 1),
         |p| p.token_moments.truncate(p.token_moments.len() - 1),
         |p| p.unit_sums.truncate(p.unit_sums.len() - 1),
         |p| p.outlier_index.truncate(p.outlier_index.len() - 1),

@@ -76,10 +76,12 @@ impl PySiteAccumulator {
             dict.set_item(name("codes"), bytes(py, &part.codes, u16::to_le_bytes))?;
             dict.set_item(name("counts"), bytes(py, &part.counts, u64::to_le_bytes))?;
             dict.set_item(name("moments"), bytes(py, &part.moments, f64::to_le_bytes))?;
+            dict.set_item(name("mean_rests"), bytes(py, &part.mean_rests, f64::to_le_bytes))?;
             dict.set_item(name("dim_counts"), bytes(py, &part.dim_counts, u64::to_le_bytes))?;
             dict.set_item(name("norm_codes"), bytes(py, &part.norm_codes, u16::to_le_bytes))?;
             dict.set_item(name("norm_counts"), bytes(py, &part.norm_counts, u64::to_le_bytes))?;
             dict.set_item(name("token_moments"), bytes(py, &part.token_moments, f64::to_le_bytes))?;
+            dict.set_item(name("token_mean_rests"), bytes(py, &part.token_mean_rests, f64::to_le_bytes))?;
             dict.set_item(name("unit_sums"), bytes(py, &part.unit_sums, f64::to_le_bytes))?;
             dict.set_item(name("outlier_values"), bytes(py, &part.outlier_values, f64::to_le_bytes))?;
             dict.set_item(name("outlier_index"), bytes(py, &part.outlier_index, i64::to_le_bytes))?;
@@ -112,10 +114,12 @@ impl PySiteAccumulator {
             part.codes = numbers(state, &name("codes"), u16::from_le_bytes)?;
             part.counts = numbers(state, &name("counts"), u64::from_le_bytes)?;
             part.moments = numbers(state, &name("moments"), f64::from_le_bytes)?;
+            part.mean_rests = numbers(state, &name("mean_rests"), f64::from_le_bytes)?;
             part.dim_counts = numbers(state, &name("dim_counts"), u64::from_le_bytes)?;
             part.norm_codes = numbers(state, &name("norm_codes"), u16::from_le_bytes)?;
             part.norm_counts = numbers(state, &name("norm_counts"), u64::from_le_bytes)?;
             part.token_moments = numbers(state, &name("token_moments"), f64::from_le_bytes)?;
+            part.token_mean_rests = numbers(state, &name("token_mean_rests"), f64::from_le_bytes)?;
             part.unit_sums = numbers(state, &name("unit_sums"), f64::from_le_bytes)?;
             part.outlier_values = numbers(state, &name("outlier_values"), f64::from_le_bytes)?;
             part.outlier_index = numbers(state, &name("outlier_index"), i64::from_le_bytes)?;

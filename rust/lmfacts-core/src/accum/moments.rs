@@ -1,18 +1,19 @@
 //! Central moments, dim by dim and of single numbers.
 //!
-//! The state is (n, mean, M2, M3, M4, min, max) with `Mk` the sum of the k-th powers of the deviations from the mean. Power sums about
-//! zero are never stored: where |mean| / std is 100, as in residual outlier dims, their fourth power would lose eight digits.
+//! The state is (n, mean, M2, M3, M4, min, max) with `Mk` the sum of the k-th powers of the deviations from the mean, and the mean in two
+//! numbers (`kernel::MomentRows` says why). Power sums about zero are never stored: where |mean| / std is 100, as in residual outlier dims, their fourth power would lose eight digits.
 //! Formulas: Pébay, "Formulas for Robust, One-Pass Parallel Computation of Covariances and Arbitrary-Order Statistical Moments",
 //! SAND2008-6212.
 
 use crate::dtype::Element;
-use crate::kernel::{Kernels, MergeWeights, MomentRows};
+use crate::kernel::{Kernels, MergeWeights, MomentRows, central};
 
 /// Moments of every dim over a set of rows.
 #[derive(Debug, Clone)]
 pub struct DimMoments {
     n_rows: u64,
     mean: Vec<f64>,
+    mean_rest: Vec<f64>,
     m2: Vec<f64>,
     m3: Vec<f64>,
     m4: Vec<f64>,
@@ -29,6 +30,7 @@ impl DimMoments {
         Self {
             n_rows: 0,
             mean: vec![0.0; n_dims],
+            mean_rest: vec![0.0; n_dims],
             m2: vec![0.0; n_dims],
             m3: vec![0.0; n_dims],
             m4: vec![0.0; n_dims],
@@ -48,6 +50,7 @@ impl DimMoments {
     fn rows_mut(&mut self) -> MomentRows<'_> {
         MomentRows {
             mean: &mut self.mean,
+            mean_rest: &mut self.mean_rest,
             m2: &mut self.m2,
             m3: &mut self.m3,
             m4: &mut self.m4,
@@ -88,6 +91,7 @@ impl DimMoments {
         ScalarMoments {
             n: self.n_rows - self.n_nonfinite[dim],
             mean: self.mean[dim],
+            mean_rest: self.mean_rest[dim],
             m2: self.m2[dim],
             m3: self.m3[dim],
             m4: self.m4[dim],
@@ -98,6 +102,7 @@ impl DimMoments {
 
     fn set_dim(&mut self, dim: usize, moments: &ScalarMoments) {
         self.mean[dim] = moments.mean;
+        self.mean_rest[dim] = moments.mean_rest;
         self.m2[dim] = moments.m2;
         self.m3[dim] = moments.m3;
         self.m4[dim] = moments.m4;
@@ -133,14 +138,19 @@ impl DimMoments {
         [&self.mean, &self.m2, &self.m3, &self.m4, &self.min, &self.max].into_iter().flatten().copied().collect()
     }
 
+    /// What rounding took from each mean.
+    pub fn mean_rests(&self) -> &[f64] {
+        &self.mean_rest
+    }
+
     /// The two lists of non-finite values and of values at or above the threshold, one after the other.
     pub fn to_counts(&self) -> Vec<u64> {
         [&self.n_nonfinite, &self.n_at_least].into_iter().flatten().copied().collect()
     }
 
-    /// The moments that `to_values` and `to_counts` gave, or none if the lengths do not fit.
-    pub fn from_values(n_rows: u64, n_dims: usize, values: &[f64], counts: &[u64]) -> Option<Self> {
-        if values.len() != 6 * n_dims || counts.len() != 2 * n_dims {
+    /// The moments that `to_values`, `mean_rests` and `to_counts` gave, or none if the lengths do not fit.
+    pub fn from_values(n_rows: u64, n_dims: usize, values: &[f64], mean_rests: &[f64], counts: &[u64]) -> Option<Self> {
+        if values.len() != 6 * n_dims || mean_rests.len() != n_dims || counts.len() != 2 * n_dims {
             return None;
         }
         let list = |index: usize| values[index * n_dims..(index + 1) * n_dims].to_vec();
@@ -156,6 +166,7 @@ impl DimMoments {
             m4: list(3),
             min: list(4),
             max: list(5),
+            mean_rest: mean_rests.to_vec(),
             all_finite: n_nonfinite.iter().all(|&n| n == 0),
             n_nonfinite,
             n_at_least: counts[n_dims..].to_vec(),
@@ -164,7 +175,7 @@ impl DimMoments {
 
     /// Bytes held.
     pub fn n_bytes(&self) -> usize {
-        8 * 8 * self.n_dims()
+        9 * 8 * self.n_dims()
     }
 }
 
@@ -173,8 +184,10 @@ impl DimMoments {
 pub struct ScalarMoments {
     /// How many numbers.
     pub n: u64,
-    /// Their mean; 0 of none.
+    /// Their mean, rounded; 0 of none.
     pub mean: f64,
+    /// What rounding took from the mean.
+    pub mean_rest: f64,
     /// Sum of squared deviations.
     pub m2: f64,
     /// Sum of cubed deviations.
@@ -189,12 +202,12 @@ pub struct ScalarMoments {
 
 impl Default for ScalarMoments {
     fn default() -> Self {
-        Self { n: 0, mean: 0.0, m2: 0.0, m3: 0.0, m4: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY }
+        Self { n: 0, mean: 0.0, mean_rest: 0.0, m2: 0.0, m3: 0.0, m4: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY }
     }
 }
 
 impl ScalarMoments {
-    /// The moments of these finite numbers, in two passes: about a first mean, then corrected by what rounding left of it.
+    /// The moments of these finite numbers, in two passes: their mean, then sums about it.
     pub fn of(values: &[f64]) -> Self {
         let mut moments = Self { n: values.len() as u64, ..Self::default() };
         if values.is_empty() {
@@ -202,18 +215,17 @@ impl ScalarMoments {
         }
         let n = values.len() as f64;
         let pivot = values.iter().sum::<f64>() / n;
-        let mut t1 = 0.0;
+        let mut powers = [0.0; 4];
         for &value in values {
             let y = value - pivot;
             let y2 = y * y;
-            t1 += y;
-            moments.m2 += y2;
-            moments.m3 += y2 * y;
-            moments.m4 += y2 * y2;
+            for (sum, power) in powers.iter_mut().zip([y, y2, y2 * y, y2 * y2]) {
+                *sum += power;
+            }
             moments.min = moments.min.min(value + 0.0);
             moments.max = moments.max.max(value + 0.0);
         }
-        moments.mean = pivot + t1 / n;
+        ([moments.mean, moments.mean_rest], [moments.m2, moments.m3, moments.m4]) = central(n, pivot, powers);
         moments
     }
 
@@ -223,9 +235,9 @@ impl ScalarMoments {
             *self = *other;
         } else if other.n > 0 {
             let weights = MergeWeights::new(self.n as f64, other.n as f64);
-            let delta = other.mean - self.mean;
+            let (mean, delta) = weights.merge_means([self.mean, self.mean_rest], [other.mean, other.mean_rest]);
+            [self.mean, self.mean_rest] = mean;
             [self.m2, self.m3, self.m4] = weights.merge(delta, [self.m2, self.m3, self.m4], [other.m2, other.m3, other.m4]);
-            self.mean += delta * weights.share_b;
             self.n += other.n;
             self.min = self.min.min(other.min);
             self.max = self.max.max(other.max);
@@ -237,8 +249,8 @@ impl ScalarMoments {
         [self.n as f64, self.mean, self.m2, self.m3, self.m4, self.min, self.max]
     }
 
-    /// The moments that `to_values` gave.
-    pub const fn from_values([n, mean, m2, m3, m4, min, max]: [f64; 7]) -> Self {
-        Self { n: n as u64, mean, m2, m3, m4, min, max }
+    /// The moments that `to_values` gave, with the mean's rest.
+    pub const fn from_values([n, mean, m2, m3, m4, min, max]: [f64; 7], mean_rest: f64) -> Self {
+        Self { n: n as u64, mean, mean_rest, m2, m3, m4, min, max }
     }
 }

@@ -73,6 +73,8 @@ pub struct PopulationState {
     pub counts: Vec<u64>,
     /// mean, m2, m3, m4, min, max: six lists of one value for each dim.
     pub moments: Vec<f64>,
+    /// What rounding took from the mean of each dim.
+    pub mean_rests: Vec<f64>,
     /// Non-finite values, and values at or above the threshold: two lists of one count for each dim.
     pub dim_counts: Vec<u64>,
     /// Codes of the tokens' norms, ascending.
@@ -81,6 +83,8 @@ pub struct PopulationState {
     pub norm_counts: Vec<u64>,
     /// For each of [`super::TOKEN_QUANTITIES`]: n, mean, m2, m3, m4, min, max.
     pub token_moments: Vec<f64>,
+    /// What rounding took from the mean of each of them.
+    pub token_mean_rests: Vec<f64>,
     /// Sums of unit vectors and of their squares, two lists; empty if they were not asked for.
     pub unit_sums: Vec<f64>,
     /// Values of the outliers, in order.
@@ -102,7 +106,7 @@ pub struct SiteState {
 
 /// Rows of a chunk, so that its values fill a good part of the second-level cache; a function of the shape alone.
 fn chunk_rows(n_dims: usize) -> usize {
-    ((1 << 16) / n_dims.max(1)).clamp(8, 64)
+    ((1 << 16) / n_dims.max(1)).clamp(8, 256)
 }
 
 /// What a thread needs for its share, and what it brings back.
@@ -383,10 +387,12 @@ fn population_state(codes: &CodeHistogram, summary: &Summary) -> PopulationState
         codes,
         counts,
         moments: summary.dims.to_values(),
+        mean_rests: summary.dims.mean_rests().to_vec(),
         dim_counts: summary.dims.to_counts(),
         norm_codes,
         norm_counts,
         token_moments: summary.norms.to_values(),
+        token_mean_rests: summary.norms.mean_rests(),
         unit_sums: summary.units.as_ref().map(UnitSums::to_values).unwrap_or_default(),
         outlier_values: outliers.iter().map(|outlier| outlier.value).collect(),
         outlier_index: outliers
@@ -407,13 +413,19 @@ fn summary_from(
         let expected = format!("{} tokens x {n_dims} dims in all", part.n_tokens);
         return Err(("counts", expected, n_values.to_string()));
     }
-    let dims = DimMoments::from_values(part.n_tokens, n_dims, &part.moments, &part.dim_counts).ok_or_else(|| {
-        let got = format!("{} and {} values", part.moments.len(), part.dim_counts.len());
-        ("moments and dim_counts", format!("6 and 2 lists of {n_dims} values"), got)
-    })?;
-    let norms = TokenNorms::from_values(&part.norm_codes, &part.norm_counts, &part.token_moments).ok_or_else(|| {
-        ("token_moments", "3 lists of 7 values, and a count for each code".into(), part.token_moments.len().to_string())
-    })?;
+    let dims =
+        DimMoments::from_values(part.n_tokens, n_dims, &part.moments, &part.mean_rests, &part.dim_counts).ok_or_else(|| {
+            let got = format!("{} and {} values", part.moments.len(), part.dim_counts.len());
+            ("moments and dim_counts", format!("6 and 2 lists of {n_dims} values, and as many rests"), got)
+        })?;
+    let norms = TokenNorms::from_values(&part.norm_codes, &part.norm_counts, &part.token_moments, &part.token_mean_rests)
+        .ok_or_else(|| {
+            (
+                "token_moments",
+                "3 lists of 7 values, a rest for each, and a count for each code".into(),
+                part.token_moments.len().to_string(),
+            )
+        })?;
     let units = if config.unit_sums {
         Some(
             UnitSums::from_values(n_dims, &part.unit_sums)

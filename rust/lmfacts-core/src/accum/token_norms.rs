@@ -34,9 +34,14 @@ pub(super) fn norms_of<E: Element>(row: &[E], (sum, square): (f64, f64)) -> (f64
 impl TokenNorms {
     /// Counts tokens, each given by its norm before and after centering.
     pub fn update(&mut self, norms: &[(f64, f64)]) {
-        let mut quantities: [Vec<f64>; TOKEN_QUANTITIES.len()] = Default::default();
+        // Equal codes are counted together: most tokens of a chunk share a few.
+        let mut codes: Vec<u16> = norms.iter().map(|&(norm, _)| norm.code()).collect();
+        codes.sort_unstable();
+        for equal in codes.chunk_by(|a, b| a == b) {
+            *self.codes.entry(equal[0]).or_default() += equal.len() as u64;
+        }
+        let mut quantities: [Vec<f64>; TOKEN_QUANTITIES.len()] = std::array::from_fn(|_| Vec::with_capacity(norms.len()));
         for &(norm, centered) in norms {
-            *self.codes.entry(norm.code()).or_default() += 1;
             for (list, value) in quantities.iter_mut().zip([norm, norm.ln(), centered.ln()]) {
                 if value.is_finite() {
                     list.push(value);
@@ -68,13 +73,19 @@ impl TokenNorms {
         self.moments.iter().flat_map(|moments| moments.to_values()).collect()
     }
 
-    /// What `sparse` and `to_values` gave, or none if the lengths do not fit.
-    pub fn from_values(codes: &[u16], counts: &[u64], values: &[f64]) -> Option<Self> {
+    /// What rounding took from the mean of each quantity.
+    pub fn mean_rests(&self) -> Vec<f64> {
+        self.moments.iter().map(|moments| moments.mean_rest).collect()
+    }
+
+    /// What `sparse`, `to_values` and `mean_rests` gave, or none if the lengths do not fit.
+    pub fn from_values(codes: &[u16], counts: &[u64], values: &[f64], mean_rests: &[f64]) -> Option<Self> {
         let (groups, []) = values.as_chunks::<7>() else { return None };
-        if codes.len() != counts.len() {
+        if codes.len() != counts.len() || groups.len() != mean_rests.len() {
             return None;
         }
-        let moments: Vec<_> = groups.iter().map(|&group| ScalarMoments::from_values(group)).collect();
+        let moments: Vec<_> =
+            groups.iter().zip(mean_rests).map(|(&group, &rest)| ScalarMoments::from_values(group, rest)).collect();
         Some(Self { codes: codes.iter().copied().zip(counts.iter().copied()).collect(), moments: moments.try_into().ok()? })
     }
 }

@@ -147,18 +147,36 @@ fn dim_group<E: Element, const LANES: usize>(
 
     let n = rows.len() as f64;
     for lane in 0..LANES {
-        let delta = t1[lane] / n;
-        let delta2 = delta * delta;
-        out.mean[dim + lane] = pivot[lane] + delta;
-        out.m2[dim + lane] = at_least_zero(t2[lane] - n * delta2);
-        out.m3[dim + lane] = t3[lane] - 3.0 * delta * t2[lane] + 2.0 * n * delta2 * delta;
-        out.m4[dim + lane] =
-            at_least_zero(t4[lane] - 4.0 * delta * t3[lane] + 6.0 * delta2 * t2[lane] - 3.0 * n * delta2 * delta2);
+        let (mean, [m2, m3, m4]) = central(n, pivot[lane], [t1[lane], t2[lane], t3[lane], t4[lane]]);
+        [out.mean[dim + lane], out.mean_rest[dim + lane]] = mean;
+        out.m2[dim + lane] = m2;
+        out.m3[dim + lane] = m3;
+        out.m4[dim + lane] = m4;
         // Adding zero turns -0 into +0: which of two zeros came first must not show.
         out.min[dim + lane] = min[lane] + 0.0;
         out.max[dim + lane] = max[lane] + 0.0;
         n_at_least[dim + lane] += reached[lane];
     }
+}
+
+/// The mean (rounded, and its rest) and M2, M3, M4 of `n` numbers from the sums of the powers of their distances to a pivot.
+#[inline(always)]
+pub(crate) fn central(n: f64, pivot: f64, [t1, t2, t3, t4]: [f64; 4]) -> ([f64; 2], [f64; 3]) {
+    let delta = t1 / n;
+    let delta2 = delta * delta;
+    let (mean, rest) = add(pivot, delta);
+    let m2 = t2 - n * delta2;
+    let m3 = t3 - 3.0 * delta * t2 + 2.0 * n * delta2 * delta;
+    let m4 = t4 - 4.0 * delta * t3 + 6.0 * delta2 * t2 - 3.0 * n * delta2 * delta2;
+    ([mean, rest], [at_least_zero(m2), m3, at_least_zero(m4)])
+}
+
+/// The rounded sum of two numbers, and what rounding took from it (Knuth's two-sum).
+#[inline(always)]
+fn add(a: f64, b: f64) -> (f64, f64) {
+    let sum = a + b;
+    let b_in_sum = sum - a;
+    (sum, (a - (sum - b_in_sum)) + (b - b_in_sum))
 }
 
 /// A sum of even powers; rounding may leave it a hair below zero.
@@ -171,15 +189,17 @@ fn at_least_zero(sum: f64) -> f64 {
 #[inline(always)]
 pub(super) fn merge_moments(n_a: f64, a: &mut MomentRows<'_>, n_b: f64, b: &MomentRows<'_>) {
     let n_dims = a.mean.len();
-    let (a_mean, a_m2, a_m3) = (&mut a.mean[..n_dims], &mut a.m2[..n_dims], &mut a.m3[..n_dims]);
+    let (a_mean, a_rest) = (&mut a.mean[..n_dims], &mut a.mean_rest[..n_dims]);
+    let (a_m2, a_m3) = (&mut a.m2[..n_dims], &mut a.m3[..n_dims]);
     let (a_m4, a_min, a_max) = (&mut a.m4[..n_dims], &mut a.min[..n_dims], &mut a.max[..n_dims]);
-    let (b_mean, b_m2, b_m3) = (&b.mean[..n_dims], &b.m2[..n_dims], &b.m3[..n_dims]);
+    let (b_mean, b_rest) = (&b.mean[..n_dims], &b.mean_rest[..n_dims]);
+    let (b_m2, b_m3) = (&b.m2[..n_dims], &b.m3[..n_dims]);
     let (b_m4, b_min, b_max) = (&b.m4[..n_dims], &b.min[..n_dims], &b.max[..n_dims]);
     let weights = MergeWeights::new(n_a, n_b);
     for dim in 0..n_dims {
-        let delta = b_mean[dim] - a_mean[dim];
+        let (mean, delta) = weights.merge_means([a_mean[dim], a_rest[dim]], [b_mean[dim], b_rest[dim]]);
         let merged = weights.merge(delta, [a_m2[dim], a_m3[dim], a_m4[dim]], [b_m2[dim], b_m3[dim], b_m4[dim]]);
-        a_mean[dim] += delta * weights.share_b;
+        [a_mean[dim], a_rest[dim]] = mean;
         [a_m2[dim], a_m3[dim], a_m4[dim]] = merged;
         a_min[dim] = if b_min[dim] < a_min[dim] { b_min[dim] } else { a_min[dim] };
         a_max[dim] = if b_max[dim] > a_max[dim] { b_max[dim] } else { a_max[dim] };
@@ -189,7 +209,7 @@ pub(super) fn merge_moments(n_a: f64, a: &mut MomentRows<'_>, n_b: f64, b: &Mome
 /// The factors of the pairwise formulas that depend on the counts alone.
 pub(crate) struct MergeWeights {
     share_a: f64,
-    pub(crate) share_b: f64,
+    share_b: f64,
     between: f64,
     skew: f64,
     spread: f64,
@@ -207,6 +227,14 @@ impl MergeWeights {
             skew: share_a - share_b,
             spread: share_a * share_a - share_a * share_b + share_b * share_b,
         }
+    }
+
+    /// The mean of the union, and the difference of the means, b minus a; a mean is a rounded number and its rest.
+    #[inline(always)]
+    pub(crate) fn merge_means(&self, a: [f64; 2], b: [f64; 2]) -> ([f64; 2], f64) {
+        let delta = (b[0] - a[0]) + (b[1] - a[1]);
+        let (mean, rest) = add(a[0], a[1] + delta * self.share_b);
+        ([mean, rest], delta)
     }
 
     /// M2, M3 and M4 of the union; `delta` is the difference of the means, b minus a.

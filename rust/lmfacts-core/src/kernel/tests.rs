@@ -27,7 +27,7 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers<E::Key> {
         floats.extend([sum, square]);
         kernels.unit_sums(row, 1.0 / (square.sqrt() + 1.0), &mut sums, &mut squares);
     }
-    let mut lists = vec![vec![0.0; n_dims]; 6];
+    let mut lists = vec![vec![0.0; n_dims]; 7];
     let mut merged = lists.clone();
     let mut n_at_least = vec![0; n_dims];
     let mut n_other = vec![0; n_dims];
@@ -44,8 +44,8 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers<E::Key> {
 }
 
 fn borrow(lists: &mut [Vec<f64>]) -> MomentRows<'_> {
-    let [mean, m2, m3, m4, min, max] = lists else { panic!("six lists") };
-    MomentRows { mean, m2, m3, m4, min, max }
+    let [mean, m2, m3, m4, min, max, mean_rest] = lists else { panic!("seven lists") };
+    MomentRows { mean, mean_rest, m2, m3, m4, min, max }
 }
 
 fn every_level_equals_scalar<E: Element>(values: &[E], n_dims: usize) {
@@ -96,7 +96,7 @@ proptest! {
     fn moments_equal_two_plain_passes(seed in any::<u64>(), n_rows in 1usize..65, shift in -1e4f64..1e4) {
         let values: Vec<f64> = finite_values(seed, n_rows).into_iter().map(|x| x + shift).collect();
         let rows: Vec<&[f64]> = values.chunks_exact(1).collect();
-        let mut lists = vec![vec![0.0; 1]; 6];
+        let mut lists = vec![vec![0.0; 1]; 7];
         Kernels::at(Level::Scalar).unwrap().dim_moments(&rows, 6.0, &mut borrow(&mut lists), &mut [0]);
         let n = n_rows as f64;
         let mean = values.iter().sum::<f64>() / n;
@@ -115,7 +115,7 @@ fn the_pivot_is_never_far_off() {
     let values: Vec<f64> =
         (0..64).map(|row| if row % super::generic::PIVOT_STEP == 0 { 1e6 } else { row as f64 * 1e-3 }).collect();
     let rows: Vec<&[f64]> = values.chunks_exact(1).collect();
-    let mut lists = vec![vec![0.0; 1]; 6];
+    let mut lists = vec![vec![0.0; 1]; 7];
     Kernels::at(Level::Scalar).unwrap().dim_moments(&rows, 6.0, &mut borrow(&mut lists), &mut [0]);
     let mean = values.iter().sum::<f64>() / 64.0;
     let exact: f64 = values.iter().map(|x| (x - mean).powi(4)).sum();

@@ -1,0 +1,101 @@
+"""Memory does not grow with the number of tokens, and the state has the size that was announced."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import lmfacts
+from support.tiny import batch, build
+
+MIB = 1 << 20
+
+# In a process of its own, where nothing else allocates. The first passes fill caches and the allocator's pools.
+SCAN = """
+import json, sys, lmfacts
+sizes = []
+def note(progress):
+    if progress.stage == "scanning" and progress.n_tokens:
+        sizes.append((progress.n_tokens, progress.memory_bytes, progress.state_bytes))
+run = lmfacts.scan("demo", sites=sys.argv[1], max_tokens=200_000, seq_len=128, batch_size=16, progress=note)
+print(json.dumps({"sizes": sizes, "n_tokens": run.n_tokens, "state_bytes": run.metadata["state_bytes"]}))
+"""
+
+FORWARD = """
+import json, sys, torch, lmfacts
+from lmfacts.memory import resident_bytes
+from support.tiny import build
+model = build("llama")
+generator = torch.Generator().manual_seed(0)
+sizes = []
+with torch.no_grad(), lmfacts.attach(model, ["all", "logits"]) as recorder:
+    while recorder.n_tokens < 200_000:
+        ids = torch.randint(4, 101, (40, 50), generator=generator)
+        model(input_ids=ids, use_cache=False)
+        sizes.append((recorder.n_tokens, resident_bytes(), recorder.state_bytes))
+run = recorder.run()
+print(json.dumps({"sizes": sizes, "n_tokens": run.n_tokens, "state_bytes": run.metadata["state_bytes"]}))
+"""
+
+
+def measure(script, *arguments):
+    root = Path(lmfacts.__file__).parents[1]
+    paths = os.pathsep.join([str(root), str(Path(__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env={**os.environ, "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(("script", "arguments"), [(SCAN, ["all"]), (FORWARD, [])], ids=["scan", "forward"])
+def test_memory_does_not_grow_over_200_000_tokens(script, arguments):
+    found = measure(script, *arguments)
+    assert found["n_tokens"] == 200_000
+    sizes = found["sizes"]
+    assert sizes[-1][0] == 200_000
+    warm = [memory for n_tokens, memory, _ in sizes if 20_000 <= n_tokens <= 60_000]
+    late = [memory for n_tokens, memory, _ in sizes if n_tokens >= 160_000]
+    # Had each token left one float32 of each dim of one site behind, it would be 70 MiB and more.
+    assert max(late) - max(warm) < 6 * MIB, f"grew by {(max(late) - max(warm)) / MIB:.1f} MiB"
+    assert {state for n_tokens, _, state in sizes if n_tokens >= 20_000} == {found["state_bytes"]}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_state_has_its_full_size_after_one_pass_and_keeps_it(dtype):
+    model = build("gpt2", dtype)
+    with torch.no_grad(), lmfacts.attach(model, ["all", "logits"], k=16) as recorder:
+        assert recorder.state_bytes == 0
+        model(**batch(model, "left"))
+        size = recorder.state_bytes
+        for seed in range(20):
+            ids = torch.randint(4, 97, (7, 60), generator=torch.Generator().manual_seed(seed))
+            model(input_ids=ids, use_cache=False)
+            assert recorder.state_bytes == size
+    assert recorder.run().metadata["state_bytes"] == size
+    n_sites = len(recorder.site_names)
+    # Two populations of 65,536 counters of 4 bytes, and what the dims and outliers add.
+    n_dims = sum(recorder.site(name).n_dims for name in recorder.site_names)
+    assert n_sites * 2 * 65_536 * 4 < size < n_sites * 2 * (65_536 * 4 + 16 * 64) + n_dims * 2 * 100
+
+
+def test_a_large_k_is_paid_for_once():
+    model = build("gpt2")
+    with torch.no_grad(), lmfacts.attach(model, "blocks.0.resid_post", k=1000) as recorder:
+        sizes = []
+        for _ in range(5):
+            model(**batch(model))
+            sizes.append(recorder.state_bytes)
+    assert len(set(sizes)) == 1
+    assert recorder.site("blocks.0.resid_post").outliers.size == 1000
