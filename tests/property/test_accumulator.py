@@ -319,8 +319,8 @@ def test_a_million_ones_are_a_million_ones(dtype):
     accumulator.update(ones, tokens)
     rest = arrays_of(accumulator.state(), "rest")
     assert rest["counts"].tolist() == [64_000_000]
-    np.testing.assert_array_equal(rest["moments"], np.array([1, 0, 0, 0, 1, 1.0])[:, None] * np.ones(64))
-    np.testing.assert_array_equal(rest["token_moments"][0], [n, 8, 0, 0, 0, 8, 8])
+    np.testing.assert_array_equal(rest["moments"][:6], np.array([1, 0, 0, 0, 1, 1.0])[:, None] * np.ones(64))
+    np.testing.assert_array_equal(rest["token_moments"][0, :7], [n, 8, 0, 0, 0, 8, 8])
     assert rest["norm_counts"].tolist() == [n]
     # All are ties: the list is the first 64 places.
     np.testing.assert_array_equal(rest["outlier_index"][:, 1], np.ones(64))
