@@ -15,6 +15,9 @@ const CPU: i32 = 1;
 const CUDA_HOST: i32 = 3;
 const FLOAT: u8 = 2;
 const BFLOAT: u8 = 4;
+const FLOAT8_E4M3FN: u8 = 10;
+const FLOAT8_E5M2: u8 = 12;
+const UINT: u8 = 1;
 
 /// `DLDevice`.
 #[derive(Debug, Clone, Copy)]
@@ -148,6 +151,8 @@ impl DLTensor {
             (FLOAT, 32, 1) => Ok(Dtype::F32),
             (FLOAT, 16, 1) => Ok(Dtype::F16),
             (BFLOAT, 16, 1) => Ok(Dtype::Bf16),
+            (FLOAT8_E4M3FN, 8, 1) => Ok(Dtype::F8E4M3),
+            (FLOAT8_E5M2, 8, 1) => Ok(Dtype::F8E5M2),
             (code, bits, lanes) => Err(Error::Dtype {
                 expected: Dtype::ALL.map(Dtype::name).join(", "),
                 got: match code {
@@ -160,6 +165,27 @@ impl DLTensor {
                 },
             }),
         }
+    }
+
+    /// Lets unsigned integers stand for the bits of a type that the producer has no name for.
+    ///
+    /// # Errors
+    /// `Error::Dtype` if these are not unsigned integers of the type's size.
+    pub fn read_bits_as(&mut self, dtype: Dtype) -> Result<()> {
+        let bits = 8 * dtype.size() as u8;
+        if (self.dtype.code, self.dtype.bits, self.dtype.lanes) != (UINT, bits, 1) {
+            return Err(Error::Dtype {
+                expected: format!("uint{bits}, the bits of {dtype}"),
+                got: format!("DLPack code {} with {} bits", self.dtype.code, self.dtype.bits),
+            });
+        }
+        self.dtype.code = match dtype {
+            Dtype::F64 | Dtype::F32 | Dtype::F16 => FLOAT,
+            Dtype::Bf16 => BFLOAT,
+            Dtype::F8E4M3 => FLOAT8_E4M3FN,
+            Dtype::F8E5M2 => FLOAT8_E5M2,
+        };
+        Ok(())
     }
 
     /// The tensor as a view.
@@ -241,7 +267,7 @@ mod tests {
         // SAFETY: refused before anything is read.
         let error = unsafe { tensor(&mut data, &mut shape, 2, 2, 32).view() }.unwrap_err();
         assert!(error.to_string().contains("CUDA"), "{error}");
-        for (code, bits, name) in [(0, 64, "int64"), (6, 8, "bool"), (10, 8, "float8"), (5, 64, "complex64")] {
+        for (code, bits, name) in [(0, 64, "int64"), (6, 8, "bool"), (11, 8, "float8"), (5, 64, "complex64")] {
             // SAFETY: refused before anything is read.
             let error = unsafe { tensor(&mut data, &mut shape, 1, code, bits).view() }.unwrap_err();
             assert!(error.to_string().contains(name), "{error}");

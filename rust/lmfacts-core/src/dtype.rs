@@ -3,7 +3,7 @@
 //! The *code* of a value is the 16-bit pattern that the histogram counts. For bfloat16 and float16 it is the whole value, so the
 //! histogram of the codes is the exact distribution. For float32 it is the upper half of the pattern: sign, exponent and the
 //! first seven mantissa bits, so that code `c` stands for all magnitudes from its own value up to the next code's. A float64 is
-//! truncated toward zero to float32 first, which keeps that reading.
+//! truncated toward zero to float32 first, which keeps that reading. Every float8 is a float16 too, and has its code.
 
 use std::fmt;
 
@@ -18,11 +18,15 @@ pub enum Dtype {
     Bf16,
     /// IEEE binary16.
     F16,
+    /// 8 bits: 4 of exponent, 3 of mantissa, no infinities.
+    F8E4M3,
+    /// 8 bits: 5 of exponent, 2 of mantissa.
+    F8E5M2,
 }
 
 impl Dtype {
     /// All supported types.
-    pub const ALL: [Self; 4] = [Self::F64, Self::F32, Self::Bf16, Self::F16];
+    pub const ALL: [Self; 6] = [Self::F64, Self::F32, Self::Bf16, Self::F16, Self::F8E4M3, Self::F8E5M2];
 
     /// The name that torch and NumPy use.
     pub const fn name(self) -> &'static str {
@@ -31,6 +35,8 @@ impl Dtype {
             Self::F32 => "float32",
             Self::Bf16 => "bfloat16",
             Self::F16 => "float16",
+            Self::F8E4M3 => "float8_e4m3fn",
+            Self::F8E5M2 => "float8_e5m2",
         }
     }
 
@@ -45,6 +51,7 @@ impl Dtype {
             Self::F64 => 8,
             Self::F32 => 4,
             Self::Bf16 | Self::F16 => 2,
+            Self::F8E4M3 | Self::F8E5M2 => 1,
         }
     }
 }
@@ -83,7 +90,10 @@ pub trait Element: Copy + Send + Sync + fmt::Debug + 'static {
     /// The code of a finite value (of any value for 16-bit types).
     fn code(self) -> u16;
     /// The code of any value; a NaN never gets the code of infinity.
-    fn code_of_any(self) -> u16;
+    #[inline(always)]
+    fn code_of_any(self) -> u16 {
+        self.code()
+    }
     /// The value nearest to `value`; exact when `value` was widened from this type.
     fn narrow(value: f64) -> Self;
 }
@@ -179,11 +189,6 @@ impl Element for Bf16 {
     }
 
     #[inline(always)]
-    fn code_of_any(self) -> u16 {
-        self.0
-    }
-
-    #[inline(always)]
     fn narrow(value: f64) -> Self {
         // Only called with values that were widened from a bfloat16, for which the cut is exact.
         Self(((value as f32).to_bits() >> 16) as u16)
@@ -216,11 +221,6 @@ impl Element for F16 {
         self.0
     }
 
-    #[inline(always)]
-    fn code_of_any(self) -> u16 {
-        self.0
-    }
-
     fn narrow(value: f64) -> Self {
         let sign = u16::from(value.is_sign_negative()) << 15;
         let magnitude = value.abs();
@@ -236,6 +236,71 @@ impl Element for F16 {
         Self(sign | (exponent as u16) << 10 | ((bits >> 42) & 0x3ff) as u16)
     }
 }
+
+/// A float8 with 4 bits of exponent and 3 of mantissa (e4m3fn: no infinities, one NaN) as its bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct F8E4M3(pub u8);
+
+/// A float8 with 5 bits of exponent and 2 of mantissa (e5m2) as its bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct F8E5M2(pub u8);
+
+/// The float16 bits of every e4m3fn value.
+static E4M3_AS_F16: [u16; 256] = {
+    let mut table = [0; 256];
+    let mut bits = 0;
+    while bits < 256 {
+        let (sign, exponent, mantissa) = ((bits as u16 & 0x80) << 8, (bits as u16 >> 3) & 0xf, bits as u16 & 7);
+        table[bits] = sign
+            | match (exponent, mantissa) {
+                (0xf, 7) => 0x7e00,
+                (0, 0) => 0,
+                // Subnormals are multiples of 2^-9, which are normal numbers of float16.
+                (0, 1) => (15 - 9) << 10,
+                (0, 2 | 3) => (15 - 8) << 10 | (mantissa & 1) << 9,
+                (0, _) => (15 - 7) << 10 | (mantissa & 3) << 8,
+                _ => (exponent + 15 - 7) << 10 | mantissa << 7,
+            };
+        bits += 1;
+    }
+    table
+};
+
+macro_rules! float8 {
+    ($type:ident, $infinity:literal, $as_f16:expr) => {
+        impl Element for $type {
+            const DTYPE: Dtype = Dtype::$type;
+            type Key = u8;
+            const INFINITY_KEY: u8 = $infinity;
+
+            #[inline(always)]
+            fn widen(self) -> f64 {
+                F16(self.code()).widen()
+            }
+
+            #[inline(always)]
+            fn key(self) -> u8 {
+                self.0 & 0x7f
+            }
+
+            #[inline(always)]
+            fn code(self) -> u16 {
+                let as_f16: fn(u8) -> u16 = $as_f16;
+                as_f16(self.0)
+            }
+
+            fn narrow(value: f64) -> Self {
+                let keys: [u8; 128] = std::array::from_fn(|key| key as u8);
+                let key = keys[..usize::from($infinity as u8)].partition_point(|&key| Self(key).widen() < value.abs()) as u8;
+                Self(key | u8::from(value.is_sign_negative()) << 7)
+            }
+        }
+    };
+}
+float8!(F8E4M3, 0x7f, |bits| E4M3_AS_F16[usize::from(bits)]);
+float8!(F8E5M2, 0x7c, |bits| u16::from(bits) << 8);
 
 #[cfg(test)]
 mod tests {
@@ -261,6 +326,31 @@ mod tests {
                 assert_eq!(Bf16::narrow(Bf16(bits).widen()), Bf16(bits));
             }
         }
+    }
+
+    #[test]
+    fn float8_values_follow_their_definition() {
+        for bits in 0..=u8::MAX {
+            let sign = if bits & 0x80 == 0 { 1.0 } else { -1.0 };
+            let (exponent, mantissa) = (i32::from(bits >> 3 & 0xf), f64::from(bits & 7));
+            let expected = match (exponent, bits & 7) {
+                (15, 7) => f64::NAN,
+                (0, _) => sign * mantissa * 2f64.powi(-9),
+                _ => sign * (1.0 + mantissa / 8.0) * 2f64.powi(exponent - 7),
+            };
+            let found = F8E4M3(bits).widen();
+            assert!(found == expected || (found.is_nan() && expected.is_nan()), "{bits:#04x}: {found} and {expected}");
+            assert_eq!(F8E4M3(bits).key() < F8E4M3::INFINITY_KEY, expected.is_finite());
+            let wide = F8E5M2(bits).widen();
+            assert_eq!(F8E5M2(bits).key() < F8E5M2::INFINITY_KEY, wide.is_finite());
+            if found.is_finite() {
+                assert_eq!(F8E4M3::narrow(found).widen(), found);
+            }
+            if wide.is_finite() {
+                assert_eq!(F8E5M2::narrow(wide).widen(), wide);
+            }
+        }
+        assert_eq!((F8E4M3(0x7e).widen(), F8E5M2(0x7b).widen(), F8E5M2(0x01).widen()), (448.0, 57344.0, 2f64.powi(-16)));
     }
 
     #[test]

@@ -35,10 +35,10 @@ mod tokens;
 mod view;
 
 pub use accum::{
-    CodeHistogram, DimMoments, Outlier, Outliers, PopulationState, ScalarMoments, SiteAccumulator, SiteConfig, SiteState,
-    Summary, TOKEN_QUANTITIES, TokenNorms, UnitSums,
+    CodeHistogram, DimMoments, MatrixState, Outlier, Outliers, PopulationState, ScalarMoments, SiteAccumulator, SiteConfig,
+    SiteState, Summary, TOKEN_QUANTITIES, TokenNorms, UnitSums, measure_matrix,
 };
-pub use dtype::{Bf16, Dtype, Element, F16};
+pub use dtype::{Bf16, Dtype, Element, F8E4M3, F8E5M2, F16};
 pub use error::{Error, Result};
 pub use kernel::{CodeTable, Kernels, Level, MomentRows, N_CODES};
 pub use parallel::Pool;

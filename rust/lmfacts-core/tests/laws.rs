@@ -1,8 +1,8 @@
 //! The laws of accumulators, on random data of every dtype: any cut, order, number of threads and merge gives the whole.
 
 use lmfacts_core::{
-    Bf16, BufferView, Dtype, Element, Error, F16, Kernels, Level, Pool, PopulationState, SiteAccumulator, SiteConfig, SiteState,
-    TokenBatch,
+    Bf16, BufferView, Dtype, Element, Error, F8E4M3, F8E5M2, F16, Kernels, Level, Pool, PopulationState, SiteAccumulator,
+    SiteConfig, SiteState, TokenBatch,
 };
 use proptest::prelude::*;
 
@@ -47,12 +47,24 @@ fn update<E: Element>(site: &mut SiteAccumulator, data: &Data, pool: &Pool) {
     site.update(&view, &data.tokens(), pool).unwrap();
 }
 
+/// Values of two bits, or three where the first two are one.
+fn coarse(data: &Data) -> Data {
+    let mut coarse = data.clone();
+    for value in coarse.values.iter_mut().filter(|value| value.is_finite()) {
+        *value = (*value * 4.0).round().clamp(-4.0, 4.0) / 4.0;
+    }
+    coarse
+}
+
 fn update_as(dtype: Dtype, site: &mut SiteAccumulator, data: &Data, pool: &Pool) {
     match dtype {
         Dtype::F64 => update::<f64>(site, data, pool),
         Dtype::F32 => update::<f32>(site, data, pool),
         Dtype::Bf16 => update::<Bf16>(site, data, pool),
         Dtype::F16 => update::<F16>(site, data, pool),
+        // A multiple of a quarter of a power of two below 448, so that narrowing is exact.
+        Dtype::F8E4M3 => update::<F8E4M3>(site, &coarse(data), pool),
+        Dtype::F8E5M2 => update::<F8E5M2>(site, &coarse(data), pool),
     }
 }
 

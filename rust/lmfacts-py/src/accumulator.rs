@@ -63,30 +63,7 @@ impl PySiteAccumulator {
 
     /// All that was recorded: settings and counts as numbers, lists as bytes of little-endian arrays.
     fn state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let state = self.0.with(py, |site| site.state())?;
-        let dict = PyDict::new(py);
-        dict.set_item("k", state.config.k)?;
-        dict.set_item("threshold", state.config.threshold)?;
-        dict.set_item("unit_sums", state.config.unit_sums)?;
-        dict.set_item("dtype", state.layout.map_or("", |(dtype, _)| dtype.name()))?;
-        dict.set_item("n_dims", state.layout.map_or(0, |(_, n_dims)| n_dims))?;
-        for (population, part) in Population::ALL.into_iter().zip(&state.populations) {
-            let name = |field: &str| format!("{}/{field}", population.name());
-            dict.set_item(name("n_tokens"), part.n_tokens)?;
-            dict.set_item(name("codes"), bytes(py, &part.codes, u16::to_le_bytes))?;
-            dict.set_item(name("counts"), bytes(py, &part.counts, u64::to_le_bytes))?;
-            dict.set_item(name("moments"), bytes(py, &part.moments, f64::to_le_bytes))?;
-            dict.set_item(name("mean_rests"), bytes(py, &part.mean_rests, f64::to_le_bytes))?;
-            dict.set_item(name("dim_counts"), bytes(py, &part.dim_counts, u64::to_le_bytes))?;
-            dict.set_item(name("norm_codes"), bytes(py, &part.norm_codes, u16::to_le_bytes))?;
-            dict.set_item(name("norm_counts"), bytes(py, &part.norm_counts, u64::to_le_bytes))?;
-            dict.set_item(name("token_moments"), bytes(py, &part.token_moments, f64::to_le_bytes))?;
-            dict.set_item(name("token_mean_rests"), bytes(py, &part.token_mean_rests, f64::to_le_bytes))?;
-            dict.set_item(name("unit_sums"), bytes(py, &part.unit_sums, f64::to_le_bytes))?;
-            dict.set_item(name("outlier_values"), bytes(py, &part.outlier_values, f64::to_le_bytes))?;
-            dict.set_item(name("outlier_index"), bytes(py, &part.outlier_index, i64::to_le_bytes))?;
-        }
-        Ok(dict)
+        state_dict(py, &self.0.with(py, |site| site.state())?)
     }
 
     /// The accumulator that gave this state.
@@ -135,7 +112,38 @@ impl PySiteAccumulator {
     }
 }
 
-fn bytes<'py, T: Copy, const N: usize>(py: Python<'py>, values: &[T], encode: fn(T) -> [u8; N]) -> Bound<'py, PyBytes> {
+/// A state as a dict of numbers and of bytes.
+pub(crate) fn state_dict<'py>(py: Python<'py>, state: &SiteState) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("k", state.config.k)?;
+    dict.set_item("threshold", state.config.threshold)?;
+    dict.set_item("unit_sums", state.config.unit_sums)?;
+    dict.set_item("dtype", state.layout.map_or("", |(dtype, _)| dtype.name()))?;
+    dict.set_item("n_dims", state.layout.map_or(0, |(_, n_dims)| n_dims))?;
+    for (population, part) in Population::ALL.into_iter().zip(&state.populations) {
+        let name = |field: &str| format!("{}/{field}", population.name());
+        dict.set_item(name("n_tokens"), part.n_tokens)?;
+        dict.set_item(name("codes"), bytes(py, &part.codes, u16::to_le_bytes))?;
+        dict.set_item(name("counts"), bytes(py, &part.counts, u64::to_le_bytes))?;
+        dict.set_item(name("moments"), bytes(py, &part.moments, f64::to_le_bytes))?;
+        dict.set_item(name("mean_rests"), bytes(py, &part.mean_rests, f64::to_le_bytes))?;
+        dict.set_item(name("dim_counts"), bytes(py, &part.dim_counts, u64::to_le_bytes))?;
+        dict.set_item(name("norm_codes"), bytes(py, &part.norm_codes, u16::to_le_bytes))?;
+        dict.set_item(name("norm_counts"), bytes(py, &part.norm_counts, u64::to_le_bytes))?;
+        dict.set_item(name("token_moments"), bytes(py, &part.token_moments, f64::to_le_bytes))?;
+        dict.set_item(name("token_mean_rests"), bytes(py, &part.token_mean_rests, f64::to_le_bytes))?;
+        dict.set_item(name("unit_sums"), bytes(py, &part.unit_sums, f64::to_le_bytes))?;
+        dict.set_item(name("outlier_values"), bytes(py, &part.outlier_values, f64::to_le_bytes))?;
+        dict.set_item(name("outlier_index"), bytes(py, &part.outlier_index, i64::to_le_bytes))?;
+    }
+    Ok(dict)
+}
+
+pub(crate) fn bytes<'py, T: Copy, const N: usize>(
+    py: Python<'py>,
+    values: &[T],
+    encode: fn(T) -> [u8; N],
+) -> Bound<'py, PyBytes> {
     let encoded: Vec<u8> = values.iter().flat_map(|&value| encode(value)).collect();
     PyBytes::new(py, &encoded)
 }

@@ -12,7 +12,7 @@ mod classes {
     pyo3::import_exception!(lmfacts.errors, UnsupportedDtypeError);
     pyo3::import_exception!(lmfacts.errors, UsageError);
 }
-pub(crate) use classes::{BufferImportError, StateError};
+pub(crate) use classes::{BufferImportError, StateError, UnsupportedDtypeError};
 
 /// The exception for an error of the core.
 #[allow(clippy::needless_pass_by_value)] // so that it can be given to map_err

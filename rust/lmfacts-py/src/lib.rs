@@ -4,6 +4,7 @@ mod accumulator;
 mod build_info;
 mod detached_lock;
 mod error;
+mod matrix;
 mod tensor;
 mod tokens;
 
@@ -16,6 +17,8 @@ mod _native {
     use super::accumulator::PySiteAccumulator;
     #[pymodule_export]
     use super::build_info::{build_info, set_num_threads};
+    #[pymodule_export]
+    use super::matrix::measure_matrix;
     #[pymodule_export]
     use super::tensor::buffer_info;
     #[pymodule_export]

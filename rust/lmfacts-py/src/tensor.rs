@@ -9,8 +9,8 @@
 use std::ffi::{CStr, c_void};
 use std::ptr::NonNull;
 
-use lmfacts_core::BufferView;
 use lmfacts_core::dlpack::{DLManagedTensor, DLManagedTensorVersioned, DLPackExchangeAPI, DLTensor, MAJOR_VERSION};
+use lmfacts_core::{BufferView, Dtype};
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -192,6 +192,21 @@ impl<'py> Tensor<'py> {
         // SAFETY: shape and strides belong to the owner that `self` holds, and so does the memory. That nobody writes to it meanwhile is
         // for the caller of the Python method to see to, as with any two threads that share a tensor.
         unsafe { tensor.view() }.map_err(to_py)
+    }
+
+    /// Lets unsigned integers stand for the bits of a dtype.
+    ///
+    /// # Errors
+    /// `UnsupportedDtypeError` if these are not unsigned integers of that size.
+    pub(crate) fn read_bits_as(&mut self, dtype: Dtype) -> PyResult<()> {
+        let tensor = match self {
+            Self::Borrowed { tensor, .. } => tensor,
+            // SAFETY: the structure is ours until `drop`, and nobody else sees it.
+            Self::Versioned(pointer) => unsafe { &mut pointer.as_mut().dl_tensor },
+            // SAFETY: as above.
+            Self::Unversioned(pointer) => unsafe { &mut pointer.as_mut().dl_tensor },
+        };
+        tensor.read_bits_as(dtype).map_err(to_py)
     }
 
     const fn way(&self) -> &'static str {

@@ -10,6 +10,7 @@
 //! - NaN and infinity are counted and change no finite moment.
 
 mod codes;
+mod matrix;
 mod moments;
 mod outliers;
 mod site;
@@ -18,6 +19,7 @@ mod token_norms;
 mod unit_sums;
 
 pub use codes::CodeHistogram;
+pub use matrix::{MatrixState, measure_matrix};
 pub use moments::{DimMoments, ScalarMoments};
 pub use outliers::{Outlier, Outliers};
 pub use site::{PopulationState, SiteAccumulator, SiteConfig, SiteState};

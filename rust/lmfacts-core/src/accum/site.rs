@@ -12,7 +12,7 @@ use super::outliers::{Outlier, Outliers};
 use super::summary::{Call, Chunk, Summary};
 use super::token_norms::TokenNorms;
 use super::unit_sums::UnitSums;
-use crate::dtype::{Bf16, Dtype, Element, F16};
+use crate::dtype::{Bf16, Dtype, Element, F8E4M3, F8E5M2, F16};
 use crate::error::{Error, Result};
 use crate::kernel::{CodeTable, Kernels, Level};
 use crate::parallel::{Pool, split};
@@ -105,7 +105,7 @@ pub struct SiteState {
 }
 
 /// Rows of a chunk, so that its values fill a good part of the second-level cache; a function of the shape alone.
-fn chunk_rows(n_dims: usize) -> usize {
+pub(super) fn chunk_rows(n_dims: usize) -> usize {
     ((1 << 16) / n_dims.max(1)).clamp(8, 256)
 }
 
@@ -191,6 +191,8 @@ impl SiteAccumulator {
             Dtype::F32 => self.update_as::<f32>(view, tokens, pool),
             Dtype::Bf16 => self.update_as::<Bf16>(view, tokens, pool),
             Dtype::F16 => self.update_as::<F16>(view, tokens, pool),
+            Dtype::F8E4M3 => self.update_as::<F8E4M3>(view, tokens, pool),
+            Dtype::F8E5M2 => self.update_as::<F8E5M2>(view, tokens, pool),
         }
     }
 

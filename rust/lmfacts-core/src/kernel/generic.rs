@@ -185,6 +185,52 @@ fn at_least_zero(sum: f64) -> f64 {
     if sum < 0.0 { 0.0 } else { sum }
 }
 
+#[inline(always)]
+pub(super) fn divide_columns<E: Element>(row: &[E], inverse_columns: &[f64], out: &mut [f32]) {
+    for ((value, inverse), out) in row.iter().zip(inverse_columns).zip(out) {
+        *out = (value.widen() * inverse) as f32;
+    }
+}
+
+/// Sums of the first four powers of some values about zero, and their extremes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PowerSums {
+    pub(crate) powers: [f64; 4],
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+}
+
+#[inline(always)]
+pub(super) fn divide_row(row: &mut [f32], inverse_scale: f64) -> PowerSums {
+    let (mut t1, mut t2, mut t3, mut t4) = ([0.0; ROW_LANES], [0.0; ROW_LANES], [0.0; ROW_LANES], [0.0; ROW_LANES]);
+    let (mut min, mut max) = ([f32::INFINITY; ROW_LANES], [f32::NEG_INFINITY; ROW_LANES]);
+    let mut add = |lane: usize, value: &mut f32| {
+        *value = (f64::from(*value) * inverse_scale) as f32;
+        let x = f64::from(*value);
+        let x2 = x * x;
+        t1[lane] += x;
+        t2[lane] += x2;
+        t3[lane] += x2 * x;
+        t4[lane] += x2 * x2;
+        min[lane] = if *value < min[lane] { *value } else { min[lane] };
+        max[lane] = if *value > max[lane] { *value } else { max[lane] };
+    };
+    let (groups, tail) = row.as_chunks_mut::<ROW_LANES>();
+    for group in groups {
+        for (lane, value) in group.iter_mut().enumerate() {
+            add(lane, value);
+        }
+    }
+    for (lane, value) in tail.iter_mut().enumerate() {
+        add(lane, value);
+    }
+    PowerSums {
+        powers: [fold_lanes(t1), fold_lanes(t2), fold_lanes(t3), fold_lanes(t4)],
+        min: f64::from(min.into_iter().fold(f32::INFINITY, f32::min)) + 0.0,
+        max: f64::from(max.into_iter().fold(f32::NEG_INFINITY, f32::max)) + 0.0,
+    }
+}
+
 /// Chan's and Pébay's pairwise formulas (SAND2008-6212), with the same counts for every dim.
 #[inline(always)]
 pub(super) fn merge_moments(n_a: f64, a: &mut MomentRows<'_>, n_b: f64, b: &MomentRows<'_>) {

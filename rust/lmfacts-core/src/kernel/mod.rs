@@ -20,7 +20,7 @@ use std::sync::OnceLock;
 use crate::dtype::Element;
 use crate::error::{Error, Result};
 
-pub(crate) use generic::{MergeWeights, central};
+pub(crate) use generic::{MergeWeights, PowerSums, central};
 
 /// Number of different codes, and so of counters in a table.
 pub const N_CODES: usize = 1 << 16;
@@ -126,6 +126,8 @@ type CodesFn<E> = unsafe fn(&[E], &mut CodeTable);
 type RowSumsFn<E> = unsafe fn(&[E]) -> (f64, f64);
 type UnitSumsFn<E> = unsafe fn(&[E], f64, &mut [f64], &mut [f64]);
 type DimMomentsFn<E> = unsafe fn(&[&[E]], f64, &mut MomentRows<'_>, &mut [u64]);
+type DivideColumnsFn<E> = unsafe fn(&[E], &[f64], &mut [f32]);
+type DivideRowFn = unsafe fn(&mut [f32], f64) -> PowerSums;
 type MergeFn = unsafe fn(f64, &mut MomentRows<'_>, f64, &MomentRows<'_>);
 
 /// The kernels of one level for one element type.
@@ -140,6 +142,8 @@ pub struct Kernels<E: Element> {
     unit_sums: UnitSumsFn<E>,
     dim_moments: DimMomentsFn<E>,
     merge_moments: MergeFn,
+    divide_columns: DivideColumnsFn<E>,
+    divide_row: DivideRowFn,
 }
 
 #[allow(unsafe_code)]
@@ -188,6 +192,18 @@ impl<E: Element> Kernels<E> {
     pub fn dim_moments(&self, rows: &[&[E]], threshold: f64, out: &mut MomentRows<'_>, n_at_least: &mut [u64]) {
         // SAFETY: as in `absmax`.
         unsafe { (self.dim_moments)(rows, threshold, out, n_at_least) }
+    }
+
+    /// Multiplies each value by its column's inverse scale.
+    pub(crate) fn divide_columns(&self, row: &[E], inverse_columns: &[f64], out: &mut [f32]) {
+        // SAFETY: as in `absmax`.
+        unsafe { (self.divide_columns)(row, inverse_columns, out) }
+    }
+
+    /// Multiplies a row by its inverse scale, in place, and gives the sums of its powers.
+    pub(crate) fn divide_row(&self, row: &mut [f32], inverse_scale: f64) -> PowerSums {
+        // SAFETY: as in `absmax`.
+        unsafe { (self.divide_row)(row, inverse_scale) }
     }
 
     /// Merges the moments of `n_b` rows into those of `n_a` rows; both numbers are positive and the same for every dim.

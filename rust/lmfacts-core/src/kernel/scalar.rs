@@ -12,5 +12,7 @@ pub(super) fn kernels<E: Element>() -> Kernels<E> {
         unit_sums: generic::unit_sums::<E>,
         dim_moments: generic::dim_moments::<E, 2>,
         merge_moments: generic::merge_moments,
+        divide_columns: generic::divide_columns::<E>,
+        divide_row: generic::divide_row,
     }
 }

@@ -34,6 +34,12 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers<E::Key> {
     kernels.dim_moments(rows, 1.5, &mut borrow(&mut lists), &mut n_at_least);
     kernels.dim_moments(&rows[..1], 1.5, &mut borrow(&mut merged), &mut n_other);
     kernels.merge_moments(1.0, &mut borrow(&mut merged), rows.len() as f64, &borrow(&mut lists));
+    for row in rows {
+        let mut scaled = vec![0f32; n_dims];
+        kernels.divide_columns(row, &(0..n_dims).map(|dim| 1.0 + dim as f64).collect::<Vec<_>>(), &mut scaled);
+        let sums = kernels.divide_row(&mut scaled, 1e-3);
+        floats.extend(sums.powers.into_iter().chain([sums.min, sums.max]).chain(scaled.into_iter().map(f64::from)));
+    }
     floats.extend(lists.into_iter().chain(merged).flatten().chain(sums).chain(squares));
     Answers {
         absmax: rows.iter().map(|row| kernels.absmax(row)).collect(),

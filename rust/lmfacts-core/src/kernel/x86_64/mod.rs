@@ -9,7 +9,7 @@ pub(super) mod avx512;
 macro_rules! level {
     ($level:expr, $lanes:literal, $enable:literal, [$($feature:tt),+]) => {
         use crate::dtype::Element;
-        use crate::kernel::{CodeTable, Kernels, Level, MomentRows, generic};
+        use crate::kernel::{CodeTable, Kernels, Level, MomentRows, PowerSums, generic};
 
         pub(in crate::kernel) fn is_available() -> bool {
             $(std::arch::is_x86_feature_detected!($feature))&&+
@@ -24,6 +24,8 @@ macro_rules! level {
                 unit_sums: unit_sums::<E>,
                 dim_moments: dim_moments::<E>,
                 merge_moments,
+                divide_columns: divide_columns::<E>,
+                divide_row,
             }
         }
 
@@ -50,6 +52,16 @@ macro_rules! level {
         #[target_feature(enable = $enable)]
         fn dim_moments<E: Element>(rows: &[&[E]], threshold: f64, out: &mut MomentRows<'_>, n_at_least: &mut [u64]) {
             generic::dim_moments::<E, $lanes>(rows, threshold, out, n_at_least);
+        }
+
+        #[target_feature(enable = $enable)]
+        fn divide_columns<E: Element>(row: &[E], inverse_columns: &[f64], out: &mut [f32]) {
+            generic::divide_columns(row, inverse_columns, out);
+        }
+
+        #[target_feature(enable = $enable)]
+        fn divide_row(row: &mut [f32], inverse_scale: f64) -> PowerSums {
+            generic::divide_row(row, inverse_scale)
         }
 
         #[target_feature(enable = $enable)]

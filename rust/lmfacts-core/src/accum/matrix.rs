@@ -1,0 +1,197 @@
+//! A weight matrix: the statistics of its values, and those that are left when the scales of its columns and rows are taken off.
+//!
+//! Heavy tails of a trained matrix are mostly a matter of scale: some columns, or rows, are larger than others. So the values are counted
+//! twice: as they are, and as `x_ij / c_j / r_i`, where `c_j` is the root mean square of column j and `r_i` that of row i after the
+//! columns were divided. The scaled values are rounded to float32. A matrix is read where it lies, two times, and never copied.
+
+use std::ops::Range;
+
+use super::codes::CodeHistogram;
+use super::moments::ScalarMoments;
+use super::site::{SiteAccumulator, SiteConfig, SiteState, chunk_rows};
+use crate::dtype::{Bf16, Dtype, Element, F8E4M3, F8E5M2, F16};
+use crate::error::{Error, Result};
+use crate::kernel::{CodeTable, Kernels, Level, central};
+use crate::parallel::{Pool, split};
+use crate::tokens::TokenBatch;
+use crate::view::{BufferView, Rows};
+
+/// Rows whose statistics are merged at a time, for each thread.
+const SEGMENTS_PER_TURN: usize = 4;
+
+/// What is measured of a matrix.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MatrixState {
+    /// The values: every row is a token at the position that is its index, every column a dim.
+    pub values: SiteState,
+    /// Mean of each row.
+    pub row_means: Vec<f64>,
+    /// Root mean square of each row.
+    pub row_rms: Vec<f64>,
+    /// Codes (float32) of the scaled values that occur, ascending.
+    pub scaled_codes: Vec<u16>,
+    /// How often each occurs.
+    pub scaled_counts: Vec<u64>,
+    /// Moments of the scaled values.
+    pub scaled_moments: ScalarMoments,
+}
+
+/// Measures a matrix whose leading axes count `n_rows`; what is left of a row is its columns.
+///
+/// Rows and columns with a NaN or an infinity in them, and those that are all zero, have no scale: their scaled values are left out.
+///
+/// # Errors
+/// `Error::Layout` and `Error::Dtype` as for [`SiteAccumulator::update`].
+pub fn measure_matrix(view: &BufferView<'_>, n_rows: usize, k: usize, pool: &Pool) -> Result<MatrixState> {
+    match view.dtype() {
+        Dtype::F64 => measure::<f64>(view, n_rows, k, pool),
+        Dtype::F32 => measure::<f32>(view, n_rows, k, pool),
+        Dtype::Bf16 => measure::<Bf16>(view, n_rows, k, pool),
+        Dtype::F16 => measure::<F16>(view, n_rows, k, pool),
+        Dtype::F8E4M3 => measure::<F8E4M3>(view, n_rows, k, pool),
+        Dtype::F8E5M2 => measure::<F8E5M2>(view, n_rows, k, pool),
+    }
+}
+
+fn measure<E: Element>(view: &BufferView<'_>, n_rows: usize, k: usize, pool: &Pool) -> Result<MatrixState> {
+    let rows = view.rows::<E>(n_rows)?;
+    let mut values = SiteAccumulator::new(SiteConfig { k, threshold: 0.0, unit_sums: false })?;
+    // Positions from 1, so that no row is taken for a sequence's first token.
+    let positions = (1..=n_rows as i64).collect();
+    let tokens = TokenBatch::new(vec![0; n_rows], positions, vec![-1; n_rows], vec![true; n_rows])?;
+    values.update(view, &tokens, pool)?;
+    let state = values.state();
+
+    let level = Level::selected()?;
+    let missing = || Error::Setting { setting: "level", expected: "one that this processor has".into(), got: level.to_string() };
+    let kernels = Kernels::<E>::at(level).ok_or_else(missing)?;
+    let inverse_columns = inverse_column_rms(&state, rows.n_dims());
+    let float_kernels = Kernels::<f32>::at(level).ok_or_else(missing)?;
+    let scaling = Scaling { kernels, float_kernels, rows, inverse_columns };
+    let (rows, scaled) = scaling.run(pool);
+    let (row_means, row_rms) = rows.into_iter().unzip();
+    let (scaled_codes, scaled_counts) = scaled.codes.sparse();
+    Ok(MatrixState { values: state, row_means, row_rms, scaled_codes, scaled_counts, scaled_moments: scaled.moments })
+}
+
+/// 1 / RMS of each column; 0 for a column without a scale.
+fn inverse_column_rms(state: &SiteState, n_columns: usize) -> Vec<f64> {
+    let part = &state.populations[1];
+    (0..n_columns)
+        .map(|column| {
+            let (mean, m2) = (part.moments[column], part.moments[n_columns + column]);
+            let inverse = 1.0 / (m2 / part.n_tokens as f64 + mean * mean).sqrt();
+            if part.dim_counts[column] == 0 && inverse.is_finite() { inverse } else { 0.0 }
+        })
+        .collect()
+}
+
+/// The second reading of a matrix.
+struct Scaling<'a, E: Element> {
+    kernels: Kernels<E>,
+    float_kernels: Kernels<f32>,
+    rows: Rows<'a, E>,
+    inverse_columns: Vec<f64>,
+}
+
+/// Codes and moments of scaled values.
+#[derive(Default)]
+struct Scaled {
+    codes: CodeHistogram,
+    moments: ScalarMoments,
+}
+
+/// Mean and root mean square of a row.
+type RowScale = (f64, f64);
+
+struct Worker {
+    segments: Range<usize>,
+    table: Box<CodeTable>,
+    done: Vec<(Vec<RowScale>, ScalarMoments)>,
+}
+
+impl<E: Element> Scaling<'_, E> {
+    fn run(&self, pool: &Pool) -> (Vec<RowScale>, Scaled) {
+        let (n_rows, n_columns) = (self.rows.n_rows(), self.rows.n_dims());
+        let segment_rows = chunk_rows(n_columns);
+        let n_segments = n_rows.div_ceil(segment_rows);
+        let per_turn = (pool.n_threads() * SEGMENTS_PER_TURN).min((u32::MAX as usize / (segment_rows * n_columns)).max(1));
+        let mut tables: Vec<Box<CodeTable>> = (0..pool.n_threads()).map(|_| CodeHistogram::zeroed_table()).collect();
+        let mut scaled = Scaled::default();
+        let mut rows = Vec::with_capacity(n_rows);
+        let mut n_in_tables = 0;
+        for start in (0..n_segments).step_by(per_turn) {
+            let turn = start..n_segments.min(start + per_turn);
+            n_in_tables += turn.len() * segment_rows * n_columns;
+            let mut workers: Vec<_> = split(&turn, pool.n_threads())
+                .zip(tables.drain(..))
+                .map(|(segments, table)| Worker { segments, table, done: Vec::new() })
+                .collect();
+            pool.run(&mut workers, |worker| {
+                let (mut gathered, mut scratch) = (vec![E::narrow(0.0); n_columns], vec![0f32; n_columns]);
+                for segment in worker.segments.clone() {
+                    let range = segment * segment_rows..n_rows.min((segment + 1) * segment_rows);
+                    let part = range.clone().map(|row| self.row(row, &mut gathered, &mut scratch, &mut worker.table));
+                    let (scales, moments): (Vec<_>, Vec<_>) = part.unzip();
+                    let merged = moments.iter().fold(ScalarMoments::default(), |mut all, row| {
+                        all.merge(row);
+                        all
+                    });
+                    worker.done.push((scales, merged));
+                }
+            });
+            for worker in workers {
+                for (scales, moments) in worker.done {
+                    rows.extend(scales);
+                    scaled.moments.merge(&moments);
+                }
+                tables.push(worker.table);
+            }
+            // Folding 65,536 counters costs as much as counting as many values.
+            if n_in_tables > 1 << 30 || turn.end == n_segments {
+                scaled.codes.table(n_in_tables as u64);
+                for table in &mut tables {
+                    scaled.codes.drain_table(table);
+                }
+                n_in_tables = 0;
+            }
+        }
+        (rows, scaled)
+    }
+
+    /// The mean and RMS of a row as it is, and the moments of its scaled values, whose codes are counted.
+    fn row(&self, row: usize, gathered: &mut [E], scratch: &mut [f32], table: &mut CodeTable) -> (RowScale, ScalarMoments) {
+        let values = if self.rows.side_by_side() {
+            self.rows.slice(row)
+        } else {
+            self.rows.gather(row, gathered);
+            gathered
+        };
+        let (sum, square) = self.kernels.row_sums(values);
+        let rms = (square / values.len() as f64).sqrt();
+        let scale = (sum / values.len() as f64, rms);
+        if !rms.is_finite() {
+            return (scale, ScalarMoments::default());
+        }
+        self.kernels.divide_columns(values, &self.inverse_columns, scratch);
+        let mut n_scaled = scratch.len();
+        if self.inverse_columns.contains(&0.0) {
+            n_scaled = 0;
+            for column in (0..scratch.len()).filter(|&column| self.inverse_columns[column] > 0.0) {
+                scratch[n_scaled] = scratch[column];
+                n_scaled += 1;
+            }
+        }
+        let scaled = &mut scratch[..n_scaled];
+        let (_, square) = self.float_kernels.row_sums(scaled);
+        let inverse_rms = 1.0 / (square / n_scaled as f64).sqrt();
+        if !inverse_rms.is_finite() || inverse_rms == 0.0 {
+            return (scale, ScalarMoments::default());
+        }
+        let sums = self.float_kernels.divide_row(scaled, inverse_rms);
+        self.float_kernels.codes(scaled, table);
+        // Scaled values have root mean square 1 about zero, so that zero is as good a pivot as their mean.
+        let ([mean, mean_rest], [m2, m3, m4]) = central(n_scaled as f64, 0.0, sums.powers);
+        (scale, ScalarMoments { n: n_scaled as u64, mean, mean_rest, m2, m3, m4, min: sums.min, max: sums.max })
+    }
+}

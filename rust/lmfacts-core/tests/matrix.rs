@@ -1,0 +1,94 @@
+//! Measuring a matrix, against plain sums.
+
+use lmfacts_core::{Bf16, BufferView, Element, MatrixState, Pool, measure_matrix};
+use proptest::prelude::*;
+
+fn measure<E: Element>(values: &[E], shape: &[usize], n_threads: usize) -> MatrixState {
+    let view = BufferView::from_slice(values, shape).unwrap();
+    measure_matrix(&view, shape[..shape.len() - 1].iter().product(), 8, &Pool::new(n_threads).unwrap()).unwrap()
+}
+
+fn rms(values: impl Iterator<Item = f64>) -> f64 {
+    let squares: Vec<f64> = values.map(|value| value * value).collect();
+    (squares.iter().sum::<f64>() / squares.len() as f64).sqrt()
+}
+
+/// Values over several magnitudes; a column of zeros, and a row of them, where there is room.
+fn matrix(n_rows: usize, n_columns: usize, seed: u64) -> Vec<f64> {
+    let mut state = seed;
+    (0..n_rows * n_columns)
+        .map(|index| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let unit = (state >> 11) as f64 / (1u64 << 53) as f64 - 0.5;
+            let (row, column) = (index / n_columns, index % n_columns);
+            if (n_columns > 2 && column == 2) || (n_rows > 3 && row == 3) {
+                return 0.0;
+            }
+            f64::from((unit * 2f64.powi((column % 5) as i32 - (row % 3) as i32)) as f32)
+        })
+        .collect()
+}
+
+proptest! {
+    #[test]
+    fn scaled_values_are_those_divided_by_columns_then_rows(n_rows in 1usize..80, n_columns in 1usize..70, seed in any::<u64>()) {
+        let values = matrix(n_rows, n_columns, seed);
+        let column_rms: Vec<f64> = (0..n_columns).map(|j| rms((0..n_rows).map(|i| values[i * n_columns + j]))).collect();
+        let mut scaled = Vec::new();
+        for row in values.chunks_exact(n_columns) {
+            let divided: Vec<f64> = row.iter().zip(&column_rms).filter(|&(_, &c)| c > 0.0).map(|(x, c)| x / c).collect();
+            let row_rms = rms(divided.iter().copied());
+            if row_rms > 0.0 {
+                scaled.extend(divided.iter().map(|x| x / row_rms));
+            }
+        }
+        let state = measure(&values, &[n_rows, n_columns], 1);
+        for (row, found) in values.chunks_exact(n_columns).zip(&state.row_rms) {
+            prop_assert!((rms(row.iter().copied()) - found).abs() <= 1e-13 * found);
+        }
+        let moments = state.scaled_moments;
+        prop_assert_eq!(moments.n, scaled.len() as u64);
+        prop_assert_eq!(state.scaled_counts.iter().sum::<u64>(), scaled.len() as u64);
+        if scaled.is_empty() {
+            return Ok(());
+        }
+        let n = scaled.len() as f64;
+        let mean = scaled.iter().sum::<f64>() / n;
+        prop_assert!((moments.mean - mean).abs() < 1e-6);
+        for (power, found) in [(2, moments.m2), (3, moments.m3), (4, moments.m4)] {
+            let exact: f64 = scaled.iter().map(|x| (x - mean).powi(power)).sum();
+            let size: f64 = scaled.iter().map(|x| (x - mean).abs().powi(power)).sum();
+            prop_assert!((exact - found).abs() <= 1e-5 * size + 1e-9, "power {}: {} and {}", power, exact, found);
+        }
+        let largest = scaled.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        prop_assert!((moments.max - largest).abs() <= 1e-6 * largest.abs());
+    }
+}
+
+#[test]
+fn threads_and_strides_change_no_bit() {
+    let values: Vec<Bf16> = matrix(700, 96, 5).into_iter().map(Bf16::narrow).collect();
+    let expected = measure(&values, &[700, 96], 1);
+    for n_threads in [2, 5] {
+        assert_eq!(measure(&values, &[700, 96], n_threads), expected);
+    }
+    assert_eq!(measure(&values, &[7, 100, 96], 3), expected);
+    let mut moved = values.clone();
+    for row in 0..700 {
+        for column in 0..96 {
+            moved[column * 700 + row] = values[row * 96 + column];
+        }
+    }
+    let view = BufferView::from_slice(&moved, &[96, 700]).unwrap().permuted(&[1, 0]);
+    assert_eq!(measure_matrix(&view, 700, 8, &Pool::new(2).unwrap()).unwrap(), expected);
+}
+
+#[test]
+fn a_nan_takes_its_row_and_column_out_of_the_scaled_values_only() {
+    let mut values = vec![1f32; 12];
+    values[5] = f32::NAN;
+    let state = measure(&values, &[3, 4], 1);
+    assert_eq!(state.scaled_moments.n, 6);
+    assert_eq!(state.values.populations[1].dim_counts[..4], [0, 1, 0, 0]);
+    assert!(state.row_rms[1].is_nan() && state.row_rms[0] == 1.0);
+}
