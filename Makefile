@@ -21,7 +21,7 @@ test-rust: ## Run the Rust tests.
 	cargo test --workspace --locked
 
 test-python: $(INSTALLED) ## Build, install into .venv, and run the Python tests.
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(INSTALLED) ## Check formatting, lints, types and stubs.
 	cargo fmt --check

@@ -25,11 +25,12 @@ KNOW_TORCH = {
     "model_loading",
     "recorder",
     "token_batch",
+    "weight_files",
 }
 MAY_IMPORT = {
     "rich": {"report", "live", "cli", "demo"},
     "typer": {"cli", "demo"},
-    "lmfacts._native": {"recorder", "token_batch", "run", "cli"},
+    "lmfacts._native": {"recorder", "token_batch", "run", "weights", "cli"},
     "lmfacts.cli": {"__main__", "cli"},
 }
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from lmfacts.recorder import Recorder, attach
     from lmfacts.run import Run, load
     from lmfacts.site_record import SiteRecord
+    from lmfacts.weights import scan_weights
 
-__all__ = ["LmfactsError", "Recorder", "Run", "SiteRecord", "__version__", "attach", "load", "scan"]
+__all__ = ["LmfactsError", "Recorder", "Run", "SiteRecord", "__version__", "attach", "load", "scan", "scan_weights"]
 
 _HOMES = {
     "LmfactsError": "lmfacts.errors",
@@ -30,6 +31,7 @@ _HOMES = {
     "attach": "lmfacts.recorder",
     "load": "lmfacts.run",
     "scan": "lmfacts.activations",
+    "scan_weights": "lmfacts.weights",
 }
 
 

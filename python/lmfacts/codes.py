@@ -84,8 +84,8 @@ def decode(codes: NDArray[np.uint16], dtype: str) -> NDArray[np.float64]:
 def float8_values(dtype: str) -> NDArray[np.float32]:
     """The value of each of the 256 patterns of a float8 dtype, float32 [256].
 
-    e5m2 is the upper half of a float16. e4m3fn has a bias of 7, no infinities, and NaN where all bits but the sign are set
-    (Micikevicius et al., arXiv:2209.05433).
+    e5m2 is the upper half of a float16. e4m3fn has a bias of 7, no infinities, and NaN where all bits but the sign are
+    set (Micikevicius et al., arXiv:2209.05433).
     """
     patterns = np.arange(256, dtype=np.uint16)
     if dtype == "float8_e5m2":

@@ -24,6 +24,7 @@ __all__ = [
     "UnsupportedDeviceError",
     "UnsupportedDtypeError",
     "UsageError",
+    "WeightFileError",
 ]
 
 
@@ -45,6 +46,10 @@ class MissingExtraError(LmfactsError, ImportError):
 
 class ModelError(LmfactsError):
     """A model cannot be loaded, or is not one that lmfacts can read."""
+
+
+class WeightFileError(ModelError):
+    """A file of weights is truncated, damaged, refused, or no file of weights at all."""
 
 
 class UnknownArchitectureError(ModelError):

@@ -118,14 +118,17 @@ class Moments:
             m2 = self.m2 + n_d_squared
             m3 = self.m3 + 3.0 * d * self.m2 + n_d_squared * d
             m4 = self.m4 + 4.0 * d * self.m3 + 6.0 * d_squared * self.m2 + n_d_squared * d_squared
+            least, greatest = self.min.min(axis=0, initial=np.inf), self.max.max(axis=0, initial=-np.inf)
+            # Values that are all the same have no deviations, not even those of a rounded mean.
+            varied = least != greatest
             return Moments(
                 n=np.asarray(n),
-                mean=np.asarray(mean),
-                m2=np.asarray(m2.sum(axis=0)),
-                m3=np.asarray(m3.sum(axis=0)),
-                m4=np.asarray(m4.sum(axis=0)),
-                min=np.asarray(self.min.min(axis=0, initial=np.inf)),
-                max=np.asarray(self.max.max(axis=0, initial=-np.inf)),
+                mean=np.where(varied, mean, least),
+                m2=np.where(varied, m2.sum(axis=0), 0.0),
+                m3=np.where(varied, m3.sum(axis=0), 0.0),
+                m4=np.where(varied, m4.sum(axis=0), 0.0),
+                min=np.asarray(least),
+                max=np.asarray(greatest),
             )
 
     def _over_n(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:

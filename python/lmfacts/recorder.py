@@ -304,7 +304,12 @@ class Recorder:
     def _why_incomplete(self) -> str | None:
         silent = self.silent_sites
         if not silent:
-            return None
+            short = [
+                name
+                for name, channel in self._channels.items()
+                if channel.n_tokens != self.n_tokens and not is_module_pattern(name)
+            ]
+            return f"a forward pass did not reach all sites: {short[0]} lacks tokens of it" if short else None
         if len(silent) == len(self._channels):
             return "no forward pass of the model was seen"
         shown = ", ".join(silent[:5]) + (f" and {len(silent) - 5} more" if len(silent) > 5 else "")  # noqa: PLR2004

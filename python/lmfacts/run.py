@@ -106,15 +106,17 @@ class Run(Mapping[str, SiteRecord]):
         record = self._records.get(owner)
         if record is None:
             entry = self._entries[owner]
-            record = SiteRecord(
-                self._states[owner],
-                name=owner,
-                aliases=entry["aliases"],
-                module_path=entry["module_path"],
-                note=entry["note"],
-            )
+            record = self._record(owner, entry)
             self._records[owner] = record
         return record
+
+    def _record(self, name: str, entry: dict[str, Any]) -> SiteRecord:
+        if self.kind == "weights":
+            from lmfacts.weight_record import WeightRecord  # noqa: PLC0415  brings the fits of distributions and spectra
+
+            return WeightRecord(self._states[name], entry, self.extra_arrays)
+        aliases, module_path, note = (entry[key] for key in ("aliases", "module_path", "note"))
+        return SiteRecord(self._states[name], name=name, aliases=aliases, module_path=module_path, note=note)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -153,6 +155,8 @@ class Run(Mapping[str, SiteRecord]):
     def select(self, patterns: str | Sequence[str]) -> list[str]:
         """The recorded sites that presets, globs, names and aliases stand for, in order of depth.
 
+        Weights are chosen by names, aliases, names of parameters (which may hold several weights), and globs of those.
+
         Raises:
             SiteNotFoundError: a pattern matches nothing here.
         """
@@ -160,6 +164,8 @@ class Run(Mapping[str, SiteRecord]):
         for pattern in [patterns] if isinstance(patterns, str) else patterns:
             if pattern in self:
                 names = [pattern]
+            elif self.kind == "weights":
+                names = [name for name, entry in self._entries.items() if _is_called(entry, pattern)]
             elif is_module_pattern(pattern):
                 names = [name for name in self if fnmatchcase(name, pattern)]
             else:
@@ -281,3 +287,8 @@ class Run(Mapping[str, SiteRecord]):
         close = difflib.get_close_matches(name, [*self._entries, *self._owners], n=5)
         hint = f" The closest names: {', '.join(close)}." if close else ""
         return f"This run has no site {name!r}.{hint} It has {len(self)} sites; `list(run)` names them."
+
+
+def _is_called(entry: Mapping[str, Any], pattern: str) -> bool:
+    """Whether a weight's name, alias or parameter matches a glob."""
+    return any(fnmatchcase(name, pattern) for name in (entry["name"], *entry["aliases"], entry.get("parameter", "")))

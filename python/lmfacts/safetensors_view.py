@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-__all__ = ["NotSafetensorsError", "SafetensorsView", "StoredArray"]
+__all__ = ["PATTERNS", "NotSafetensorsError", "SafetensorsView", "StoredArray", "release_pages"]
 
-_DTYPES: Final = {
+_DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
     "BOOL": np.dtype("?"),
     "U8": np.dtype("u1"),
     "I8": np.dtype("i1"),
@@ -40,6 +41,14 @@ _DTYPES: Final = {
 }
 """The dtypes that NumPy has too."""
 
+PATTERNS: Final[Mapping[str, np.dtype[Any]]] = {
+    "BF16": np.dtype("<u2"),
+    "F8_E4M3": np.dtype("u1"),
+    "F8_E5M2": np.dtype("u1"),
+    "F8_E8M0": np.dtype("u1"),
+}
+"""Dtypes that NumPy lacks, to the unsigned integers that hold their bit patterns."""
+
 _PREFIX: Final = 8
 
 
@@ -52,14 +61,21 @@ class StoredArray:
     """What the header says about an array.
 
     Attributes:
-        dtype: its dtype.
+        dtype: its dtype in NumPy.
         shape: its shape.
         offset: where it begins in the file.
+        code: what the header calls its dtype.
     """
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     offset: int
+    code: str
+
+    @property
+    def n_bytes(self) -> int:
+        """The bytes it takes in the file."""
+        return self.dtype.itemsize * math.prod(self.shape)
 
 
 class SafetensorsView:
@@ -70,8 +86,12 @@ class SafetensorsView:
         stored: what the header says about each array, by name; checked against the size of the file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, patterns: bool = False) -> None:
         """Map the file and check its header.
+
+        Args:
+            path: the file.
+            patterns: accept the dtypes in `PATTERNS` too.
 
         Raises:
             NotSafetensorsError: it is not a whole safetensors file.
@@ -94,7 +114,8 @@ class SafetensorsView:
             raise NotSafetensorsError(f"it is truncated: {n_bytes} bytes, and its header alone ends at byte {start}")
         header = _parsed_header(self._bytes[_PREFIX:start])
         self.metadata: dict[str, Any] = header.pop("__metadata__", {})
-        self.stored = {name: _stored_array(name, entry, start) for name, entry in header.items()}
+        dtypes = {**_DTYPES, **PATTERNS} if patterns else _DTYPES
+        self.stored = {name: _stored_array(name, entry, start, dtypes) for name, entry in header.items()}
         end = max((start + entry["data_offsets"][1] for entry in header.values()), default=start)
         if end > n_bytes:
             raise NotSafetensorsError(f"it is truncated: {n_bytes} bytes, and its header promises {end}")
@@ -111,6 +132,21 @@ class SafetensorsView:
         flat = np.frombuffer(self._bytes, stored.dtype, math.prod(stored.shape), stored.offset)
         return flat.reshape(stored.shape)
 
+    def release(self, name: str) -> None:
+        """Let the system take back the memory that holds an array's bytes; read again, they come from the file again.
+
+        Arrays that were given out stay valid.
+        """
+        stored = self.stored[name]
+        release_pages(self._bytes, stored.offset, stored.n_bytes)
+
+
+def release_pages(mapped: mmap.mmap, offset: int, n_bytes: int) -> None:
+    """Drop a range of a mapped file's pages from this process's memory, where the system can."""
+    start = offset - offset % mmap.PAGESIZE
+    if n_bytes > 0 and hasattr(mapped, "madvise"):
+        mapped.madvise(mmap.MADV_DONTNEED, start, offset + n_bytes - start)
+
 
 def _parsed_header(text: bytes) -> dict[str, Any]:
     """The header's JSON object, with the types of all that is read from it checked."""
@@ -126,16 +162,16 @@ def _parsed_header(text: bytes) -> dict[str, Any]:
     return header
 
 
-def _stored_array(name: str, entry: Any, start: int) -> StoredArray:
+def _stored_array(name: str, entry: Any, start: int, dtypes: Mapping[str, np.dtype[Any]]) -> StoredArray:
     """What an entry of the header says, or `NotSafetensorsError` if it contradicts itself."""
     try:
-        dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
+        dtype, shape = dtypes[entry["dtype"]], tuple(entry["shape"])
         begin, end = entry["data_offsets"]
         n_bytes = dtype.itemsize * math.prod(shape)
         # A product of integers is one; what JSON has besides them would show in it.
         whole = type(begin) is int and type(end) is int and type(n_bytes) is int
         if whole and begin >= 0 and end - begin == n_bytes and min(shape, default=0) >= 0:
-            return StoredArray(dtype, shape, start + begin)
+            return StoredArray(dtype, shape, start + begin, entry["dtype"])
     except (KeyError, TypeError, ValueError, OverflowError):
         pass
     raise NotSafetensorsError(f"its header says what cannot be about the array {name}")

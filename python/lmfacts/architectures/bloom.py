@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmfacts.architectures.adapter import Architecture, Draft, Missing, Point, View, find_root, into, out
+from lmfacts.architectures.weight_layout import Sizes, WeightTable, qkv_by_head
 from lmfacts.sites import SiteKind
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["describe"]
+__all__ = ["describe", "weight_table"]
 
 
 def describe(model: nn.Module) -> Architecture:
@@ -64,3 +65,22 @@ def describe(model: nn.Module) -> Architecture:
     if config.hidden_dropout > 0:
         draft.note("In training mode dropout acts on attn_out and mlp_out after they are recorded.")
     return draft.finish()
+
+
+def weight_table(sizes: Sizes) -> WeightTable:
+    """BLOOM's parameters."""
+    return WeightTable(
+        family="bloom",
+        norm_kind="layernorm",
+        blocks="h",
+        outside={"word_embeddings": "embed.W_E", "ln_f": "ln_final", "lm_head": "unembed.W_U"},
+        block={
+            "input_layernorm": "ln1",
+            "self_attention.query_key_value": qkv_by_head(sizes),
+            "self_attention.dense": "W_O",
+            "post_attention_layernorm": "ln2",
+            "mlp.dense_h_to_4h": "W_in",
+            "mlp.dense_4h_to_h": "W_out",
+        },
+        other_norms=frozenset({"word_embeddings_layernorm"}),
+    )

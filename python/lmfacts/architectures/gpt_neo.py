@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmfacts.architectures.adapter import Architecture, Draft, find_root, into, out
+from lmfacts.architectures.weight_layout import Sizes, WeightTable
 from lmfacts.sites import SiteKind
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["describe"]
+__all__ = ["describe", "weight_table"]
 
 
 def describe(model: nn.Module) -> Architecture:
@@ -42,3 +43,23 @@ def describe(model: nn.Module) -> Architecture:
     draft.head()
     draft.note("Learned positions are added after embed: blocks.0.resid_pre is the sum.")
     return draft.finish()
+
+
+def weight_table(_sizes: Sizes) -> WeightTable:
+    """GPT-Neo's parameters."""
+    return WeightTable(
+        family="gpt_neo",
+        norm_kind="layernorm",
+        blocks="h",
+        outside={"wte": "embed.W_E", "wpe": "pos_embed.W_pos", "ln_f": "ln_final", "lm_head": "unembed.W_U"},
+        block={
+            "ln_1": "ln1",
+            "attn.attention.q_proj": "W_Q",
+            "attn.attention.k_proj": "W_K",
+            "attn.attention.v_proj": "W_V",
+            "attn.attention.out_proj": "W_O",
+            "ln_2": "ln2",
+            "mlp.c_fc": "W_in",
+            "mlp.c_proj": "W_out",
+        },
+    )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmfacts.architectures.adapter import Architecture, Draft, Missing, View, find_root, into, out
+from lmfacts.architectures.weight_layout import Sizes, WeightTable, qkv_by_head
 from lmfacts.sites import SiteKind
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["describe"]
+__all__ = ["describe", "weight_table"]
 
 
 def describe(model: nn.Module) -> Architecture:
@@ -49,3 +50,27 @@ def describe(model: nn.Module) -> Architecture:
     draft.final_norm("final_layer_norm")
     draft.head()
     return draft.finish()
+
+
+def weight_table(sizes: Sizes) -> WeightTable:
+    """GPT-NeoX's parameters; files call the head `embed_out`, transformers 5 `lm_head`."""
+    return WeightTable(
+        family="gpt_neox",
+        norm_kind="layernorm",
+        blocks="layers",
+        outside={
+            "embed_in": "embed.W_E",
+            "final_layer_norm": "ln_final",
+            "embed_out": "unembed.W_U",
+            "lm_head": "unembed.W_U",
+        },
+        block={
+            "input_layernorm": "ln1",
+            "attention.query_key_value": qkv_by_head(sizes),
+            "attention.dense": "W_O",
+            "post_attention_layernorm": "ln2",
+            "mlp.dense_h_to_4h": "W_in",
+            "mlp.dense_4h_to_h": "W_out",
+        },
+        head="embed_out.weight",
+    )

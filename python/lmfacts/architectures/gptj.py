@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmfacts.architectures.adapter import Architecture, Draft, Missing, find_root, into, out
+from lmfacts.architectures.weight_layout import Sizes, WeightTable
 from lmfacts.sites import SiteKind
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["describe"]
+__all__ = ["describe", "weight_table"]
 
 
 def describe(model: nn.Module) -> Architecture:
@@ -41,3 +42,22 @@ def describe(model: nn.Module) -> Architecture:
     draft.final_norm("ln_f")
     draft.head()
     return draft.finish()
+
+
+def weight_table(_sizes: Sizes) -> WeightTable:
+    """GPT-J's parameters; attention and MLP read one norm."""
+    return WeightTable(
+        family="gptj",
+        norm_kind="layernorm",
+        blocks="h",
+        outside={"wte": "embed.W_E", "ln_f": "ln_final", "lm_head": "unembed.W_U"},
+        block={
+            "ln_1": "ln1",
+            "attn.q_proj": "W_Q",
+            "attn.k_proj": "W_K",
+            "attn.v_proj": "W_V",
+            "attn.out_proj": "W_O",
+            "mlp.fc_in": "W_in",
+            "mlp.fc_out": "W_out",
+        },
+    )

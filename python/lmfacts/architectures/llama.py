@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmfacts.architectures.adapter import Architecture, Draft, Point, find_root, into, out
+from lmfacts.architectures.weight_layout import Sizes, WeightTable
 from lmfacts.sites import SiteKind
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["ATTENTION", "GATED_MLP", "describe", "open_draft"]
+__all__ = ["ATTENTION", "GATED_MLP", "describe", "open_draft", "weight_table"]
 
 ATTENTION: dict[SiteKind, Point] = {
     SiteKind.Q: out("self_attn.q_proj"),
@@ -67,3 +68,39 @@ def describe(model: nn.Module) -> Architecture:
             },
         )
     return draft.finish()
+
+
+OUTSIDE: dict[str, str] = {"embed_tokens": "embed.W_E", "norm": "ln_final", "lm_head": "unembed.W_U"}
+"""The parameters outside the blocks."""
+
+ATTENTION_WEIGHTS: dict[str, str] = {
+    "self_attn.q_proj": "W_Q",
+    "self_attn.k_proj": "W_K",
+    "self_attn.v_proj": "W_V",
+    "self_attn.o_proj": "W_O",
+}
+"""Separate projections."""
+
+MLP_WEIGHTS: dict[str, str] = {"mlp.gate_proj": "W_gate", "mlp.up_proj": "W_in", "mlp.down_proj": "W_out"}
+"""A gated MLP; W_in is what the gate multiplies."""
+
+HEAD_NORMS = frozenset({"self_attn.q_norm", "self_attn.k_norm"})
+"""Norms of q and k, which have no role."""
+
+
+def weight_table(sizes: Sizes) -> WeightTable:
+    """The parameters of a model of Llama's layout; the first Gemma multiplies by 1 + gain."""
+    return WeightTable(
+        family="llama",
+        norm_kind="rmsnorm",
+        blocks="layers",
+        outside=OUTSIDE,
+        block={
+            "input_layernorm": "ln1",
+            "post_attention_layernorm": "ln2",
+            **ATTENTION_WEIGHTS,
+            **MLP_WEIGHTS,
+        },
+        gain_offset=1.0 if sizes.model_type == "gemma" else 0.0,
+        other_norms=HEAD_NORMS,
+    )

@@ -5,13 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmfacts.architectures.adapter import Architecture, Missing, Point, into, out
-from lmfacts.architectures.llama import ATTENTION, GATED_MLP, open_draft
+from lmfacts.architectures.llama import (
+    ATTENTION,
+    ATTENTION_WEIGHTS,
+    GATED_MLP,
+    HEAD_NORMS,
+    MLP_WEIGHTS,
+    OUTSIDE,
+    open_draft,
+)
+from lmfacts.architectures.weight_layout import Part, Sizes, WeightTable, halves
 from lmfacts.sites import SiteKind
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["describe"]
+__all__ = ["describe", "weight_table"]
 
 _EXPERTS = Missing(
     "mixture of experts: each token goes through its own experts, so the block has no one set of neurons"
@@ -47,3 +56,39 @@ def describe(model: nn.Module) -> Architecture:
             },
         )
     return draft.finish()
+
+
+_GATE_UP: tuple[Part, ...] = halves(("experts.*.W_gate", "gate"), ("experts.*.W_in", "up"))
+
+
+def _mlp_weights(mlp: str) -> dict[str, str | tuple[Part, ...]]:
+    """The names of experts: each in its own tensors, all in one, and (GGUF) all in one for each projection."""
+    table: dict[str, str | tuple[Part, ...]] = {f"{mlp}.experts.gate_up_proj": _GATE_UP}
+    for kind, names in {
+        "W_gate": ("gate_proj", "w1"),
+        "W_in": ("up_proj", "w3"),
+        "W_out": ("down_proj", "w2"),
+    }.items():
+        table |= {f"{mlp}.experts.*.{name}": f"experts.*.{kind}" for name in names}
+        table[f"{mlp}.experts.{names[0]}"] = f"experts.*.{kind}"
+        table[f"{mlp}.shared_expert.{names[0]}"] = f"shared_expert.{kind}"
+    return table
+
+
+def weight_table(_sizes: Sizes) -> WeightTable:
+    """The parameters of Mixtral and the Qwen mixtures: an expert's roles are `experts.5.W_in`; routers have none."""
+    return WeightTable(
+        family="moe",
+        norm_kind="rmsnorm",
+        blocks="layers",
+        outside=OUTSIDE,
+        block={
+            "input_layernorm": "ln1",
+            "post_attention_layernorm": "ln2",
+            **ATTENTION_WEIGHTS,
+            **MLP_WEIGHTS,
+            **_mlp_weights("mlp"),
+            **_mlp_weights("block_sparse_moe"),
+        },
+        other_norms=HEAD_NORMS,
+    )

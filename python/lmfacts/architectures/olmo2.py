@@ -5,13 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmfacts.architectures.adapter import Architecture, Missing, into, out
-from lmfacts.architectures.llama import ATTENTION, GATED_MLP, open_draft
+from lmfacts.architectures.llama import (
+    ATTENTION,
+    ATTENTION_WEIGHTS,
+    GATED_MLP,
+    HEAD_NORMS,
+    MLP_WEIGHTS,
+    OUTSIDE,
+    open_draft,
+)
+from lmfacts.architectures.weight_layout import Sizes, WeightTable
 from lmfacts.sites import SiteKind
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["describe"]
+__all__ = ["describe", "weight_table"]
 
 
 def describe(model: nn.Module) -> Architecture:
@@ -40,3 +49,16 @@ def describe(model: nn.Module) -> Architecture:
         "attn_out and mlp_out are taken after the norm on each branch, as they are added to the residual stream."
     )
     return draft.finish()
+
+
+def weight_table(_sizes: Sizes) -> WeightTable:
+    """The parameters of OLMo 2: its norms come after attention and MLP, so no matrix of a block reads one."""
+    return WeightTable(
+        family="olmo2",
+        norm_kind="rmsnorm",
+        blocks="layers",
+        outside=OUTSIDE,
+        block={**ATTENTION_WEIGHTS, **MLP_WEIGHTS},
+        before={},
+        other_norms=HEAD_NORMS | {"post_attention_layernorm", "post_feedforward_layernorm"},
+    )

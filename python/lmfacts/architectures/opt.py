@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmfacts.architectures.adapter import Architecture, Draft, Missing, Point, Same, find_root, into, out
+from lmfacts.architectures.weight_layout import PRE_NORM, Sizes, WeightTable
 from lmfacts.sites import SiteKind
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["describe"]
+__all__ = ["describe", "weight_table"]
 
 
 def describe(model: nn.Module) -> Architecture:
@@ -67,3 +68,35 @@ def describe(model: nn.Module) -> Architecture:
     if config.dropout > 0:
         draft.note("In training mode dropout acts on attn_out and mlp_out after they are recorded.")
     return draft.finish()
+
+
+def weight_table(sizes: Sizes) -> WeightTable:
+    """OPT's parameters. In the post-norm variant a block reads the norm at the end of the one before it."""
+    pre_norm = sizes.get("do_layer_norm_before", True)
+    post_norm = {**dict.fromkeys(("W_Q", "W_K", "W_V"), ("previous.ln2",)), "W_in": ("ln1",)}
+    is_projected = sizes.number("word_embed_proj_dim") not in (None, sizes.number("hidden_size"))
+    before_head = "ln_final" if pre_norm else "previous.ln2"
+    return WeightTable(
+        family="opt",
+        norm_kind="layernorm",
+        blocks="layers",
+        outside={
+            "embed_tokens": "embed.W_E",
+            "embed_positions": "pos_embed.W_pos",
+            "final_layer_norm": "ln_final",
+            "lm_head": "unembed.W_U",
+        },
+        block={
+            "self_attn_layer_norm": "ln1",
+            "self_attn.q_proj": "W_Q",
+            "self_attn.k_proj": "W_K",
+            "self_attn.v_proj": "W_V",
+            "self_attn.out_proj": "W_O",
+            "final_layer_norm": "ln2",
+            "fc1": "W_in",
+            "fc2": "W_out",
+        },
+        before=PRE_NORM if pre_norm else post_norm,
+        before_head=None if is_projected else before_head,
+        notes=("The first two rows of OPT's pos_embed.W_pos are never used for a token's position.",),
+    )

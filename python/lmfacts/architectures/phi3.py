@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmfacts.architectures.adapter import Architecture, View, into, out
-from lmfacts.architectures.llama import open_draft
+from lmfacts.architectures.llama import OUTSIDE, open_draft
+from lmfacts.architectures.weight_layout import Sizes, WeightTable, halves, qkv_in_a_row
 from lmfacts.sites import SiteKind
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["describe"]
+__all__ = ["describe", "weight_table"]
 
 
 def describe(model: nn.Module) -> Architecture:
@@ -49,3 +50,21 @@ def describe(model: nn.Module) -> Architecture:
             },
         )
     return draft.finish()
+
+
+def weight_table(sizes: Sizes) -> WeightTable:
+    """Phi-3's parameters: two fused projections, cut as in `describe`."""
+    return WeightTable(
+        family="phi3",
+        norm_kind="rmsnorm",
+        blocks="layers",
+        outside=OUTSIDE,
+        block={
+            "input_layernorm": "ln1",
+            "self_attn.qkv_proj": qkv_in_a_row(sizes),
+            "self_attn.o_proj": "W_O",
+            "post_attention_layernorm": "ln2",
+            "mlp.gate_up_proj": halves(("W_gate", "gate"), ("W_in", "up")),
+            "mlp.down_proj": "W_out",
+        },
+    )

@@ -15,6 +15,7 @@ from lmfacts.cli.demo import demo
 from lmfacts.cli.info import info
 from lmfacts.cli.scan import scan
 from lmfacts.cli.show import show
+from lmfacts.cli.weights import weights
 
 __all__ = ["app", "main"]
 
@@ -27,6 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(scan)
+app.command()(weights)
 app.command()(show)
 app.command()(demo)
 app.command()(info)

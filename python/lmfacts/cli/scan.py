@@ -17,7 +17,7 @@ from lmfacts.cli.options import JsonOption, QuietOption
 if TYPE_CHECKING:
     from lmfacts.run import Run
 
-__all__ = ["outcome", "scan"]
+__all__ = ["free_name", "outcome", "scan"]
 
 
 @sentences
@@ -72,7 +72,7 @@ def scan(
     from lmfacts.live import progress_view
 
     os.environ.setdefault("TQDM_DISABLE", "1")
-    path = out or _free_name(model)
+    path = out or free_name(model)
     with nullcontext() if quiet else progress_view() as progress:
         from lmfacts.activations import scan as scan_model
 
@@ -117,8 +117,9 @@ def outcome(run: Run, *, json: bool) -> ExitCode:
     return ExitCode.INTERRUPTED if run.incomplete_reason == INTERRUPTED else ExitCode.INCOMPLETE
 
 
-def _free_name(model: str) -> Path:
-    """A name in this folder that no file has: the model's own, then with a number."""
-    stem = re.sub(r"[^\w.-]+", "-", Path(model).name.removesuffix(".gguf")).strip("-.") or "run"
+def free_name(model: str, suffix: str = "") -> Path:
+    """A name in this folder that no file has: the model's own (with a suffix), then with a number."""
+    own = re.sub(r"\.(gguf|safetensors|bin|pt|pth)$", "", Path(model).name)
+    stem = "-".join(filter(None, [re.sub(r"[^\w.-]+", "-", own).strip("-.") or "run", suffix]))
     names = itertools.chain([f"{stem}.lmfacts"], (f"{stem}-{number}.lmfacts" for number in itertools.count(2)))
     return next(path for path in map(Path, names) if not path.exists())

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lmfacts.cli.exit_codes import ExitCode, sentences
 from lmfacts.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from lmfacts.run import Run
 
 __all__ = ["show"]
 
@@ -32,24 +37,60 @@ def show(
     from lmfacts.run import load
 
     loaded = load(run)
-    if not sites:
+    if sites:
+        names = loaded.select(sites)
         if json:
-            from lmfacts.report.json_documents import summary_json
-
-            print_json(summary_json(loaded))
-        else:
-            from lmfacts.report.summary import render_summary
-
-            print_result(render_summary(loaded))
-        return ExitCode.FINE
-    names = loaded.select(sites)
-    if json:
-        from lmfacts.report.json_documents import site_json
-
-        print_json({"run": str(run), "sites": [site_json(loaded[name], loaded) for name in names]})
+            print_json({"run": str(run), "sites": [_one_json(loaded, name) for name in names]})
+        for name in names if not json else []:
+            print_result(_one(loaded, name))
+    elif json:
+        print_json(_all_json(loaded))
     else:
-        from lmfacts.report.site_page import render_site
-
-        for name in names:
-            print_result(render_site(loaded[name], loaded))
+        print_result(_all(loaded))
     return ExitCode.FINE
+
+
+def _all(run: Run) -> RenderableType:
+    if run.kind == "weights":
+        from lmfacts.report.weights_summary import render_weights_summary
+
+        return render_weights_summary(run)
+    from lmfacts.report.summary import render_summary
+
+    return render_summary(run)
+
+
+def _all_json(run: Run) -> dict[str, Any]:
+    if run.kind == "weights":
+        from lmfacts.report.weights_json import weights_summary_json
+
+        return weights_summary_json(run)
+    from lmfacts.report.json_documents import summary_json
+
+    return summary_json(run)
+
+
+def _one(run: Run, name: str) -> RenderableType:
+    record = run[name]
+    if run.kind == "weights":
+        from lmfacts.report.weight_page import render_weight
+        from lmfacts.weight_record import WeightRecord
+
+        assert isinstance(record, WeightRecord)
+        return render_weight(record, run)
+    from lmfacts.report.site_page import render_site
+
+    return render_site(record, run)
+
+
+def _one_json(run: Run, name: str) -> dict[str, Any]:
+    record = run[name]
+    if run.kind == "weights":
+        from lmfacts.report.weights_json import weight_json
+        from lmfacts.weight_record import WeightRecord
+
+        assert isinstance(record, WeightRecord)
+        return weight_json(record, run)
+    from lmfacts.report.json_documents import site_json
+
+    return site_json(record, run)

@@ -67,7 +67,8 @@ fn measure<E: Element>(view: &BufferView<'_>, n_rows: usize, k: usize, pool: &Po
     let kernels = Kernels::<E>::at(level).ok_or_else(missing)?;
     let inverse_columns = inverse_column_rms(&state, rows.n_dims());
     let float_kernels = Kernels::<f32>::at(level).ok_or_else(missing)?;
-    let scaling = Scaling { kernels, float_kernels, rows, inverse_columns };
+    let some_without_scale = inverse_columns.contains(&0.0);
+    let scaling = Scaling { kernels, float_kernels, rows, inverse_columns, some_without_scale };
     let (rows, scaled) = scaling.run(pool);
     let (row_means, row_rms) = rows.into_iter().unzip();
     let (scaled_codes, scaled_counts) = scaled.codes.sparse();
@@ -92,6 +93,7 @@ struct Scaling<'a, E: Element> {
     float_kernels: Kernels<f32>,
     rows: Rows<'a, E>,
     inverse_columns: Vec<f64>,
+    some_without_scale: bool,
 }
 
 /// Codes and moments of scaled values.
@@ -167,15 +169,14 @@ impl<E: Element> Scaling<'_, E> {
             self.rows.gather(row, gathered);
             gathered
         };
-        let (sum, square) = self.kernels.row_sums(values);
-        let rms = (square / values.len() as f64).sqrt();
-        let scale = (sum / values.len() as f64, rms);
-        if !rms.is_finite() {
+        let sums = self.kernels.divide_columns(values, &self.inverse_columns, scratch);
+        let n = values.len() as f64;
+        let scale = (sums.sum / n, (sums.square / n).sqrt());
+        if !scale.1.is_finite() {
             return (scale, ScalarMoments::default());
         }
-        self.kernels.divide_columns(values, &self.inverse_columns, scratch);
         let mut n_scaled = scratch.len();
-        if self.inverse_columns.contains(&0.0) {
+        if self.some_without_scale {
             n_scaled = 0;
             for column in (0..scratch.len()).filter(|&column| self.inverse_columns[column] > 0.0) {
                 scratch[n_scaled] = scratch[column];
@@ -183,8 +184,8 @@ impl<E: Element> Scaling<'_, E> {
             }
         }
         let scaled = &mut scratch[..n_scaled];
-        let (_, square) = self.float_kernels.row_sums(scaled);
-        let inverse_rms = 1.0 / (square / n_scaled as f64).sqrt();
+        // A column without a scale was multiplied by 0 and added nothing.
+        let inverse_rms = 1.0 / (sums.scaled_square / n_scaled as f64).sqrt();
         if !inverse_rms.is_finite() || inverse_rms == 0.0 {
             return (scale, ScalarMoments::default());
         }

@@ -185,11 +185,39 @@ fn at_least_zero(sum: f64) -> f64 {
     if sum < 0.0 { 0.0 } else { sum }
 }
 
+/// Sums of a row as it is, and of the squares of its values divided by their columns' scales.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ScaledSums {
+    pub(crate) sum: f64,
+    pub(crate) square: f64,
+    pub(crate) scaled_square: f64,
+}
+
 #[inline(always)]
-pub(super) fn divide_columns<E: Element>(row: &[E], inverse_columns: &[f64], out: &mut [f32]) {
-    for ((value, inverse), out) in row.iter().zip(inverse_columns).zip(out) {
-        *out = (value.widen() * inverse) as f32;
+pub(super) fn divide_columns<E: Element>(row: &[E], inverse_columns: &[f64], out: &mut [f32]) -> ScaledSums {
+    let (mut sum, mut square, mut scaled) = ([0.0; ROW_LANES], [0.0; ROW_LANES], [0.0; ROW_LANES]);
+    let (groups, tail) = row.as_chunks::<ROW_LANES>();
+    let (inverse_groups, inverse_tail) = inverse_columns.as_chunks::<ROW_LANES>();
+    let (out_groups, out_tail) = out.as_chunks_mut::<ROW_LANES>();
+    for ((group, inverse), out) in groups.iter().zip(inverse_groups).zip(out_groups) {
+        for lane in 0..ROW_LANES {
+            let x = group[lane].widen();
+            out[lane] = (x * inverse[lane]) as f32;
+            let y = f64::from(out[lane]);
+            sum[lane] += x;
+            square[lane] += x * x;
+            scaled[lane] += y * y;
+        }
     }
+    for lane in 0..tail.len() {
+        let x = tail[lane].widen();
+        out_tail[lane] = (x * inverse_tail[lane]) as f32;
+        let y = f64::from(out_tail[lane]);
+        sum[lane] += x;
+        square[lane] += x * x;
+        scaled[lane] += y * y;
+    }
+    ScaledSums { sum: fold_lanes(sum), square: fold_lanes(square), scaled_square: fold_lanes(scaled) }
 }
 
 /// Sums of the first four powers of some values about zero, and their extremes.
@@ -204,25 +232,32 @@ pub(crate) struct PowerSums {
 pub(super) fn divide_row(row: &mut [f32], inverse_scale: f64) -> PowerSums {
     let (mut t1, mut t2, mut t3, mut t4) = ([0.0; ROW_LANES], [0.0; ROW_LANES], [0.0; ROW_LANES], [0.0; ROW_LANES]);
     let (mut min, mut max) = ([f32::INFINITY; ROW_LANES], [f32::NEG_INFINITY; ROW_LANES]);
-    let mut add = |lane: usize, value: &mut f32| {
-        *value = (f64::from(*value) * inverse_scale) as f32;
-        let x = f64::from(*value);
+    let (groups, tail) = row.as_chunks_mut::<ROW_LANES>();
+    for group in groups {
+        for lane in 0..ROW_LANES {
+            let value = (f64::from(group[lane]) * inverse_scale) as f32;
+            group[lane] = value;
+            let x = f64::from(value);
+            let x2 = x * x;
+            t1[lane] += x;
+            t2[lane] += x2;
+            t3[lane] += x2 * x;
+            t4[lane] += x2 * x2;
+            min[lane] = if value < min[lane] { value } else { min[lane] };
+            max[lane] = if value > max[lane] { value } else { max[lane] };
+        }
+    }
+    for lane in 0..tail.len() {
+        let value = (f64::from(tail[lane]) * inverse_scale) as f32;
+        tail[lane] = value;
+        let x = f64::from(value);
         let x2 = x * x;
         t1[lane] += x;
         t2[lane] += x2;
         t3[lane] += x2 * x;
         t4[lane] += x2 * x2;
-        min[lane] = if *value < min[lane] { *value } else { min[lane] };
-        max[lane] = if *value > max[lane] { *value } else { max[lane] };
-    };
-    let (groups, tail) = row.as_chunks_mut::<ROW_LANES>();
-    for group in groups {
-        for (lane, value) in group.iter_mut().enumerate() {
-            add(lane, value);
-        }
-    }
-    for (lane, value) in tail.iter_mut().enumerate() {
-        add(lane, value);
+        min[lane] = if value < min[lane] { value } else { min[lane] };
+        max[lane] = if value > max[lane] { value } else { max[lane] };
     }
     PowerSums {
         powers: [fold_lanes(t1), fold_lanes(t2), fold_lanes(t3), fold_lanes(t4)],

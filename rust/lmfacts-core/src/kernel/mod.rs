@@ -20,7 +20,7 @@ use std::sync::OnceLock;
 use crate::dtype::Element;
 use crate::error::{Error, Result};
 
-pub(crate) use generic::{MergeWeights, PowerSums, central};
+pub(crate) use generic::{MergeWeights, PowerSums, ScaledSums, central};
 
 /// Number of different codes, and so of counters in a table.
 pub const N_CODES: usize = 1 << 16;
@@ -126,7 +126,7 @@ type CodesFn<E> = unsafe fn(&[E], &mut CodeTable);
 type RowSumsFn<E> = unsafe fn(&[E]) -> (f64, f64);
 type UnitSumsFn<E> = unsafe fn(&[E], f64, &mut [f64], &mut [f64]);
 type DimMomentsFn<E> = unsafe fn(&[&[E]], f64, &mut MomentRows<'_>, &mut [u64]);
-type DivideColumnsFn<E> = unsafe fn(&[E], &[f64], &mut [f32]);
+type DivideColumnsFn<E> = unsafe fn(&[E], &[f64], &mut [f32]) -> ScaledSums;
 type DivideRowFn = unsafe fn(&mut [f32], f64) -> PowerSums;
 type MergeFn = unsafe fn(f64, &mut MomentRows<'_>, f64, &MomentRows<'_>);
 
@@ -194,8 +194,8 @@ impl<E: Element> Kernels<E> {
         unsafe { (self.dim_moments)(rows, threshold, out, n_at_least) }
     }
 
-    /// Multiplies each value by its column's inverse scale.
-    pub(crate) fn divide_columns(&self, row: &[E], inverse_columns: &[f64], out: &mut [f32]) {
+    /// Multiplies each value by its column's inverse scale; gives the sums of the row before and after.
+    pub(crate) fn divide_columns(&self, row: &[E], inverse_columns: &[f64], out: &mut [f32]) -> ScaledSums {
         // SAFETY: as in `absmax`.
         unsafe { (self.divide_columns)(row, inverse_columns, out) }
     }

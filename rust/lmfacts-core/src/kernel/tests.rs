@@ -36,8 +36,9 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers<E::Key> {
     kernels.merge_moments(1.0, &mut borrow(&mut merged), rows.len() as f64, &borrow(&mut lists));
     for row in rows {
         let mut scaled = vec![0f32; n_dims];
-        kernels.divide_columns(row, &(0..n_dims).map(|dim| 1.0 + dim as f64).collect::<Vec<_>>(), &mut scaled);
+        let before = kernels.divide_columns(row, &(0..n_dims).map(|dim| 1.0 + dim as f64).collect::<Vec<_>>(), &mut scaled);
         let sums = kernels.divide_row(&mut scaled, 1e-3);
+        floats.extend([before.sum, before.square, before.scaled_square]);
         floats.extend(sums.powers.into_iter().chain([sums.min, sums.max]).chain(scaled.into_iter().map(f64::from)));
     }
     floats.extend(lists.into_iter().chain(merged).flatten().chain(sums).chain(squares));

@@ -9,7 +9,7 @@ pub(super) mod avx512;
 macro_rules! level {
     ($level:expr, $lanes:literal, $enable:literal, [$($feature:tt),+]) => {
         use crate::dtype::Element;
-        use crate::kernel::{CodeTable, Kernels, Level, MomentRows, PowerSums, generic};
+        use crate::kernel::{CodeTable, Kernels, Level, MomentRows, PowerSums, ScaledSums, generic};
 
         pub(in crate::kernel) fn is_available() -> bool {
             $(std::arch::is_x86_feature_detected!($feature))&&+
@@ -55,8 +55,8 @@ macro_rules! level {
         }
 
         #[target_feature(enable = $enable)]
-        fn divide_columns<E: Element>(row: &[E], inverse_columns: &[f64], out: &mut [f32]) {
-            generic::divide_columns(row, inverse_columns, out);
+        fn divide_columns<E: Element>(row: &[E], inverse_columns: &[f64], out: &mut [f32]) -> ScaledSums {
+            generic::divide_columns(row, inverse_columns, out)
         }
 
         #[target_feature(enable = $enable)]

@@ -1,0 +1,134 @@
+"""The spectrum of one matrix: drawn, in numbers, and its fits."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from lmfacts.report import formats
+from lmfacts.report.console import STANDOUT, paragraph, section
+from lmfacts.report.run_header import LabeledLines
+from lmfacts.report.spectrum_plot import SpectrumPlot
+from lmfacts.report.table import Column, NumberTable
+from lmfacts.singular_values import gaussian_singular_values
+from lmfacts.spectrum import gaussian_null_slope, weightwatcher
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+    from lmfacts.spectrum import Spectrum, WindowFit
+    from lmfacts.weight_record import WeightRecord
+
+__all__ = ["SpectrumSection"]
+
+
+class SpectrumSection:
+    """The section on the spectrum of a matrix that is not all zero."""
+
+    def __init__(self, weight: WeightRecord, spectrum: Spectrum) -> None:
+        """The section of a weight."""
+        self.weight = weight
+        self.spectrum = spectrum
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rows, columns = self.weight.shape
+        sigma = self.spectrum.frobenius / math.sqrt(rows * columns)
+        null = sigma * gaussian_singular_values(rows, columns)
+        yield section(
+            "Spectrum",
+            paragraph(
+                "Singular values by rank, both logarithmic. ",
+                Text("Dots", style=STANDOUT),
+                ": a random Gaussian matrix of the same shape and norm; edge: sigma (sqrt m + sqrt n), where such a "
+                "spectrum ends (Marchenko-Pastur).",
+            ),
+            Text(""),
+            SpectrumPlot(self.spectrum, null),
+            Text(""),
+            LabeledLines(self._numbers()),
+            Text(""),
+            self._windows(),
+            paragraph(
+                "Slope of ln s on ln rank; R2 of that line, and of ln s on rank. A straight line is no evidence of a "
+                "power law: a random Gaussian matrix has one too."
+            ),
+        )
+
+    def _numbers(self) -> list[tuple[str, str | Text]]:
+        weight, spectrum = self.weight, self.spectrum
+        size = min(weight.shape)
+        folded = ""
+        if weight.frobenius_folded != weight.frobenius:
+            folded = f" · folded {formats.number(weight.frobenius_folded, 4)}"
+        largest = f" · folded {formats.number(weight.spectral_folded, 4)}" if weight.spectral_folded is not None else ""
+        fit = weightwatcher(spectrum.values)
+        alpha = "no fit"
+        if not math.isnan(fit.alpha):
+            alpha = (
+                f"{fit.alpha:.2f} ± {fit.sigma:.2f} ({fit.label}) · D {fit.distance:.3f} · "
+                f"{fit.n_tail:,} of {spectrum.values.size:,} eigenvalues from {formats.number(fit.xmin)} up · "
+                f"alpha log10(largest) {fit.alpha_weighted:.2f}"
+            )
+        alpha += f" · {fit.warning}" if fit.warning else ""
+        return [
+            ("Frobenius norm", f"{formats.number(weight.frobenius, 4)}{folded}"),
+            ("largest", f"{formats.number(spectrum.spectral_norm, 4)}{largest}"),
+            (
+                "edge",
+                _beside_edge(spectrum, size),
+            ),
+            ("stable rank", f"{_of(spectrum.stable_rank, size)} · ||W||_F^2 / s1^2"),
+            (
+                "effective rank",
+                f"{_of(spectrum.effective_rank, size)} · exp entropy of s^2; of s: {_of(spectrum.rank_me, size)}",
+            ),
+            ("participation", f"{_of(spectrum.participation_ratio, size)} · (sum s^2)^2 / sum s^4"),
+            ("alpha", alpha),
+        ]
+
+    def _windows(self) -> NumberTable:
+        columns = [
+            Column("window", "left"),
+            Column("ranks"),
+            Column("slope"),
+            Column("random matrix"),
+            Column("power", group="R2", alone="R2 power"),
+            Column("exponential", group="R2"),
+            Column("first", group="slope of the halves", keep=60),
+            Column("second", group="slope of the halves", keep=60),
+        ]
+        return NumberTable(
+            columns,
+            [self._window(name, fit) for name, fit in (("head", self.spectrum.head), ("body", self.spectrum.body))],
+        )
+
+    def _window(self, name: str, fit: WindowFit) -> list[str | Text]:
+        rows, columns = self.weight.shape
+        better = fit.r2_power > fit.r2_exponential
+        return [
+            name,
+            f"{fit.first:,}-{fit.last:,}",
+            formats.signed(fit.slope),
+            formats.signed(gaussian_null_slope(rows, columns, (fit.first, fit.last))),
+            Text(_fixed(fit.r2_power), style="bold" if better else ""),
+            Text(_fixed(fit.r2_exponential), style="" if better else "bold"),
+            formats.signed(fit.slope_first_half),
+            formats.signed(fit.slope_second_half),
+        ]
+
+
+def _beside_edge(spectrum: Spectrum, size: int) -> str:
+    edge = spectrum.marchenko_pastur_edge
+    above = spectrum.n_above(edge)
+    largest = f"largest is {formats.number(spectrum.spectral_norm / edge)}x"
+    return f"{formats.number(edge, 4)} · {largest} · {above:,} above ({formats.percent(above / size)} of {size:,})"
+
+
+def _of(value: float, size: int) -> str:
+    return f"{formats.number(value)} ({formats.percent(value / size)} of {size:,})" if size else "-"
+
+
+def _fixed(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"

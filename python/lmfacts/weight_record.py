@@ -1,0 +1,198 @@
+"""One parameter of a model, or one part of a fused one: its values, its scales, its spectrum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lmfacts.distribution import Distribution
+from lmfacts.distribution_shape import (
+    ShapeStatistics,
+    Weibull,
+    expected_max_abs_z,
+    max_abs_z,
+    shape_statistics,
+    weibull,
+)
+from lmfacts.moments import Moments
+from lmfacts.site_record import SiteRecord
+from lmfacts.spectrum import Spectrum
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from lmfacts.site_state import SiteState
+
+__all__ = ["EXTRA_FIELDS", "ScaledWeights", "WeightRecord"]
+
+EXTRA_FIELDS = ("row_means", "row_rms", "scaled_codes", "scaled_counts", "scaled_moments", "singular_values")
+"""Arrays of a weight in a run file, beside those of a site, under `NAME/FIELD`."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledWeights:
+    """What is left of a matrix when its columns, then its rows, were divided by their root mean squares.
+
+    Rows and columns that are all zero or hold a NaN or an infinity have no scale and are left out. The scaled values
+    are rounded to float32 before they are counted.
+
+    Attributes:
+        distribution: the scaled values.
+        moments: their moments (0-d).
+    """
+
+    distribution: Distribution
+    moments: Moments
+
+    @property
+    def n(self) -> int:
+        """Number of scaled values."""
+        return int(self.moments.n)
+
+    @property
+    def excess_kurtosis(self) -> float:
+        """Fourth standardized moment less 3; NaN without values."""
+        return float(self.moments.excess_kurtosis)
+
+    @property
+    def max_abs_z(self) -> float:
+        """Largest distance from the mean, in standard deviations."""
+        return max_abs_z(self.distribution)
+
+    @cached_property
+    def weibull(self) -> Weibull:
+        """The Weibull law of |x| (FACTS: k is 1.205 for a Gaussian)."""
+        return weibull(self.distribution)
+
+
+class WeightRecord(SiteRecord):
+    """Statistics of one weight: those of a site over all its values, and those of a matrix.
+
+    In the arrays below a row is an output dim and a column an input dim, however the checkpoint stores them.
+
+    Attributes:
+        parameter: the parameter's Hugging Face name.
+        part: which part of a fused parameter it is, or None.
+        role: the name by role (`blocks.3.W_O`), or None.
+        kind: the role without its block (`W_O`), or None.
+        layer: the block, or None.
+        shape: [out, in] of a matrix, [n] of a vector.
+        stored_dtype: what the checkpoint stores; for quantized tensors the type is in `quantization`.
+        quantization: GGUF's name of the quantization, or None.
+        frobenius: root of the sum of squares.
+        frobenius_folded: for weights that read the residual stream, the same after multiplying each input dim by the
+            gain of the norm before it; for weights that write to it in models with LayerNorm, after centering over the
+            output dims, as the next norm does; the plain one otherwise.
+        spectral_folded: largest singular value of the folded matrix; None where the spectrum was not computed.
+        shuffled_edge: largest singular value of the same entries in random places (with 5 % of margin), measured where
+            the excess kurtosis is above 5 and the Marchenko-Pastur edge therefore cannot be trusted; None elsewhere.
+    """
+
+    def __init__(self, state: SiteState, entry: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """From a run.
+
+        Args:
+            state: the values, every stored row a token.
+            entry: the weight's entry in the run's metadata.
+            arrays: the run's further arrays, those of this weight under `NAME/FIELD`.
+        """
+        super().__init__(state, name=entry["name"], aliases=entry["aliases"], note=entry["note"])
+        self.parameter: str = entry["parameter"]
+        self.part: str | None = entry["part"]
+        self.role: str | None = entry["role"]
+        self.kind: str | None = entry["weight_kind"]
+        self.layer: int | None = entry["layer"]
+        self.shape: tuple[int, ...] = tuple(entry["shape"])
+        self.stored_dtype: str = entry["stored_dtype"]
+        self.quantization: str | None = entry["quantization"]
+        self.frobenius: float = entry["frobenius"]
+        self.frobenius_folded: float = entry["frobenius_folded"]
+        self.spectral_folded: float | None = entry["spectral_folded"]
+        self.shuffled_edge: float | None = entry.get("shuffled_edge")
+        self._transposed: bool = entry["transposed"]
+        self._arrays = arrays
+
+    def _array(self, field: str) -> NDArray[Any]:
+        return self._arrays.get(f"{self.name}/{field}", np.empty(0))
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it has rows and columns."""
+        return len(self.shape) > 1
+
+    @cached_property
+    def _stored_column_rms(self) -> NDArray[np.float64]:
+        return self.dims.rms
+
+    @property
+    def row_rms(self) -> NDArray[np.float64]:
+        """Root mean square of the weights of each output dim, float64 [out]; empty for vectors."""
+        if not self.is_matrix:
+            return np.empty(0)
+        return self._stored_column_rms if self._transposed else self._array("row_rms")
+
+    @property
+    def column_rms(self) -> NDArray[np.float64]:
+        """Root mean square of the weights of each input dim, float64 [in]; empty for vectors."""
+        if not self.is_matrix:
+            return np.empty(0)
+        return self._array("row_rms") if self._transposed else self._stored_column_rms
+
+    @cached_property
+    def largest(self) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+        """The finite values of largest magnitude, largest first, with their rows and columns; a vector is one row."""
+        values = np.ascontiguousarray(self.outliers["value"])
+        stored_rows, stored_columns = self.outliers["position"] - 1, np.ascontiguousarray(self.outliers["dim"])
+        rows, columns = (stored_columns, stored_rows) if self._transposed else (stored_rows, stored_columns)
+        return values, rows, columns
+
+    @property
+    def max_abs_z(self) -> float:
+        """Largest |x - mean| / std."""
+        return max_abs_z(self.distribution)
+
+    @property
+    def expected_max_abs_z(self) -> float:
+        """What `max_abs_z` is expected to be for as many independent Gaussian values."""
+        return expected_max_abs_z(self.n)
+
+    @cached_property
+    def weibull(self) -> Weibull:
+        """The Weibull law that fits the body of |x| (k is 1.205 for a Gaussian)."""
+        return weibull(self.distribution)
+
+    @cached_property
+    def distribution_shape(self) -> ShapeStatistics:
+        """How far the distribution is from a Gaussian, by several measures."""
+        return shape_statistics(self.distribution)
+
+    @cached_property
+    def scaled(self) -> ScaledWeights:
+        """The same after dividing columns, then rows, by their RMS; without values for vectors."""
+        n, mean, m2, m3, m4, least, greatest = (np.asarray(value) for value in self._array("scaled_moments"))
+        moments = Moments(n, mean, m2, m3, m4, least, greatest)
+        codes, counts = self._array("scaled_codes"), self._array("scaled_counts")
+        return ScaledWeights(Distribution(codes, counts, "float32", moments), moments)
+
+    @property
+    def singular_values(self) -> NDArray[np.float64] | None:
+        """float64 [min(out, in)], descending; None where they were not computed."""
+        values = self._array("singular_values")
+        return values if values.size else None
+
+    @property
+    def spectral(self) -> float | None:
+        """The largest singular value; None where they were not computed."""
+        values = self.singular_values
+        return None if values is None else float(values[0])
+
+    @cached_property
+    def spectrum(self) -> Spectrum | None:
+        """What follows from the singular values; None where they were not computed."""
+        values = self.singular_values
+        return None if values is None else Spectrum(values, (self.shape[0], self.shape[1]), self.frobenius)

@@ -1,0 +1,266 @@
+"""Weights from files, against NumPy in float64 on the same tensors."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import lmfacts
+from lmfacts.codes import float8_values
+from lmfacts.demo import MODEL_DIR
+from support.tiny import TINY, build
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return lmfacts.scan_weights(MODEL_DIR)
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    return {name: tensor.double().numpy() for name, tensor in load_file(MODEL_DIR / "model.safetensors").items()}
+
+
+def central(values, order):
+    return ((values - values.mean()) ** order).sum()
+
+
+def test_every_stored_value_is_seen_once(demo, tensors):
+    stored = {name: tensor.size for name, tensor in tensors.items()}
+    seen = dict.fromkeys(stored, 0)
+    for name in demo:
+        seen[demo[name].parameter] += demo[name].n
+    assert seen == stored
+    assert demo.metadata["tied"] == {"lm_head.weight": "transformer.wte.weight"}
+    assert demo["lm_head.weight"].name == "embed.W_E"
+
+
+@pytest.mark.parametrize("layer", range(4))
+@pytest.mark.parametrize("kind", ["W_Q", "W_K", "W_V", "W_O", "W_in", "W_out"])
+def test_a_matrix_is_what_numpy_says_of_it(demo, tensors, layer, kind):
+    parameter = {"W_O": "attn.c_proj", "W_in": "mlp.c_fc", "W_out": "mlp.c_proj"}.get(kind, "attn.c_attn")
+    stored = tensors[f"transformer.h.{layer}.{parameter}.weight"]
+    if parameter == "attn.c_attn":
+        stored = np.split(stored, 3, axis=1)["QKV".index(kind[-1])]
+    matrix = stored.T  # [out, in]; Conv1D stores [in, out]
+    weight = demo[f"blocks.{layer}.{kind}"]
+    assert weight.shape == matrix.shape
+    assert weight.n == matrix.size
+    np.testing.assert_allclose(weight.std, matrix.std(), rtol=1e-12)
+    kurtosis = matrix.size * central(matrix, 4) / central(matrix, 2) ** 2 - 3
+    np.testing.assert_allclose(weight.excess_kurtosis, kurtosis, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(weight.frobenius, np.linalg.norm(matrix), rtol=1e-12)
+    np.testing.assert_allclose(weight.row_rms, np.sqrt((matrix**2).mean(axis=1)), rtol=1e-12)
+    np.testing.assert_allclose(weight.column_rms, np.sqrt((matrix**2).mean(axis=0)), rtol=1e-12)
+    np.testing.assert_allclose(weight.max_abs_z, np.abs((matrix - matrix.mean()) / matrix.std()).max(), rtol=1e-9)
+    quantiles = np.quantile(matrix, [0.001, 0.5, 0.999], method="inverted_cdf")
+    np.testing.assert_array_equal(weight.quantile([0.001, 0.5, 0.999]), quantiles)
+    np.testing.assert_allclose(weight.singular_values, np.linalg.svd(matrix, compute_uv=False), rtol=1e-4, atol=1e-6)
+
+    # Stored columns first, then rows, as the file has them.
+    scaled = stored / np.sqrt((stored**2).mean(axis=0))
+    scaled = scaled / np.sqrt((scaled**2).mean(axis=1, keepdims=True))
+    kurtosis = scaled.size * central(scaled, 4) / central(scaled, 2) ** 2 - 3
+    np.testing.assert_allclose(weight.scaled.excess_kurtosis, kurtosis, rtol=1e-5, atol=1e-6)
+    assert weight.scaled.n == scaled.size
+
+    gains = {"W_in": "ln_2", "W_Q": "ln_1", "W_K": "ln_1", "W_V": "ln_1"}
+    if kind in gains:
+        gain = tensors[f"transformer.h.{layer}.{gains[kind]}.weight"]
+        folded = matrix * gain
+        np.testing.assert_allclose(weight.spectral_folded, np.linalg.norm(folded, 2), rtol=1e-4)
+    else:
+        folded = matrix - matrix.mean(axis=0)
+    np.testing.assert_allclose(weight.frobenius_folded, np.linalg.norm(folded), rtol=1e-10)
+
+
+def test_a_vector_has_the_statistics_of_its_values_and_no_others(demo, tensors):
+    gain = demo["blocks.1.ln1.gain"]
+    values = tensors["transformer.h.1.ln_1.weight"]
+    assert gain.shape == (128,)
+    np.testing.assert_allclose([gain.mean, gain.std], [values.mean(), values.std()], rtol=1e-12)
+    assert gain.singular_values is None
+    assert gain.row_rms.size == gain.scaled.n == 0
+
+
+def test_a_run_of_weights_is_the_same_when_it_is_read_again(demo, tmp_path):
+    path = demo.save(tmp_path / "w.lmfacts")
+    again = lmfacts.load(path)
+    assert again.kind == "weights"
+    for name in demo:
+        ours, theirs = demo[name], again[name]
+        assert (ours.frobenius, ours.max_abs_z, ours.shape) == (theirs.frobenius, theirs.max_abs_z, theirs.shape)
+        np.testing.assert_array_equal(ours.row_rms, theirs.row_rms)
+        np.testing.assert_array_equal(ours.singular_values, theirs.singular_values)
+    assert again.select(["transformer.h.0.attn.c_attn.weight"]) == [f"blocks.0.W_{part}" for part in "QKV"]
+
+
+@pytest.mark.parametrize("family", sorted(TINY))
+def test_every_family_is_read_whole_from_its_files_and_from_its_model(family, tmp_path):
+    model = build(family, torch.float32)
+    model.save_pretrained(tmp_path)
+    from_files, from_model = lmfacts.scan_weights(tmp_path), lmfacts.scan_weights(model)
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
+    for run in (from_files, from_model):
+        assert sum(run[name].n for name in run) == n_parameters
+        assert {"W_Q", "W_O"} <= {run[name].kind for name in run}
+    roles = sorted(name for name in from_model if name.startswith("blocks."))
+    for name in (name for name in roles if name in from_files):
+        np.testing.assert_allclose(from_files[name].frobenius, from_model[name].frobenius, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_other_dtypes_are_read_as_they_are(tmp_path, dtype):
+    from safetensors.torch import save_file
+
+    values = torch.randn(64, 48, generator=torch.Generator().manual_seed(0)).to(dtype)
+    save_file({"some.weight": values}, tmp_path / "model.safetensors")
+    weight = lmfacts.scan_weights(tmp_path / "model.safetensors")["some.weight"]
+    expected = values.double().numpy()
+    np.testing.assert_allclose(weight.std, expected.std(), rtol=1e-12)
+    np.testing.assert_allclose([weight.min, weight.max], [expected.min(), expected.max()], rtol=0)
+    assert weight.stored_dtype == str(dtype).removeprefix("torch.")
+    np.testing.assert_allclose(weight.singular_values, np.linalg.svd(expected, compute_uv=False), rtol=1e-5)
+    if dtype.itemsize == 1:
+        assert weight.exact
+        np.testing.assert_array_equal(
+            float8_values(weight.stored_dtype), torch.arange(256).to(torch.uint8).view(dtype).float().numpy()
+        )
+
+
+@pytest.fixture(scope="module")
+def gaussian(tmp_path_factory):
+    """Matrices whose answers are known: FACTS F8, F11."""
+    from safetensors.numpy import save_file
+
+    rng = np.random.default_rng(0)
+    n = 768
+    left, right = rng.standard_normal((n, 12)), rng.standard_normal((12, n))
+    drawn = {
+        "gaussian": rng.standard_normal((n, n)),
+        "laplace": rng.laplace(size=(n, n)),
+        "student": rng.standard_t(5, size=(n, n)),
+        "row_scaled": rng.standard_normal((n, n)) * np.exp(0.5 * rng.standard_normal(n))[:, None],
+        "low_rank": rng.standard_normal((n, n)) + left @ right,
+    }
+    path = tmp_path_factory.mktemp("drawn") / "model.safetensors"
+    save_file({name: values.astype(np.float32) for name, values in drawn.items()}, path)
+    return lmfacts.scan_weights(path)
+
+
+def test_known_laws_are_told_apart(gaussian):
+    body = {name: gaussian[name].weibull.k for name in gaussian}
+    kurtosis = {name: gaussian[name].excess_kurtosis for name in gaussian}
+    scaled = {name: gaussian[name].scaled.excess_kurtosis for name in gaussian}
+    n = gaussian["gaussian"].n
+    assert abs(body["gaussian"] - 1.205) < 0.005
+    assert abs(kurtosis["gaussian"]) < 4 * np.sqrt(24 / n)
+    assert abs(body["laplace"] - 1.0) < 0.01
+    assert kurtosis["laplace"] > 2.5
+    assert scaled["laplace"] > 2.5
+    assert kurtosis["student"] > 3
+    assert scaled["student"] > 2
+    assert kurtosis["row_scaled"] > 2
+    assert abs(scaled["row_scaled"]) < 0.05
+    assert gaussian["gaussian"].max_abs_z < 1.25 * gaussian["gaussian"].expected_max_abs_z
+    edge = 2 * np.sqrt(768)
+    assert gaussian["gaussian"].spectral < 1.05 * edge
+    assert (gaussian["low_rank"].singular_values > 1.2 * edge).sum() == 12
+
+
+def test_a_few_giant_entries_do_not_make_a_spectrum(tmp_path):
+    """20 entries of 200 std are 20 singular values above the analytic edge and none above the shuffled one."""
+    from safetensors.numpy import save_file
+
+    rng = np.random.default_rng(2)
+    values = rng.standard_normal((768, 768)).astype(np.float32)
+    places = rng.permutation(768)[:20]
+    values[places, places] = 200.0
+    save_file({"weight": values}, tmp_path / "model.safetensors")
+    weight = lmfacts.scan_weights(tmp_path / "model.safetensors")["weight"]
+    # The edge that the body's own deviation gives: the giants have a part in the std.
+    assert (weight.singular_values > 2.5 * np.sqrt(768)).sum() == 20
+    assert (weight.singular_values > weight.shuffled_edge).sum() == 0
+    assert weight.spectrum.n_above(weight.shuffled_edge) == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (np.zeros((4, 6), np.float32), {"std": 0.0, "frobenius": 0.0, "n": 24}),
+        (np.full((4, 6), -2.5, np.float32), {"std": 0.0, "mean": -2.5, "n": 24}),
+        (np.array(3.5, np.float32), {"mean": 3.5, "shape": (1,), "n": 1}),
+        (np.array([[1, np.nan, 2], [3, 4, np.inf]], np.float32), {"n": 4, "n_nan": 1, "n_inf": 1, "mean": 2.5}),
+    ],
+    ids=["zero", "constant", "scalar", "nan"],
+)
+def test_odd_tensors_have_the_statistics_they_have(tmp_path, values, said):
+    from safetensors.numpy import save_file
+
+    save_file({"w": values, "none": np.empty((0, 5), np.float32), "ids": np.arange(5)}, tmp_path / "model.safetensors")
+    run = lmfacts.scan_weights(tmp_path / "model.safetensors", out=tmp_path / "w.lmfacts")
+    for record in (run["w"], lmfacts.load(tmp_path / "w.lmfacts")["w"]):
+        for name, expected in said.items():
+            assert getattr(record, name) == expected, name
+    assert set(run.metadata["skipped"]) == {"none", "ids"}
+
+
+def sharded(folder, n_shards, n_rows, n_columns):
+    """A checkpoint of equal shards, written without holding more than one."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir()
+    rng = np.random.default_rng(1)
+    block = rng.standard_normal((n_rows, n_columns)).astype(np.float32)
+    index = {}
+    for shard in range(n_shards):
+        file = f"model-{shard + 1:05d}-of-{n_shards:05d}.safetensors"
+        index[f"part.{shard}.weight"] = file
+        save_file({f"part.{shard}.weight": block}, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    (folder / "config.json").write_text('{"model_type": "unheard-of"}')
+    return block
+
+
+def test_a_checkpoint_larger_than_the_allowed_memory_is_read_within_it(tmp_path):
+    """1.3 GB of weights, while 300 MB and one tensor may be added to what the process holds once it is up."""
+    block = sharded(tmp_path / "large", n_shards=20, n_rows=2048, n_columns=8192)
+    program = """
+import os, sys, threading, time
+import lmfacts.weights
+from lmfacts.memory import resident_bytes
+import lmfacts
+lmfacts.scan_weights("demo")
+shared = lambda: int(open("/proc/self/statm").read().split()[2]) * os.sysconf("SC_PAGE_SIZE")
+own = lambda: resident_bytes() - shared()
+start, peak, stop = own(), [0], threading.Event()
+def watch():
+    while not stop.is_set():
+        peak[0] = max(peak[0], own())
+        time.sleep(0.01)
+thread = threading.Thread(target=watch); thread.start()
+run = lmfacts.scan_weights(sys.argv[1], spectra=0)
+stop.set(); thread.join()
+print(len(run), run["part.3.weight"].std, peak[0] - start)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "large")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (3 << 30, 3 << 30)),
+    )
+    assert done.returncode == 0, done.stderr
+    n, std, grown = done.stdout.split()
+    assert int(n) == 20
+    np.testing.assert_allclose(float(std), block.std(dtype=np.float64), rtol=1e-9)
+    assert int(grown) < block.nbytes + (300 << 20)
