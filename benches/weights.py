@@ -2,10 +2,10 @@
 
     python benches/weights.py
 
-Each tool gives, for every matrix: the four central moments, a histogram fine enough for quantiles to 0.8 %, the RMS of every row and
-column, the largest |x| with its place, and kurtosis again after columns and then rows were divided by their RMS. The answers are
-compared before anything is timed. One thread each, page cache warm, the three interleaved; medians and ratios, and the
-peak memory of a process that reads a checkpoint of 2 GB.
+Each tool gives, for every matrix: the four central moments, a histogram fine enough for quantiles to 0.8 %, the RMS of
+every row and column, the largest |x| with its place, and kurtosis again after columns and then rows were divided by
+their RMS. The answers are compared before anything is timed. One thread each, page cache warm, the three interleaved;
+medians and ratios, and the peak memory of a process that reads a checkpoint of 2 GB.
 """
 
 from __future__ import annotations
@@ -49,7 +49,11 @@ def with_torch(path: Path) -> dict[str, dict[str, float]]:
             y = y / (y**2).mean(dim=1, keepdim=True).sqrt()
             y = y - y.mean()
             scaled = float((y**4).mean() / (y**2).mean() ** 2 - 3)
-            found[name] = {"kurtosis": float(m4 / m2**2 - 3), "rms": float(row.mean() + column.mean()), "scaled": scaled}
+            found[name] = {
+                "kurtosis": float(m4 / m2**2 - 3),
+                "rms": float(row.mean() + column.mean()),
+                "scaled": scaled,
+            }
     return found
 
 
@@ -71,7 +75,11 @@ def with_numpy(path: Path) -> dict[str, dict[str, float]]:
             y = y / np.sqrt((y**2).mean(axis=1, keepdims=True))
             y = y - y.mean()
             scaled = float((y**4).mean() / (y**2).mean() ** 2 - 3)
-            found[name] = {"kurtosis": float(m4 / m2**2 - 3), "rms": float(row.mean() + column.mean()), "scaled": scaled}
+            found[name] = {
+                "kurtosis": float(m4 / m2**2 - 3),
+                "rms": float(row.mean() + column.mean()),
+                "scaled": scaled,
+            }
     return found
 
 
@@ -97,14 +105,17 @@ def compare(folder: Path, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(0)
     scale = torch.exp(0.3 * torch.randn(N_COLUMNS, generator=generator))
     tensors = {
-        f"layers.{i}.weight": (torch.randn(N_ROWS, N_COLUMNS, generator=generator) * scale).to(dtype) for i in range(N_TENSORS)
+        f"layers.{i}.weight": (torch.randn(N_ROWS, N_COLUMNS, generator=generator) * scale).to(dtype)
+        for i in range(N_TENSORS)
     }
     save_file(tensors, path)
     n_bytes = path.stat().st_size
     answers = {tool: run(path) for tool, run in TOOLS.items()}
     for name, expected in answers["numpy"].items():
         for tool in TOOLS:
-            np.testing.assert_allclose(list(answers[tool][name].values()), list(expected.values()), rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(
+                list(answers[tool][name].values()), list(expected.values()), rtol=1e-5, atol=1e-6
+            )
     times: dict[str, list[float]] = {tool: [] for tool in TOOLS}
     for _ in range(ROUNDS):
         for tool, run in TOOLS.items():
@@ -115,7 +126,8 @@ def compare(folder: Path, dtype: torch.dtype) -> None:
     for tool, seconds in times.items():
         median = statistics.median(seconds)
         rate = n_bytes / median / 1e9
-        print(f"{str(dtype).removeprefix('torch.'):9} {tool:8} {rate:6.2f} GB/s   {median / ours:5.1f}x the time of lmfacts")
+        name = str(dtype).removeprefix("torch.")
+        print(f"{name:9} {tool:8} {rate:6.2f} GB/s   {median / ours:5.1f}x the time of lmfacts")
 
 
 def peak_memory(folder: Path) -> None:
@@ -130,13 +142,14 @@ def peak_memory(folder: Path) -> None:
         index[f"part.{shard}.weight"] = file
     (large / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
     program = (
-        "import sys, lmfacts; from lmfacts.memory import peak_bytes; lmfacts.scan_weights('demo', spectra=0); before = peak_bytes(); "
-        "lmfacts.scan_weights(sys.argv[1], spectra=0); print(before, peak_bytes())"
+        "import sys, lmfacts; from lmfacts.memory import peak_bytes; lmfacts.scan_weights('demo', spectra=0); "
+        "before = peak_bytes(); lmfacts.scan_weights(sys.argv[1], spectra=0); print(before, peak_bytes())"
     )
     done = subprocess.run([sys.executable, "-c", program, str(large)], capture_output=True, text=True, check=True)
     before, after = (int(text) / 1e6 for text in done.stdout.split())
     tensor = block["weight"].nbytes / 1e6
-    print(f"peak memory over 2.1 GB: {after:.0f} MB, {after - before:.0f} MB more than before it (largest tensor {tensor:.0f} MB)")
+    print(f"peak memory over 2.1 GB: {after:.0f} MB, {after - before:.0f} MB more than before it")
+    print(f"largest tensor: {tensor:.0f} MB")
 
 
 def main() -> None:

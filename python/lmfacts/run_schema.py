@@ -26,6 +26,10 @@ Schema version 1. One object, without NaN or infinities. Keys that are not liste
 | `incomplete_reason` | why not, or null |
 | `created` | ISO 8601 time |
 
+Runs of weights have `tied` (object: a parameter's name -> the name of the one that it is) and `skipped` (object: a
+tensor's name -> why it was not measured) as well, and in `settings` the largest smaller side whose `spectra` were
+computed.
+
 Each entry of `sites`:
 
 | key | value |
@@ -38,6 +42,10 @@ Each entry of `sites`:
 | `n_dims` | number of dims |
 | `k`, `threshold`, `unit_sums` | settings of its accumulator |
 | `n_tokens` | object: `first`, `rest`: number of tokens of each population |
+
+An entry of a weight has `parameter`, `part`, `role`, `weight_kind`, `layer`, `shape`, `transposed`, `stored_dtype`,
+`quantization`, `n_values`, `n_nonfinite`, `frobenius`, `frobenius_folded`, `spectral_folded` and `shuffled_edge`, which
+`lmfacts.weight_record` explains; its rows are the tokens, all in `rest`, and its columns the dims.
 """
 
 from __future__ import annotations

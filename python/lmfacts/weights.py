@@ -126,6 +126,7 @@ class _Scan:
                 **described,
             },
             "settings": {"spectra": self.spectra},
+            "notes": [*described.get("notes", []), *layout.notes],
             "sites": self.entries,
             "tied": dict(self.source.tied),
             "skipped": self.skipped,

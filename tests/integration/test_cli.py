@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -114,6 +115,19 @@ def test_text_from_a_pipe(tmp_path):
     assert json.loads(done.stdout)["run"]["n_tokens"] == 331
 
 
+def test_weights_are_measured_and_shown(tmp_path):
+    done = lmfacts_command("weights", "demo", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
+    assert "Matrices by kind" in done.stdout.decode()
+    assert "saved demo-weights.lmfacts" in done.stderr.decode()
+    one = lmfacts_command("show", "demo-weights.lmfacts", "transformer.h.3.attn.c_proj.weight", cwd=tmp_path)
+    assert one.returncode == 0, one.stderr.decode()
+    assert "blocks.3.W_O" in one.stdout.decode()
+    summary = json.loads(lmfacts_command("show", "demo-weights.lmfacts", "--json", cwd=tmp_path).stdout)
+    again = json.loads(lmfacts_command("weights", "demo", "--json", "-q", "-o", "w.lmfacts", cwd=tmp_path).stdout)
+    assert summary.keys() == again.keys()
+
+
 def test_demo_leaves_no_file(tmp_path):
     done = lmfacts_command("demo", "--max-tokens", 2048, cwd=tmp_path)
     assert done.returncode == 0, done.stderr.decode()
@@ -135,6 +149,13 @@ def test_a_hook_that_never_fires_makes_the_run_incomplete(text, tmp_path):
     assert not run.complete
     assert run.coverage[silent]["n_calls"] == 0
     assert run["embed"].n_tokens == run.n_tokens
+
+
+class Executes:
+    """What a pickle that runs code looks like."""
+
+    def __reduce__(self):
+        return os.system, ("touch executed",)
 
 
 def failure(*arguments, cwd, code, **options):
@@ -169,6 +190,16 @@ def failure(*arguments, cwd, code, **options):
         (["scan", "nobody/nothing", "text.txt"], 1, "hub cannot be reached"),
         (["scan", "folder", "text.txt"], 1, "config.json"),
         (["scan", "broken.gguf", "text.txt"], 1, "cannot be loaded"),
+        (["weights", "missing.safetensors"], 2, "missing.safetensors"),
+        (["weights", "folder"], 1, "folder"),
+        (["weights", "text.txt"], 1, "text.txt"),
+        (["weights", "broken.gguf"], 1, "broken.gguf"),
+        (["weights", "cut.safetensors"], 1, "cut.safetensors"),
+        (["weights", "integers.safetensors"], 1, "floating-point"),
+        (["weights", "evil.bin"], 1, "evil.bin"),
+        (["weights", "lacking"], 1, "model-00002-of-00002.safetensors"),
+        (["weights", "demo", "--spectra", "-1"], 2, "spectra"),
+        (["weights", "demo", "-o", "missing/w.lmfacts"], 1, "there is no folder"),
         (["show", "missing.lmfacts"], 2, "missing.lmfacts"),
         (["show", "text.txt"], 1, "text.txt"),
         (["show", "empty.txt"], 1, "empty.txt"),
@@ -183,6 +214,16 @@ def test_bad_input_gets_a_sentence(tmp_path, arguments, code, said):
     (tmp_path / "blank.jsonl").write_text('{"text": ""}\n')
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(64))
     (tmp_path / "folder").mkdir()
+    whole = {"w": np.ones((8, 8), np.float32)}
+    save_file(whole, tmp_path / "cut.safetensors")
+    os.truncate(tmp_path / "cut.safetensors", (tmp_path / "cut.safetensors").stat().st_size - 20)
+    save_file({"ids": np.arange(4)}, tmp_path / "integers.safetensors")
+    (tmp_path / "evil.bin").write_bytes(pickle.dumps(Executes()))
+    (tmp_path / "lacking").mkdir()
+    save_file(whole, tmp_path / "lacking" / "model-00001-of-00002.safetensors")
+    (tmp_path / "lacking" / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"w": "model-00001-of-00002.safetensors", "v": "model-00002-of-00002.safetensors"}})
+    )
     assert said in failure(*arguments, cwd=tmp_path, code=code)
 
 

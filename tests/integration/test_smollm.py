@@ -70,3 +70,12 @@ def test_the_outlier_dims_of_the_residual_stream_are_those_that_numpy_finds(tmp_
     found = persistence(run, layers=range(len(rms)))
     assert sorted(found.dims(0.75)) == sorted(dims)
     assert set(dims) <= {entry["dim"] for entry in summary["outlier_dims"]["rest"]["dims"]}
+
+
+def test_every_parameter_of_the_file_is_accounted_for():
+    run = lmfacts.scan_weights(gguf_path(), spectra=0)
+    assert sum(run[name].n for name in run) == run.model["n_parameters"] == 134_515_008
+    kinds = {run[name].kind for name in run if run[name].layer == 7}
+    assert kinds == {"W_Q", "W_K", "W_V", "W_O", "W_in", "W_gate", "W_out", "ln1.gain", "ln2.gain"}
+    assert run["lm_head.weight"].name == "embed.W_E"
+    assert run["blocks.7.W_O"].quantization is not None
