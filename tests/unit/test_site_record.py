@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lmfacts.errors import UsageError
 from lmfacts.site_record import SiteRecord
-from lmfacts.site_state import SiteState
+from lmfacts.site_state import FIELDS, SiteState
 from support import oracle
 from support.synthetic_runs import tokens
 
@@ -223,21 +223,9 @@ def test_a_population_without_tokens_is_nan_without_warnings(dtype, unit_sums):
 
 def test_a_site_that_was_never_reached():
     empty = {"dtype": "", "n_dims": 0, "k": 64, "threshold": 6.0, "unit_sums": False}
-    fields = (
-        "codes",
-        "counts",
-        "moments",
-        "mean_rests",
-        "dim_counts",
-        "norm_codes",
-        "norm_counts",
-        "token_moments",
-        "token_mean_rests",
-        "unit_sums",
-    )
     for population in ("first", "rest"):
         empty[f"{population}/n_tokens"] = 0
-        empty |= {f"{population}/{field}": b"" for field in (*fields, "outlier_values", "outlier_index")}
+        empty |= {f"{population}/{field}": b"" for field in FIELDS}
     site = SiteRecord(SiteState.from_native(empty))
     assert np.isnan(list(every_number(site))).all()
     assert "0 tokens x 0 dims, no finite values" in touch_the_rest(site)[0]

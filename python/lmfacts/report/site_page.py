@@ -15,7 +15,7 @@ from rich.text import Text
 from lmfacts.outlier_dims import rms_outlier_dims, three_sigma_outlier_dims, variance_outlier_dims
 from lmfacts.report import formats
 from lmfacts.report.console import PROBLEM, STANDOUT, heading, paragraph, result_console, section
-from lmfacts.report.histogram_plot import HistogramPlot, beside, tail_limit
+from lmfacts.report.distribution_section import DistributionSection
 from lmfacts.report.largest_values import outlier_table
 from lmfacts.report.run_header import LabeledLines
 from lmfacts.report.run_view import POPULATION_TITLES
@@ -23,10 +23,10 @@ from lmfacts.report.site_figures import SiteFigures
 from lmfacts.report.table import Column, NumberTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.console import RenderableType
 
     from lmfacts.run import Run
     from lmfacts.site_record import Population, SiteRecord
@@ -76,7 +76,8 @@ def render_site(site: SiteRecord, run: Run) -> RenderableType:
     main: Population = populations[0]
     figures = {population: SiteFigures(site.in_population(population)) for population in populations}
     parts: list[RenderableType] = [*_header(site, run)]
-    parts += [_Distribution(figures[p], POPULATION_TITLES[p]) for p in populations[:1] if figures[p].n_values]
+    if figures[main].n_values:
+        parts.append(DistributionSection(figures[main], f"Distribution: {POPULATION_TITLES[main].lower()}"))
     parts += [
         section("Moments", _moments(figures)),
         section("Quantiles", _quantile_note(site), _quantiles(figures)),
@@ -107,29 +108,6 @@ def _header(site: SiteRecord, run: Run) -> list[RenderableType]:
     if not run.complete:
         labeled.append(("state", Text("this run is NOT COMPLETE", style=PROBLEM)))
     return [heading(site.name or "site"), LabeledLines(labeled), *problems]
-
-
-class _Distribution:
-    """The two tall histograms, beside each other where there is room."""
-
-    def __init__(self, figures: SiteFigures, title: str) -> None:
-        self.figures = figures
-        self.title = title
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        width = options.max_width
-        side_by_side = width >= _SIDE_BY_SIDE
-        n_bins = (min((width - 25) // 2, 71) if side_by_side else min(width - 12, 71)) // 2 * 2 - 1
-        linear = HistogramPlot(self.figures, n_bins=n_bins, limit=5)
-        logarithmic = HistogramPlot(self.figures, n_bins=n_bins, limit=tail_limit(self.figures), log=True)
-        plots: Iterable[RenderableType]
-        plots = beside(linear, logarithmic) if side_by_side else [linear, Text(""), logarithmic]
-        yield section(
-            f"Distribution: {self.title.lower()}",
-            paragraph("Dots: a Gaussian with the median and std of the body (IQR / 1.349).", ""),
-            Text(""),
-            *plots,
-        )
 
 
 def _moments(figures: dict[Population, SiteFigures]) -> RenderableType:
