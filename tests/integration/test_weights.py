@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 import lmfacts
 from lmfacts.codes import float8_values
 from lmfacts.demo import MODEL_DIR
+from lmfacts.report.console import to_text
+from lmfacts.report.weight_page import render_weight
 from support.tiny import TINY, build
 
 
@@ -185,7 +187,9 @@ def test_a_few_giant_entries_do_not_make_a_spectrum(tmp_path):
     places = rng.permutation(768)[:20]
     values[places, places] = 200.0
     save_file({"weight": values}, tmp_path / "model.safetensors")
-    weight = lmfacts.scan_weights(tmp_path / "model.safetensors")["weight"]
+    run = lmfacts.scan_weights(tmp_path / "model.safetensors")
+    weight = run["weight"]
+    assert "shuffled edge" in to_text(render_weight(weight, run))
     # The edge that the body's own deviation gives: the giants have a part in the std.
     assert (weight.singular_values > 2.5 * np.sqrt(768)).sum() == 20
     assert (weight.singular_values > weight.shuffled_edge).sum() == 0

@@ -56,7 +56,6 @@ _SHORT_TITLES: Final[dict[Population, str]] = {
 }
 _MOST_DIMS: Final = 12
 _MOST_OUTLIERS: Final = 12
-_SIDE_BY_SIDE: Final = 110
 
 
 def render_site(site: SiteRecord, run: Run) -> RenderableType:

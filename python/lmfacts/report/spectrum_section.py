@@ -75,10 +75,8 @@ class SpectrumSection:
         return [
             ("Frobenius norm", f"{formats.number(weight.frobenius, 4)}{folded}"),
             ("largest", f"{formats.number(spectrum.spectral_norm, 4)}{largest}"),
-            (
-                "edge",
-                _beside_edge(spectrum, size),
-            ),
+            ("edge", _beside(spectrum, spectrum.marchenko_pastur_edge, size)),
+            *self._shuffled(),
             ("stable rank", f"{_of(spectrum.stable_rank, size)} · ||W||_F^2 / s1^2"),
             (
                 "effective rank",
@@ -87,6 +85,13 @@ class SpectrumSection:
             ("participation", f"{_of(spectrum.participation_ratio, size)} · (sum s^2)^2 / sum s^4"),
             ("alpha", alpha),
         ]
+
+    def _shuffled(self) -> list[tuple[str, str | Text]]:
+        """The edge of the same entries in random places, where heavy tails made it worth measuring."""
+        if self.weight.shuffled_edge is None:
+            return []
+        beside = _beside(self.spectrum, self.weight.shuffled_edge, min(self.weight.shape))
+        return [("shuffled edge", f"{beside} · the same entries in random places, which heavy tails call for")]
 
     def _windows(self) -> NumberTable:
         columns = [
@@ -119,8 +124,7 @@ class SpectrumSection:
         ]
 
 
-def _beside_edge(spectrum: Spectrum, size: int) -> str:
-    edge = spectrum.marchenko_pastur_edge
+def _beside(spectrum: Spectrum, edge: float, size: int) -> str:
     above = spectrum.n_above(edge)
     largest = f"largest is {formats.number(spectrum.spectral_norm / edge)}x"
     return f"{formats.number(edge, 4)} · {largest} · {above:,} above ({formats.percent(above / size)} of {size:,})"

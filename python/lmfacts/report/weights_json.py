@@ -36,7 +36,7 @@ Figures of every weight: `n_values` (finite), `n_nan`, `n_inf`, `n_zero`, `mean`
 | `row_rms`, `column_rms` | one number per output dim and per input dim; empty for a vector |
 | `values` | of a vector, all of them; null for a matrix |
 | `largest` | list of `value`, `row`, `column` (of a vector `row` is 0) |
-| `spectrum` | null where it was not computed, else `singular_values`, `frobenius`, `spectral_norm`, `marchenko_pastur_edge`, `n_above_edge`, `stable_rank`, `effective_rank`, `rank_me`, `participation_ratio`, `alpha` (`alpha`, `xmin`, `distance`, `n_tail`, `sigma`, `alpha_weighted`, `warning`, `label`), and `head` and `body`: `first`, `last`, `slope`, `r2_power`, `r2_exponential`, `slope_first_half`, `slope_second_half`, `random_slope` (of a Gaussian matrix of that shape) |
+| `spectrum` | null where it was not computed, else `singular_values`, `frobenius`, `spectral_norm`, `marchenko_pastur_edge`, `n_above_edge`, `shuffled_edge` and `n_above_shuffled_edge` (null where the tails are not heavy), `stable_rank`, `effective_rank`, `rank_me`, `participation_ratio`, `alpha` (`alpha`, `xmin`, `distance`, `n_tail`, `sigma`, `alpha_weighted`, `warning`, `label`), and `head` and `body`: `first`, `last`, `slope`, `r2_power`, `r2_exponential`, `slope_first_half`, `slope_second_half`, `random_slope` (of a Gaussian matrix of that shape) |
 """  # noqa: E501  tables
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def weight_json(weight: WeightRecord, run: Run) -> dict[str, Any]:
                 {"value": value, "row": row, "column": column}
                 for value, row, column in zip(*(array.tolist() for array in weight.largest), strict=True)
             ],
-            "spectrum": None if spectrum is None else _spectrum(spectrum, weight.shape),
+            "spectrum": None if spectrum is None else _spectrum(spectrum, weight),
         }
     )
     return document
@@ -208,8 +208,8 @@ def _kind(group: WeightGroup) -> dict[str, Any]:
     return described
 
 
-def _spectrum(spectrum: Spectrum, shape: tuple[int, ...]) -> dict[str, Any]:
-    edge = spectrum.marchenko_pastur_edge
+def _spectrum(spectrum: Spectrum, weight: WeightRecord) -> dict[str, Any]:
+    edge, shuffled, shape = spectrum.marchenko_pastur_edge, weight.shuffled_edge, weight.shape
     fit = weightwatcher(spectrum.values)
     return {
         "singular_values": spectrum.values,
@@ -217,6 +217,8 @@ def _spectrum(spectrum: Spectrum, shape: tuple[int, ...]) -> dict[str, Any]:
         "spectral_norm": spectrum.spectral_norm,
         "marchenko_pastur_edge": edge,
         "n_above_edge": spectrum.n_above(edge),
+        "shuffled_edge": shuffled,
+        "n_above_shuffled_edge": None if shuffled is None else spectrum.n_above(shuffled),
         "stable_rank": spectrum.stable_rank,
         "effective_rank": spectrum.effective_rank,
         "rank_me": spectrum.rank_me,
