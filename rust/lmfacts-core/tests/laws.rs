@@ -39,7 +39,7 @@ impl Data {
     }
 }
 
-const CONFIG: SiteConfig = SiteConfig { k: 5, threshold: 2.0, unit_sums: true };
+const CONFIG: SiteConfig = SiteConfig { k: 5, threshold: 2.0, unit_sums: true, norms: true };
 
 fn update<E: Element>(site: &mut SiteAccumulator, data: &Data, pool: &Pool) {
     let values: Vec<E> = data.values.iter().map(|&value| E::narrow(value)).collect();

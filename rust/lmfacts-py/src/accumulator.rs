@@ -28,7 +28,7 @@ impl PySiteAccumulator {
     #[new]
     #[pyo3(signature = (*, k = 64, threshold = 6.0, unit_sums = false))]
     fn new(k: usize, threshold: f64, unit_sums: bool) -> PyResult<Self> {
-        let site = SiteAccumulator::new(SiteConfig { k, threshold, unit_sums }).map_err(to_py)?;
+        let site = SiteAccumulator::new(SiteConfig { k, threshold, unit_sums, norms: true }).map_err(to_py)?;
         Ok(Self(DetachedLock::new(site)))
     }
 
@@ -77,6 +77,7 @@ impl PySiteAccumulator {
             k: field(state, "k")?.extract()?,
             threshold: field(state, "threshold")?.extract()?,
             unit_sums: field(state, "unit_sums")?.extract()?,
+            norms: true,
         };
         let dtype: String = field(state, "dtype")?.extract()?;
         let layout = match Dtype::from_name(&dtype) {

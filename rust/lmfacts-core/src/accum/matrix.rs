@@ -55,7 +55,7 @@ pub fn measure_matrix(view: &BufferView<'_>, n_rows: usize, k: usize, pool: &Poo
 
 fn measure<E: Element>(view: &BufferView<'_>, n_rows: usize, k: usize, pool: &Pool) -> Result<MatrixState> {
     let rows = view.rows::<E>(n_rows)?;
-    let mut values = SiteAccumulator::new(SiteConfig { k, threshold: 0.0, unit_sums: false })?;
+    let mut values = SiteAccumulator::new(SiteConfig { k, threshold: f64::MAX, unit_sums: false, norms: false })?;
     // Positions from 1, so that no row is taken for a sequence's first token.
     let positions = (1..=n_rows as i64).collect();
     let tokens = TokenBatch::new(vec![0; n_rows], positions, vec![-1; n_rows], vec![true; n_rows])?;

@@ -37,11 +37,13 @@ pub struct SiteConfig {
     pub threshold: f64,
     /// Whether to keep the sums that the mean cosine needs.
     pub unit_sums: bool,
+    /// Whether to keep the tokens' norms.
+    pub norms: bool,
 }
 
 impl Default for SiteConfig {
     fn default() -> Self {
-        Self { k: 64, threshold: 6.0, unit_sums: false }
+        Self { k: 64, threshold: 6.0, unit_sums: false, norms: true }
     }
 }
 

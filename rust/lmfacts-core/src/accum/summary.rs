@@ -80,11 +80,13 @@ impl Summary {
         for ((&row, &finite), (&absmax, &index)) in chunk.rows.iter().zip(&finite).zip(absmax.iter().zip(&chunk.indices)) {
             if finite {
                 kernels.codes(row, table);
-                let of_row = norms_of(row, kernels.row_sums(row));
-                if let Some(units) = &mut self.units {
-                    units.update(kernels, row, of_row.0);
+                if call.config.norms || self.units.is_some() {
+                    let of_row = norms_of(row, kernels.row_sums(row));
+                    if let Some(units) = &mut self.units {
+                        units.update(kernels, row, of_row.0);
+                    }
+                    norms.push(of_row);
                 }
-                norms.push(of_row);
             } else {
                 for value in row {
                     table[usize::from(value.code_of_any())] += 1;

@@ -228,39 +228,53 @@ pub(crate) struct PowerSums {
     pub(crate) max: f64,
 }
 
+/// Lanes of a sum in f32, and how many values a lane takes before it is added to the sum in f64.
+const FLOAT_LANES: usize = 32;
+const FLOAT_DEPTH: usize = 8;
+
+/// Multiplies by `inverse_scale` and sums. The values are rounded to f32 already; so are the sums of up to eight powers in a lane.
 #[inline(always)]
 pub(super) fn divide_row(row: &mut [f32], inverse_scale: f64) -> PowerSums {
-    let (mut t1, mut t2, mut t3, mut t4) = ([0.0; ROW_LANES], [0.0; ROW_LANES], [0.0; ROW_LANES], [0.0; ROW_LANES]);
-    let (mut min, mut max) = ([f32::INFINITY; ROW_LANES], [f32::NEG_INFINITY; ROW_LANES]);
-    let (groups, tail) = row.as_chunks_mut::<ROW_LANES>();
-    for group in groups {
-        for lane in 0..ROW_LANES {
-            let value = (f64::from(group[lane]) * inverse_scale) as f32;
-            group[lane] = value;
-            let x = f64::from(value);
+    let scale = inverse_scale as f32;
+    let mut total = [0.0; 4];
+    let (mut min, mut max) = ([f32::INFINITY; FLOAT_LANES], [f32::NEG_INFINITY; FLOAT_LANES]);
+    for block in row.chunks_mut(FLOAT_LANES * FLOAT_DEPTH) {
+        let mut sums = [[0f32; FLOAT_LANES]; 4];
+        let (groups, tail) = block.as_chunks_mut::<FLOAT_LANES>();
+        for group in groups {
+            for lane in 0..FLOAT_LANES {
+                let x = group[lane] * scale;
+                group[lane] = x;
+                let x2 = x * x;
+                sums[0][lane] += x;
+                sums[1][lane] += x2;
+                sums[2][lane] += x2 * x;
+                sums[3][lane] += x2 * x2;
+                min[lane] = if x < min[lane] { x } else { min[lane] };
+                max[lane] = if x > max[lane] { x } else { max[lane] };
+            }
+        }
+        for lane in 0..tail.len() {
+            let x = tail[lane] * scale;
+            tail[lane] = x;
             let x2 = x * x;
-            t1[lane] += x;
-            t2[lane] += x2;
-            t3[lane] += x2 * x;
-            t4[lane] += x2 * x2;
-            min[lane] = if value < min[lane] { value } else { min[lane] };
-            max[lane] = if value > max[lane] { value } else { max[lane] };
+            sums[0][lane] += x;
+            sums[1][lane] += x2;
+            sums[2][lane] += x2 * x;
+            sums[3][lane] += x2 * x2;
+            min[lane] = if x < min[lane] { x } else { min[lane] };
+            max[lane] = if x > max[lane] { x } else { max[lane] };
+        }
+        for (total, lanes) in total.iter_mut().zip(&sums) {
+            let mut folded = [0.0; ROW_LANES];
+            for lane in 0..ROW_LANES {
+                folded[lane] = f64::from(lanes[lane]) + f64::from(lanes[lane + ROW_LANES]);
+            }
+            *total += fold_lanes(folded);
         }
     }
-    for lane in 0..tail.len() {
-        let value = (f64::from(tail[lane]) * inverse_scale) as f32;
-        tail[lane] = value;
-        let x = f64::from(value);
-        let x2 = x * x;
-        t1[lane] += x;
-        t2[lane] += x2;
-        t3[lane] += x2 * x;
-        t4[lane] += x2 * x2;
-        min[lane] = if value < min[lane] { value } else { min[lane] };
-        max[lane] = if value > max[lane] { value } else { max[lane] };
-    }
     PowerSums {
-        powers: [fold_lanes(t1), fold_lanes(t2), fold_lanes(t3), fold_lanes(t4)],
+        powers: total,
         min: f64::from(min.into_iter().fold(f32::INFINITY, f32::min)) + 0.0,
         max: f64::from(max.into_iter().fold(f32::NEG_INFINITY, f32::max)) + 0.0,
     }
