@@ -11,7 +11,10 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lmfacts import _native
+from lmfacts.codes import float8_values
 from lmfacts.errors import BufferImportError, LayoutError, UnsupportedDtypeError
+from lmfacts.site_record import SiteRecord
+from lmfacts.site_state import SiteState
 from support import oracle
 from support.comparison import assert_matches_oracle, assert_same_states
 
@@ -161,18 +164,37 @@ UNSUPPORTED_DTYPES = {
     "uint8": torch.zeros(4, 6, dtype=torch.uint8),
     "bool": torch.zeros(4, 6, dtype=torch.bool),
     "complex64": torch.zeros(4, 6, dtype=torch.complex64),
-    "float8": torch.zeros(4, 6).to(torch.float8_e4m3fn),
-    "8 bits": torch.zeros(4, 6).to(torch.float8_e5m2),
+    "float8": torch.zeros(4, 6).to(torch.float8_e4m3fnuz),
+    "8 bits": torch.zeros(4, 6).to(torch.float8_e5m2fnuz),
     "4 bits": torch.zeros(4, 6, dtype=torch.uint8).view(torch.float4_e2m1fn_x2),
 }
 
 
 @pytest.mark.parametrize("name", UNSUPPORTED_DTYPES)
 def test_other_dtypes_are_refused_by_name(name):
-    with pytest.raises(
-        UnsupportedDtypeError, match=f"expected dtype float64, float32, bfloat16, float16, got .*{name}"
-    ):
+    supported = "float64, float32, bfloat16, float16, float8_e4m3fn, float8_e5m2"
+    with pytest.raises(UnsupportedDtypeError, match=f"expected dtype {supported}, got .*{name}"):
         state_of(UNSUPPORTED_DTYPES[name], 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_every_float8_value_is_counted_where_it_lies(dtype):
+    tensor = torch.arange(256).to(torch.uint8).view(dtype).reshape(16, 16)
+    assert _native.buffer_info(tensor)["pointer"] == tensor.data_ptr()
+    record = SiteRecord(SiteState.from_native(state_of(tensor, 16)))
+    values = tensor.double().numpy()
+    assert record.exact
+    assert (record.n, record.n_nan, record.n_inf) == (
+        np.isfinite(values).sum(),
+        np.isnan(values).sum(),
+        np.isinf(values).sum(),
+    )
+    finite = np.sort(values[np.isfinite(values)])
+    assert (record.min, record.max) == (finite[0], finite[-1])
+    np.testing.assert_array_equal(
+        record.quantile([0.1, 0.5, 0.9]), np.quantile(finite, [0.1, 0.5, 0.9], method="inverted_cdf")
+    )
+    np.testing.assert_array_equal(float8_values(record.dtype), tensor.float().numpy().reshape(-1))
 
 
 def jagged():
