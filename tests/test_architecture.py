@@ -120,6 +120,7 @@ def test_no_file_is_longer_than_a_reader_can_hold():
     "statement",
     [
         "import lmfacts",
+        "import lmfacts.weights",
         "import lmfacts.run, lmfacts.report.summary, lmfacts.report.site_page, lmfacts.report.json_documents",
         "import lmfacts.cli",
         "import lmfacts.live",

@@ -246,6 +246,7 @@ allowed = int(status["VmData"].split()[0]) * 1024 + int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
 before = peak_bytes()
 run = lmfacts.scan_weights(sys.argv[1], spectra=0)
+assert "torch" not in sys.modules
 print(len(run), run["part.3.weight"].std, peak_bytes() - before)
 """
     allowed = block.nbytes + (300 << 20)

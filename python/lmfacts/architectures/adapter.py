@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import nn
-
 from lmfacts.errors import HookError, ModelError, SiteNotFoundError
 from lmfacts.sites import Site, SiteKind, select
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import torch
+    from torch import nn
 
 __all__ = [
     "Architecture",
@@ -83,7 +83,7 @@ class View:
                 "the module does not have the layout that its family has"
             )
         if self.n_groups != 1:
-            tensor = torch.unflatten(tensor, -1, (self.n_groups, self.width // self.n_groups))
+            tensor = tensor.unflatten(-1, (self.n_groups, self.width // self.n_groups))  # type: ignore[no-untyped-call]
         return tensor.narrow(-1, self.start, self.length)
 
 
@@ -126,17 +126,25 @@ class Tap:
             value = value.get(self.key) if self.key is not None else next(iter(value.values()), None)
         elif isinstance(value, tuple | list):
             value = _first(value, is_logits=self.key is not None)
-        if not isinstance(value, torch.Tensor):
+        if not _is_tensor(value):
             where = "output" if self.side == "out" else "input"
             raise HookError(
                 f"site {self.site!r}: expected a tensor as the {where} of module {self.module_path!r}, "
                 f"got {type(value).__name__}; leave this site out, or name another module by its path"
             )
-        return value
+        tensor: torch.Tensor = value
+        return tensor
 
     def cut(self, tensor: torch.Tensor) -> torch.Tensor:
         """The site's part of the module's tensor (or of that tensor's gradient), as a view of its memory."""
         return tensor if self.view is None else self.view(tensor)
+
+
+def _is_tensor(value: object) -> bool:
+    # Here and below torch is imported where it is needed: names of weights, in the same files, are read without it.
+    import torch  # noqa: PLC0415
+
+    return isinstance(value, torch.Tensor)
 
 
 def _input(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -149,7 +157,7 @@ def _input(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 def _first(values: Sequence[Any], *, is_logits: bool) -> Any:
     """The first element; for logits the first that is no scalar, since a loss comes before them."""
     if is_logits:
-        return next((value for value in values if isinstance(value, torch.Tensor) and value.ndim > 1), None)
+        return next((value for value in values if _is_tensor(value) and value.ndim > 1), None)
     return values[0] if values else None
 
 
@@ -247,6 +255,8 @@ def find_root(model: nn.Module, blocks: str, embed: str) -> str:
         ModelError: there is none.
     """
     path: str
+    from torch import nn  # noqa: PLC0415
+
     for path, module in model.named_modules():
         block_list, embedding = getattr(module, blocks, None), getattr(module, embed, None)
         if isinstance(block_list, nn.ModuleList) and isinstance(embedding, nn.Module):
@@ -415,6 +425,8 @@ class Draft:
 
 def find_head(model: nn.Module) -> tuple[str, str] | None:
     """The paths of the outermost module that has a language-model head, and of that head; None if there is none."""
+    from torch import nn  # noqa: PLC0415
+
     for path, module in model.named_modules():
         if hasattr(module, "_orig_mod"):
             continue  # what torch.compile returns passes every attribute on; the model is inside
