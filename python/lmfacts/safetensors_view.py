@@ -129,8 +129,7 @@ class SafetensorsView:
             KeyError: there is no array of that name.
         """
         stored = self.stored[name]
-        flat = np.frombuffer(self._bytes, stored.dtype, math.prod(stored.shape), stored.offset)
-        return flat.reshape(stored.shape)
+        return np.ndarray(stored.shape, stored.dtype, self._bytes, stored.offset)
 
     def release(self, name: str) -> None:
         """Let the system take back the memory that holds an array's bytes; read again, they come from the file again.

@@ -89,7 +89,7 @@ class PopulationState:
         """
         for name, expected in field_shapes(n_dims, unit_sums).items():
             found = getattr(self, name).shape
-            if not fits(found, expected):
+            if found != expected and not fits(found, expected):
                 return f"{name} has shape {list(found)}, expected {describe_shape(expected)}"
         for codes, counts in (("codes", "counts"), ("norm_codes", "norm_counts")):
             if getattr(self, codes).size != getattr(self, counts).size:
@@ -250,9 +250,14 @@ def field_shapes(n_dims: int, unit_sums: bool) -> dict[str, tuple[int, ...]]:
 
 def fits(found: tuple[int, ...], expected: tuple[int, ...]) -> bool:
     """Whether a shape is the expected one, where -1 stands for any length."""
-    return found == expected or (
-        len(found) == len(expected) and all(e in (OPEN, f) for e, f in zip(expected, found, strict=True))
-    )
+    if found == expected:
+        return True
+    if len(found) != len(expected):
+        return False
+    for length, wanted in zip(found, expected, strict=True):  # noqa: SIM110  a plain loop: asked thousands of times
+        if wanted not in (OPEN, length):
+            return False
+    return True
 
 
 def describe_shape(shape: Sequence[int]) -> str:
