@@ -61,7 +61,7 @@ def with_numpy(path: Path) -> dict[str, dict[str, float]]:
     """The same in NumPy."""
     found = {}
     with safe_open(path, framework="pt") as file:
-        for name in file.keys():  # noqa: SIM118
+        for name in file.keys():  # noqa: SIM118  not a mapping
             stored = file.get_tensor(name)
             whole = stored.dtype == torch.float32
             bits = stored.view(torch.int32 if whole else torch.int16).numpy()

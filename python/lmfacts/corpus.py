@@ -85,7 +85,7 @@ class Corpus:
             CorpusError: a source is not UTF-8 text, or a line of a `.jsonl` file is not what it should be.
         """
         if self._embedded:
-            from lmfacts.demo.text import documents  # noqa: PLC0415
+            from lmfacts.demo.text import documents  # noqa: PLC0415  as above
 
             for _, text in documents():
                 yield Piece(text, ends_document=True, n_bytes=len(text.encode()))
@@ -99,7 +99,7 @@ class Corpus:
     def describe(self) -> dict[str, Any]:
         """What is read, for the run file."""
         if self._embedded:
-            from lmfacts.demo.text import fingerprint  # noqa: PLC0415
+            from lmfacts.demo.text import fingerprint  # noqa: PLC0415  as above
 
             return {
                 "kind": "embedded",

@@ -153,7 +153,7 @@ class Distribution:
         if order <= 1:
             return float(order == 0)
         if self._has_sums(order):
-            return float(self._moments.central_moment(order))  # type: ignore[union-attr]
+            return float(self._moments.central_moment(order))  # type: ignore[union-attr]  # _has_sums: not None
         with np.errstate(all="ignore"):
             return float(_power(self._centers - self.mean, order) @ self._weights)
 
@@ -229,7 +229,7 @@ class Distribution:
     def histogram(
         self,
         bins: int | str | ArrayLike = 101,
-        range: tuple[float, float] | None = None,  # noqa: A002
+        range: tuple[float, float] | None = None,  # noqa: A002  NumPy's name
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Counts of the finite values over bins, in the manner of `numpy.histogram`.
 
@@ -327,7 +327,7 @@ class Distribution:
                 raise UsageError("Edges are a list of at least two numbers that ascend.")
             return edges
         try:
-            n_bins = operator.index(bins)  # type: ignore[arg-type]
+            n_bins = operator.index(bins)  # type: ignore[arg-type]  # refused just below
         except TypeError:
             raise UsageError(f"bins is a whole number, edges or 'log', not {bins!r}.") from None
         if n_bins < 1:

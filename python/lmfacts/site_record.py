@@ -235,7 +235,7 @@ class SiteRecord:
     def histogram(
         self,
         bins: int | str | ArrayLike = 101,
-        range: tuple[float, float] | None = None,  # noqa: A002
+        range: tuple[float, float] | None = None,  # noqa: A002  NumPy's name
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Counts and edges; bins may be "log": see `Distribution.histogram`."""
         return self.distribution.histogram(bins, range)

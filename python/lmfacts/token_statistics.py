@@ -62,7 +62,7 @@ class TokenNorms:
     def histogram(
         self,
         bins: int | str | ArrayLike = 101,
-        range: tuple[float, float] | None = None,  # noqa: A002
+        range: tuple[float, float] | None = None,  # noqa: A002  NumPy's name
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Counts and edges: see `Distribution.histogram`."""
         return self.distribution.histogram(bins, range)

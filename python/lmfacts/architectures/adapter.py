@@ -83,6 +83,7 @@ class View:
                 "the module does not have the layout that its family has"
             )
         if self.n_groups != 1:
+            # torch gives this method no types.
             tensor = tensor.unflatten(-1, (self.n_groups, self.width // self.n_groups))  # type: ignore[no-untyped-call]
         return tensor.narrow(-1, self.start, self.length)
 
@@ -142,7 +143,7 @@ class Tap:
 
 def _is_tensor(value: object) -> bool:
     # Here and below torch is imported where it is needed: names of weights, in the same files, are read without it.
-    import torch  # noqa: PLC0415
+    import torch  # noqa: PLC0415  see above
 
     return isinstance(value, torch.Tensor)
 
@@ -255,7 +256,7 @@ def find_root(model: nn.Module, blocks: str, embed: str) -> str:
         ModelError: there is none.
     """
     path: str
-    from torch import nn  # noqa: PLC0415
+    from torch import nn  # noqa: PLC0415  names of weights are read without torch
 
     for path, module in model.named_modules():
         block_list, embedding = getattr(module, blocks, None), getattr(module, embed, None)
@@ -425,7 +426,7 @@ class Draft:
 
 def find_head(model: nn.Module) -> tuple[str, str] | None:
     """The paths of the outermost module that has a language-model head, and of that head; None if there is none."""
-    from torch import nn  # noqa: PLC0415
+    from torch import nn  # noqa: PLC0415  names of weights are read without torch
 
     for path, module in model.named_modules():
         if hasattr(module, "_orig_mod"):

@@ -167,7 +167,7 @@ def _optimize(
         starts = torch.randint(len(stream) - settings.n_positions, (settings.n_sequences,), generator=generator)
         loss = cross_entropy(model, *windows_at(stream, starts, settings.n_positions))
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_gradient_norm)
         optimizer.step()
         recent += loss.item() / 64
@@ -266,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     torch.use_deterministic_algorithms(mode=True)
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # nor transformers this
     train(options.out, Settings(n_steps=options.steps, seed=options.seed), Console(stderr=True))
 
 
