@@ -42,26 +42,30 @@ proptest! {
                 scaled.extend(divided.iter().map(|x| x / row_rms));
             }
         }
-        let state = measure(&values, &[n_rows, n_columns], 1);
+        let narrow: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+        let [state, from_f32] = [measure(&values, &[n_rows, n_columns], 1), measure(&narrow, &[n_rows, n_columns], 1)];
+        prop_assert_eq!(&from_f32.row_rms, &state.row_rms);
         for (row, found) in values.chunks_exact(n_columns).zip(&state.row_rms) {
             prop_assert!((rms(row.iter().copied()) - found).abs() <= 1e-13 * found);
         }
-        let moments = state.scaled_moments;
-        prop_assert_eq!(moments.n, scaled.len() as u64);
-        prop_assert_eq!(state.scaled_counts.iter().sum::<u64>(), scaled.len() as u64);
-        if scaled.is_empty() {
-            return Ok(());
-        }
         let n = scaled.len() as f64;
         let mean = scaled.iter().sum::<f64>() / n;
-        prop_assert!((moments.mean - mean).abs() < 1e-6);
-        for (power, found) in [(2, moments.m2), (3, moments.m3), (4, moments.m4)] {
-            let exact: f64 = scaled.iter().map(|x| (x - mean).powi(power)).sum();
-            let size: f64 = scaled.iter().map(|x| (x - mean).abs().powi(power)).sum();
-            prop_assert!((exact - found).abs() <= 1e-5 * size + 1e-9, "power {}: {} and {}", power, exact, found);
+        for state in [state, from_f32] {
+            let moments = state.scaled_moments;
+            prop_assert_eq!(moments.n, scaled.len() as u64);
+            prop_assert_eq!(state.scaled_counts.iter().sum::<u64>(), scaled.len() as u64);
+            if scaled.is_empty() {
+                return Ok(());
+            }
+            prop_assert!((moments.mean - mean).abs() < 1e-6);
+            for (power, found) in [(2, moments.m2), (3, moments.m3), (4, moments.m4)] {
+                let exact: f64 = scaled.iter().map(|x| (x - mean).powi(power)).sum();
+                let size: f64 = scaled.iter().map(|x| (x - mean).abs().powi(power)).sum();
+                prop_assert!((exact - found).abs() <= 1e-5 * size + 1e-9, "power {}: {} and {}", power, exact, found);
+            }
+            let largest = scaled.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            prop_assert!((moments.max - largest).abs() <= 1e-6 * largest.abs());
         }
-        let largest = scaled.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        prop_assert!((moments.max - largest).abs() <= 1e-6 * largest.abs());
     }
 }
 
@@ -91,4 +95,14 @@ fn a_nan_takes_its_row_and_column_out_of_the_scaled_values_only() {
     assert_eq!(state.scaled_moments.n, 6);
     assert_eq!(state.values.populations[1].dim_counts[..4], [0, 1, 0, 0]);
     assert!(state.row_rms[1].is_nan() && state.row_rms[0] == 1.0);
+}
+
+#[test]
+fn columns_too_small_for_an_inverse_in_f32_are_scaled_too() {
+    let tiny = f32::from_bits(3);
+    let values: Vec<f32> =
+        (0..64).map(|index| if index % 2 == 0 { tiny } else { 2.0 } * if index % 3 == 0 { -1.0 } else { 1.0 }).collect();
+    let state = measure(&values, &[32, 2], 1);
+    assert_eq!(state.scaled_moments.n, 64);
+    assert!((state.scaled_moments.max - 1.0).abs() < 1e-6 && (state.scaled_moments.min + 1.0).abs() < 1e-6);
 }

@@ -68,7 +68,8 @@ fn measure<E: Element>(view: &BufferView<'_>, n_rows: usize, k: usize, pool: &Po
     let inverse_columns = inverse_column_rms(&state, rows.n_dims());
     let float_kernels = Kernels::<f32>::at(level).ok_or_else(missing)?;
     let some_without_scale = inverse_columns.contains(&0.0);
-    let scaling = Scaling { kernels, float_kernels, rows, inverse_columns, some_without_scale };
+    let inverse_in_f32 = in_f32::<E>(&inverse_columns);
+    let scaling = Scaling { kernels, float_kernels, rows, inverse_columns, inverse_in_f32, some_without_scale };
     let (rows, scaled) = scaling.run(pool);
     let (row_means, row_rms) = rows.into_iter().unzip();
     let (scaled_codes, scaled_counts) = scaled.codes.sparse();
@@ -87,12 +88,20 @@ fn inverse_column_rms(state: &SiteState, n_columns: usize) -> Vec<f64> {
         .collect()
 }
 
+/// The scales as f32, if f32 holds them and the values that they are to divide.
+fn in_f32<E: Element>(inverse_columns: &[f64]) -> Option<Vec<f32>> {
+    let normal = f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX);
+    let all_fit = E::DTYPE != Dtype::F64 && inverse_columns.iter().all(|inverse| *inverse == 0.0 || normal.contains(inverse));
+    all_fit.then(|| inverse_columns.iter().map(|&inverse| inverse as f32).collect())
+}
+
 /// The second reading of a matrix.
 struct Scaling<'a, E: Element> {
     kernels: Kernels<E>,
     float_kernels: Kernels<f32>,
     rows: Rows<'a, E>,
     inverse_columns: Vec<f64>,
+    inverse_in_f32: Option<Vec<f32>>,
     some_without_scale: bool,
 }
 
@@ -115,7 +124,7 @@ struct Worker {
 impl<E: Element> Scaling<'_, E> {
     fn run(&self, pool: &Pool) -> (Vec<RowScale>, Scaled) {
         let (n_rows, n_columns) = (self.rows.n_rows(), self.rows.n_dims());
-        let segment_rows = chunk_rows(n_columns);
+        let segment_rows = chunk_rows::<E>(n_columns);
         let n_segments = n_rows.div_ceil(segment_rows);
         let per_turn = (pool.n_threads() * SEGMENTS_PER_TURN).min((u32::MAX as usize / (segment_rows * n_columns)).max(1));
         let mut tables: Vec<Box<CodeTable>> = (0..pool.n_threads()).map(|_| CodeHistogram::zeroed_table()).collect();
@@ -169,7 +178,10 @@ impl<E: Element> Scaling<'_, E> {
             self.rows.gather(row, gathered);
             gathered
         };
-        let sums = self.kernels.divide_columns(values, &self.inverse_columns, scratch);
+        let sums = match &self.inverse_in_f32 {
+            Some(inverse_columns) => self.kernels.divide_columns_in_f32(values, inverse_columns, scratch),
+            None => self.kernels.divide_columns(values, &self.inverse_columns, scratch),
+        };
         let n = values.len() as f64;
         let scale = (sums.sum / n, (sums.square / n).sqrt());
         if !scale.1.is_finite() {

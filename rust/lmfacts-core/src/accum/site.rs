@@ -106,9 +106,12 @@ pub struct SiteState {
     pub populations: [PopulationState; 2],
 }
 
-/// Rows of a chunk, so that its values fill a good part of the second-level cache; a function of the shape alone.
-pub(super) fn chunk_rows(n_dims: usize) -> usize {
-    ((1 << 16) / n_dims.max(1)).clamp(8, 256)
+/// Bytes of a chunk: a good part of a second-level cache.
+const CHUNK_BYTES: usize = 1 << 19;
+
+/// Rows of a chunk; a function of the shape and the type alone.
+pub(super) fn chunk_rows<E: Element>(n_dims: usize) -> usize {
+    (CHUNK_BYTES / size_of::<E>() / n_dims.max(1)).clamp(8, 256)
 }
 
 /// What a thread needs for its share, and what it brings back.
@@ -207,7 +210,7 @@ impl SiteAccumulator {
         let call = Call { kernels: self.kernels::<E>()?, config: self.config, rows, tokens };
         let seen = self.seen_mut(E::DTYPE, n_dims)?;
 
-        let segment_rows = chunk_rows(n_dims) * SEGMENT_CHUNKS;
+        let segment_rows = chunk_rows::<E>(n_dims) * SEGMENT_CHUNKS;
         let n_segments = rows.n_rows().div_ceil(segment_rows);
         let n_workers = if rows.n_rows() * n_dims < PARALLEL_VALUES { 1 } else { pool.n_threads() };
         let most_per_turn = (u32::MAX as usize / (segment_rows * n_dims)).max(1);
@@ -350,7 +353,7 @@ fn summarize<E: Element>(
     scratch: &mut DimMoments,
 ) {
     let rows = &call.rows;
-    let chunk_rows = chunk_rows(rows.n_dims());
+    let chunk_rows = chunk_rows::<E>(rows.n_dims());
     let mut gathered = Vec::new();
     for start in range.clone().step_by(chunk_rows) {
         let chunk = start..range.end.min(start + chunk_rows);

@@ -10,6 +10,9 @@ use crate::kernel::{CodeTable, Kernels};
 use crate::tokens::TokenBatch;
 use crate::view::Rows;
 
+/// Dims that are passed over together where none of them can be an outlier.
+const OFFER_DIMS: usize = 256;
+
 /// Moments, norms, unit sums and outliers of a set of tokens.
 #[derive(Debug, Clone)]
 pub struct Summary {
@@ -94,17 +97,29 @@ impl Summary {
             }
             let floor = E::narrow(floor.max(self.outliers.floor())).key();
             if !finite || absmax >= floor {
-                self.offer(row, floor, call.tokens.place(index));
+                self.offer(kernels, row, floor, call.tokens.place(index));
             }
         }
         self.norms.update(&norms);
     }
 
-    fn offer<E: Element>(&mut self, row: &[E], floor: E::Key, (sequence, position, token_id): (i64, i64, i64)) {
-        for (dim, value) in row.iter().enumerate() {
-            let key = value.key();
-            if key >= floor && key < E::INFINITY_KEY {
-                self.outliers.offer(Outlier { value: value.widen(), sequence, position, dim: dim as i64, token_id });
+    fn offer<E: Element>(
+        &mut self,
+        kernels: &Kernels<E>,
+        row: &[E],
+        floor: E::Key,
+        (sequence, position, token_id): (i64, i64, i64),
+    ) {
+        for (index, group) in row.chunks(OFFER_DIMS).enumerate() {
+            if kernels.absmax(group) < floor {
+                continue;
+            }
+            for (place, value) in group.iter().enumerate() {
+                let key = value.key();
+                if key >= floor && key < E::INFINITY_KEY {
+                    let dim = (index * OFFER_DIMS + place) as i64;
+                    self.outliers.offer(Outlier { value: value.widen(), sequence, position, dim, token_id });
+                }
             }
         }
     }

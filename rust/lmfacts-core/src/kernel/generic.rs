@@ -56,10 +56,10 @@ pub(super) fn row_sums<E: Element>(row: &[E]) -> (f64, f64) {
     (fold_lanes(sum), fold_lanes(square))
 }
 
-/// Adds the lanes in halves: 16 to 8 to 4 to 2 to 1.
+/// Adds the lanes, a power of two of them, in halves: 16 to 8 to 4 to 2 to 1.
 #[inline(always)]
-fn fold_lanes(mut lanes: [f64; ROW_LANES]) -> f64 {
-    let mut width = ROW_LANES / 2;
+fn fold_lanes<const LANES: usize>(mut lanes: [f64; LANES]) -> f64 {
+    let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {
             lanes[lane] += lanes[lane + width];
@@ -85,14 +85,28 @@ pub(super) fn dim_moments<E: Element, const LANES: usize>(
     out: &mut MomentRows<'_>,
     n_at_least: &mut [u64],
 ) {
+    if threshold >= f64::MAX {
+        dim_groups::<E, LANES, false>(rows, threshold, out, n_at_least);
+    } else {
+        dim_groups::<E, LANES, true>(rows, threshold, out, n_at_least);
+    }
+}
+
+#[inline(always)]
+fn dim_groups<E: Element, const LANES: usize, const COUNT: bool>(
+    rows: &[&[E]],
+    threshold: f64,
+    out: &mut MomentRows<'_>,
+    n_at_least: &mut [u64],
+) {
     let n_dims = n_at_least.len();
     let mut dim = 0;
     while dim + LANES <= n_dims {
-        dim_group::<E, LANES>(rows, dim, threshold, out, n_at_least);
+        dim_group::<E, LANES, COUNT>(rows, dim, threshold, out, n_at_least);
         dim += LANES;
     }
     while dim < n_dims {
-        dim_group::<E, 1>(rows, dim, threshold, out, n_at_least);
+        dim_group::<E, 1, COUNT>(rows, dim, threshold, out, n_at_least);
         dim += 1;
     }
 }
@@ -108,7 +122,7 @@ fn load<E: Element, const LANES: usize>(row: &[E], dim: usize) -> [f64; LANES] {
 }
 
 #[inline(always)]
-fn dim_group<E: Element, const LANES: usize>(
+fn dim_group<E: Element, const LANES: usize, const COUNT: bool>(
     rows: &[&[E]],
     dim: usize,
     threshold: f64,
@@ -141,22 +155,32 @@ fn dim_group<E: Element, const LANES: usize>(
             t4[lane] += y2 * y2;
             min[lane] = if x[lane] < min[lane] { x[lane] } else { min[lane] };
             max[lane] = if x[lane] > max[lane] { x[lane] } else { max[lane] };
-            reached[lane] += u64::from(x[lane].abs() >= threshold);
+            if COUNT {
+                reached[lane] += u64::from(x[lane].abs() >= threshold);
+            }
         }
     }
 
     let n = rows.len() as f64;
+    let [mean, rest]: [&mut [f64; LANES]; 2] = [group_of(out.mean, dim), group_of(out.mean_rest, dim)];
+    let [m2, m3, m4]: [&mut [f64; LANES]; 3] = [group_of(out.m2, dim), group_of(out.m3, dim), group_of(out.m4, dim)];
+    let [least, largest]: [&mut [f64; LANES]; 2] = [group_of(out.min, dim), group_of(out.max, dim)];
+    let n_at_least: &mut [u64; LANES] = group_of(n_at_least, dim);
     for lane in 0..LANES {
-        let (mean, [m2, m3, m4]) = central(n, pivot[lane], [t1[lane], t2[lane], t3[lane], t4[lane]]);
-        [out.mean[dim + lane], out.mean_rest[dim + lane]] = mean;
-        out.m2[dim + lane] = m2;
-        out.m3[dim + lane] = m3;
-        out.m4[dim + lane] = m4;
+        ([mean[lane], rest[lane]], [m2[lane], m3[lane], m4[lane]]) =
+            central(n, pivot[lane], [t1[lane], t2[lane], t3[lane], t4[lane]]);
         // Adding zero turns -0 into +0: which of two zeros came first must not show.
-        out.min[dim + lane] = min[lane] + 0.0;
-        out.max[dim + lane] = max[lane] + 0.0;
-        n_at_least[dim + lane] += reached[lane];
+        least[lane] = min[lane] + 0.0;
+        largest[lane] = max[lane] + 0.0;
+        n_at_least[lane] += reached[lane];
     }
+}
+
+/// The values of a group of dims. The lists share one length, which the caller's loop has checked.
+#[inline(always)]
+fn group_of<T, const LANES: usize>(list: &mut [T], dim: usize) -> &mut [T; LANES] {
+    let (group, _) = list[dim..].split_first_chunk_mut().unwrap_or_else(|| unreachable!("the group lies within the dims"));
+    group
 }
 
 /// The mean (rounded, and its rest) and M2, M3, M4 of `n` numbers from the sums of the powers of their distances to a pivot.
@@ -196,26 +220,55 @@ pub(crate) struct ScaledSums {
 #[inline(always)]
 pub(super) fn divide_columns<E: Element>(row: &[E], inverse_columns: &[f64], out: &mut [f32]) -> ScaledSums {
     let (mut sum, mut square, mut scaled) = ([0.0; ROW_LANES], [0.0; ROW_LANES], [0.0; ROW_LANES]);
+    let mut take = |lane: usize, value: E, inverse: f64, out: &mut f32| {
+        let x = value.widen();
+        *out = (x * inverse) as f32;
+        let y = f64::from(*out);
+        sum[lane] += x;
+        square[lane] += x * x;
+        scaled[lane] += y * y;
+    };
     let (groups, tail) = row.as_chunks::<ROW_LANES>();
     let (inverse_groups, inverse_tail) = inverse_columns.as_chunks::<ROW_LANES>();
     let (out_groups, out_tail) = out.as_chunks_mut::<ROW_LANES>();
     for ((group, inverse), out) in groups.iter().zip(inverse_groups).zip(out_groups) {
         for lane in 0..ROW_LANES {
-            let x = group[lane].widen();
-            out[lane] = (x * inverse[lane]) as f32;
-            let y = f64::from(out[lane]);
-            sum[lane] += x;
-            square[lane] += x * x;
-            scaled[lane] += y * y;
+            take(lane, group[lane], inverse[lane], &mut out[lane]);
         }
     }
     for lane in 0..tail.len() {
-        let x = tail[lane].widen();
-        out_tail[lane] = (x * inverse_tail[lane]) as f32;
-        let y = f64::from(out_tail[lane]);
-        sum[lane] += x;
-        square[lane] += x * x;
-        scaled[lane] += y * y;
+        take(lane, tail[lane], inverse_tail[lane], &mut out_tail[lane]);
+    }
+    ScaledSums { sum: fold_lanes(sum), square: fold_lanes(square), scaled_square: fold_lanes(scaled) }
+}
+
+/// As `divide_columns`, for types that f32 holds: the products, and the sums of up to `FLOAT_DEPTH` of their squares in a lane, are f32.
+#[inline(always)]
+pub(super) fn divide_columns_in_f32<E: Element>(row: &[E], inverse_columns: &[f32], out: &mut [f32]) -> ScaledSums {
+    let (mut sum, mut square, mut scaled) = ([0.0; ROW_LANES], [0.0; ROW_LANES], [0.0; ROW_LANES]);
+    let blocks = row.chunks(ROW_LANES * FLOAT_DEPTH).zip(inverse_columns.chunks(ROW_LANES * FLOAT_DEPTH));
+    for ((row, inverse_columns), out) in blocks.zip(out.chunks_mut(ROW_LANES * FLOAT_DEPTH)) {
+        let mut in_block = [0f32; ROW_LANES];
+        let mut take = |lane: usize, value: E, inverse: f32, out: &mut f32| {
+            let x = value.widen();
+            let y = x as f32 * inverse;
+            *out = y;
+            sum[lane] += x;
+            square[lane] += x * x;
+            in_block[lane] += y * y;
+        };
+        let (groups, tail) = row.as_chunks::<ROW_LANES>();
+        let (inverse_groups, inverse_tail) = inverse_columns.as_chunks::<ROW_LANES>();
+        let (out_groups, out_tail) = out.as_chunks_mut::<ROW_LANES>();
+        for ((group, inverse), out) in groups.iter().zip(inverse_groups).zip(out_groups) {
+            for lane in 0..ROW_LANES {
+                take(lane, group[lane], inverse[lane], &mut out[lane]);
+            }
+        }
+        for lane in 0..tail.len() {
+            take(lane, tail[lane], inverse_tail[lane], &mut out_tail[lane]);
+        }
+        add_widened(&mut scaled, &in_block);
     }
     ScaledSums { sum: fold_lanes(sum), square: fold_lanes(square), scaled_square: fold_lanes(scaled) }
 }
@@ -230,53 +283,55 @@ pub(crate) struct PowerSums {
 
 /// Lanes of a sum in f32, and how many values a lane takes before it is added to the sum in f64.
 const FLOAT_LANES: usize = 32;
-const FLOAT_DEPTH: usize = 8;
+const FLOAT_DEPTH: usize = 32;
 
-/// Multiplies by `inverse_scale` and sums. The values are rounded to f32 already; so are the sums of up to eight powers in a lane.
+/// Multiplies by `inverse_scale` and sums. The values are rounded to f32 already; so are the sums of up to `FLOAT_DEPTH` powers in a lane.
 #[inline(always)]
 pub(super) fn divide_row(row: &mut [f32], inverse_scale: f64) -> PowerSums {
     let scale = inverse_scale as f32;
-    let mut total = [0.0; 4];
+    let (mut t1, mut t2) = ([0.0; FLOAT_LANES], [0.0; FLOAT_LANES]);
+    let (mut t3, mut t4) = ([0.0; FLOAT_LANES], [0.0; FLOAT_LANES]);
     let (mut min, mut max) = ([f32::INFINITY; FLOAT_LANES], [f32::NEG_INFINITY; FLOAT_LANES]);
     for block in row.chunks_mut(FLOAT_LANES * FLOAT_DEPTH) {
-        let mut sums = [[0f32; FLOAT_LANES]; 4];
-        let (groups, tail) = block.as_chunks_mut::<FLOAT_LANES>();
-        for group in groups {
-            for lane in 0..FLOAT_LANES {
-                let x = group[lane] * scale;
-                group[lane] = x;
-                let x2 = x * x;
-                sums[0][lane] += x;
-                sums[1][lane] += x2;
-                sums[2][lane] += x2 * x;
-                sums[3][lane] += x2 * x2;
-                min[lane] = if x < min[lane] { x } else { min[lane] };
-                max[lane] = if x > max[lane] { x } else { max[lane] };
-            }
-        }
-        for lane in 0..tail.len() {
-            let x = tail[lane] * scale;
-            tail[lane] = x;
+        let (mut s1, mut s2) = ([0f32; FLOAT_LANES], [0f32; FLOAT_LANES]);
+        let (mut s3, mut s4) = ([0f32; FLOAT_LANES], [0f32; FLOAT_LANES]);
+        let mut take = |lane: usize, value: &mut f32| {
+            let x = *value * scale;
+            *value = x;
             let x2 = x * x;
-            sums[0][lane] += x;
-            sums[1][lane] += x2;
-            sums[2][lane] += x2 * x;
-            sums[3][lane] += x2 * x2;
+            s1[lane] += x;
+            s2[lane] += x2;
+            s3[lane] += x2 * x;
+            s4[lane] += x2 * x2;
             min[lane] = if x < min[lane] { x } else { min[lane] };
             max[lane] = if x > max[lane] { x } else { max[lane] };
-        }
-        for (total, lanes) in total.iter_mut().zip(&sums) {
-            let mut folded = [0.0; ROW_LANES];
-            for lane in 0..ROW_LANES {
-                folded[lane] = f64::from(lanes[lane]) + f64::from(lanes[lane + ROW_LANES]);
+        };
+        let (groups, tail) = block.as_chunks_mut::<FLOAT_LANES>();
+        for group in groups {
+            for (lane, value) in group.iter_mut().enumerate() {
+                take(lane, value);
             }
-            *total += fold_lanes(folded);
         }
+        for (lane, value) in tail.iter_mut().enumerate() {
+            take(lane, value);
+        }
+        // One list after the other: side by side, the compiler would gather across the lists.
+        add_widened(&mut t1, &s1);
+        add_widened(&mut t2, &s2);
+        add_widened(&mut t3, &s3);
+        add_widened(&mut t4, &s4);
     }
     PowerSums {
-        powers: total,
+        powers: [t1, t2, t3, t4].map(fold_lanes),
         min: f64::from(min.into_iter().fold(f32::INFINITY, f32::min)) + 0.0,
         max: f64::from(max.into_iter().fold(f32::NEG_INFINITY, f32::max)) + 0.0,
+    }
+}
+
+#[inline(always)]
+fn add_widened<const LANES: usize>(totals: &mut [f64; LANES], sums: &[f32; LANES]) {
+    for lane in 0..LANES {
+        totals[lane] += f64::from(sums[lane]);
     }
 }
 

@@ -127,6 +127,7 @@ type RowSumsFn<E> = unsafe fn(&[E]) -> (f64, f64);
 type UnitSumsFn<E> = unsafe fn(&[E], f64, &mut [f64], &mut [f64]);
 type DimMomentsFn<E> = unsafe fn(&[&[E]], f64, &mut MomentRows<'_>, &mut [u64]);
 type DivideColumnsFn<E> = unsafe fn(&[E], &[f64], &mut [f32]) -> ScaledSums;
+type DivideColumnsInF32Fn<E> = unsafe fn(&[E], &[f32], &mut [f32]) -> ScaledSums;
 type DivideRowFn = unsafe fn(&mut [f32], f64) -> PowerSums;
 type MergeFn = unsafe fn(f64, &mut MomentRows<'_>, f64, &MomentRows<'_>);
 
@@ -143,6 +144,7 @@ pub struct Kernels<E: Element> {
     dim_moments: DimMomentsFn<E>,
     merge_moments: MergeFn,
     divide_columns: DivideColumnsFn<E>,
+    divide_columns_in_f32: DivideColumnsInF32Fn<E>,
     divide_row: DivideRowFn,
 }
 
@@ -188,7 +190,8 @@ impl<E: Element> Kernels<E> {
         unsafe { (self.unit_sums)(row, inverse_norm, sums, squares) }
     }
 
-    /// The central moments of finite rows, dim by dim, written to `out`; adds to `n_at_least` how often |x| reached `threshold`.
+    /// The central moments of finite rows, dim by dim, written to `out`; adds to `n_at_least` how often |x| reached `threshold`
+    /// (one of `f64::MAX` or more is not looked for).
     pub fn dim_moments(&self, rows: &[&[E]], threshold: f64, out: &mut MomentRows<'_>, n_at_least: &mut [u64]) {
         // SAFETY: as in `absmax`.
         unsafe { (self.dim_moments)(rows, threshold, out, n_at_least) }
@@ -198,6 +201,12 @@ impl<E: Element> Kernels<E> {
     pub(crate) fn divide_columns(&self, row: &[E], inverse_columns: &[f64], out: &mut [f32]) -> ScaledSums {
         // SAFETY: as in `absmax`.
         unsafe { (self.divide_columns)(row, inverse_columns, out) }
+    }
+
+    /// As `divide_columns`, in f32 arithmetic, for types whose values f32 holds.
+    pub(crate) fn divide_columns_in_f32(&self, row: &[E], inverse_columns: &[f32], out: &mut [f32]) -> ScaledSums {
+        // SAFETY: as in `absmax`.
+        unsafe { (self.divide_columns_in_f32)(row, inverse_columns, out) }
     }
 
     /// Multiplies a row by its inverse scale, in place, and gives the sums of its powers.

@@ -13,6 +13,7 @@ pub(super) fn kernels<E: Element>() -> Kernels<E> {
         dim_moments: generic::dim_moments::<E, 2>,
         merge_moments: generic::merge_moments,
         divide_columns: generic::divide_columns::<E>,
+        divide_columns_in_f32: generic::divide_columns_in_f32::<E>,
         divide_row: generic::divide_row,
     }
 }

@@ -31,14 +31,22 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers<E::Key> {
     let mut merged = lists.clone();
     let mut n_at_least = vec![0; n_dims];
     let mut n_other = vec![0; n_dims];
+    let mut without_counts = lists.clone();
     kernels.dim_moments(rows, 1.5, &mut borrow(&mut lists), &mut n_at_least);
     kernels.dim_moments(&rows[..1], 1.5, &mut borrow(&mut merged), &mut n_other);
+    kernels.dim_moments(rows, f64::MAX, &mut borrow(&mut without_counts), &mut n_other);
+    assert_eq!(without_counts, lists, "the threshold changes no moment");
     kernels.merge_moments(1.0, &mut borrow(&mut merged), rows.len() as f64, &borrow(&mut lists));
     for row in rows {
         let mut scaled = vec![0f32; n_dims];
-        let before = kernels.divide_columns(row, &(0..n_dims).map(|dim| 1.0 + dim as f64).collect::<Vec<_>>(), &mut scaled);
+        let inverse_columns: Vec<_> = (0..n_dims).map(|dim| 1.0 + dim as f64).collect();
+        let in_f32: Vec<_> = inverse_columns.iter().map(|&inverse| inverse as f32).collect();
+        let before = [
+            kernels.divide_columns_in_f32(row, &in_f32, &mut scaled),
+            kernels.divide_columns(row, &inverse_columns, &mut scaled),
+        ];
         let sums = kernels.divide_row(&mut scaled, 1e-3);
-        floats.extend([before.sum, before.square, before.scaled_square]);
+        floats.extend(before.into_iter().flat_map(|sums| [sums.sum, sums.square, sums.scaled_square]));
         floats.extend(sums.powers.into_iter().chain([sums.min, sums.max]).chain(scaled.into_iter().map(f64::from)));
     }
     floats.extend(lists.into_iter().chain(merged).flatten().chain(sums).chain(squares));

@@ -25,6 +25,7 @@ macro_rules! level {
                 dim_moments: dim_moments::<E>,
                 merge_moments,
                 divide_columns: divide_columns::<E>,
+                divide_columns_in_f32: divide_columns_in_f32::<E>,
                 divide_row,
             }
         }
@@ -57,6 +58,11 @@ macro_rules! level {
         #[target_feature(enable = $enable)]
         fn divide_columns<E: Element>(row: &[E], inverse_columns: &[f64], out: &mut [f32]) -> ScaledSums {
             generic::divide_columns(row, inverse_columns, out)
+        }
+
+        #[target_feature(enable = $enable)]
+        fn divide_columns_in_f32<E: Element>(row: &[E], inverse_columns: &[f32], out: &mut [f32]) -> ScaledSums {
+            generic::divide_columns_in_f32(row, inverse_columns, out)
         }
 
         #[target_feature(enable = $enable)]
