@@ -13,28 +13,29 @@ import torch
 
 import lmfacts
 from lmfacts import _native
-from lmfacts.architectures import Architecture, Tap, describe, module_taps
+from lmfacts.architectures import Architecture, Tap, describe, module_taps, norm_kind
 from lmfacts.errors import BufferImportError, HookError, UsageError
 from lmfacts.fingerprint import TokenHash, model_fingerprint, tokenizer_fingerprint
 from lmfacts.hooks import hooked
 from lmfacts.run import Run
 from lmfacts.site_record import SiteRecord
 from lmfacts.site_state import SiteState
-from lmfacts.sites import Site, SiteKind, is_module_pattern
+from lmfacts.sites import Site, SiteKind, detail_sites, is_module_pattern
 from lmfacts.token_batch import TokenReader, Tokens
+from lmfacts.token_context import TokenContexts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from torch import nn
 
 __all__ = ["Recorder", "attach"]
 
-_WITH_UNIT_SUMS = frozenset(
+_ALONG_DEPTH = frozenset(
     {SiteKind.EMBED, SiteKind.RESID_PRE, SiteKind.RESID_MID, SiteKind.RESID_POST, SiteKind.FINAL_NORM_OUT}
 )
-"""The sites whose mean cosine between tokens is asked for."""
+"""The sites of the stream: for them, unit sums are kept, and what varies from sequence to sequence."""
 
 
 def attach(
@@ -129,6 +130,7 @@ class Recorder:
         self._tokenizer = tokenizer
         self._reader = TokenReader()
         self._hash = TokenHash()
+        self._contexts = None if tokenizer is None else TokenContexts(self._places_from)
         self._tokens: Tokens | None = None
         self._depth = 0
         self._entered = 0.0
@@ -136,9 +138,13 @@ class Recorder:
         self._hooks: ExitStack | None = None
 
     def _accumulator(self, site: str) -> _native.SiteAccumulator:
-        unit_sums = not is_module_pattern(site) and Site.parse(site).kind in _WITH_UNIT_SUMS
+        along_depth = _is_along_depth(site)
         return _native.SiteAccumulator(
-            k=self.settings["k"], threshold=float(self.settings["threshold"]), unit_sums=unit_sums
+            k=self.settings["k"],
+            threshold=float(self.settings["threshold"]),
+            unit_sums=along_depth,
+            blocks=along_depth,
+            detail=site in detail_sites(self.architecture.n_layers),
         )
 
     # Attaching
@@ -183,7 +189,11 @@ class Recorder:
         """It is over: no value that comes now belongs to its tokens."""
         self._depth = max(0, self._depth - 1)
         if self._depth == 0:
-            self._tokens = None
+            tokens, self._tokens = self._tokens, None
+            if tokens is not None and self._contexts is not None:
+                start = time.perf_counter()
+                self._contexts.after_pass(tokens)
+                self.lmfacts_s += time.perf_counter() - start
             own = self.lmfacts_s - self._own_s_before
             self.model_s += max(0.0, time.perf_counter() - self._entered - own)
 
@@ -291,6 +301,7 @@ class Recorder:
                 for name, channel in self._channels.items()
             },
             "token_text": self._token_text(states),
+            "token_context": self._token_context(),
             "machine": _machine(),
             "timing": {"wall_s": self.model_s + self.lmfacts_s, "model_s": self.model_s, "lmfacts_s": self.lmfacts_s},
             "state_bytes": self.state_bytes,
@@ -326,6 +337,7 @@ class Recorder:
             "family": self.architecture.family,
             "n_layers": self.architecture.n_layers,
             "n_dims": self.architecture.n_dims,
+            "norm_kind": norm_kind(self.model, self.architecture),
             "n_parameters": sum(p.numel() for p in self.model.parameters()),
             "dtype": "" if parameter is None else str(parameter.dtype).removeprefix("torch."),
             "device": "" if parameter is None else str(parameter.device),
@@ -335,9 +347,40 @@ class Recorder:
         if self._tokenizer is None:
             return {}
         ids = {
-            int(i) for state in states.values() for part in (state.first, state.rest) for i in part.outlier_index[:, 3]
+            int(i)
+            for state in states.values()
+            for part in (state.first, state.rest)
+            for index in (part.outlier_index, part.maxima_index)
+            for i in index[:, 3]
         }
         return {str(i): _text(self._tokenizer, i) for i in sorted(ids) if i >= 0}
+
+    def _places_from(self, sequence: int) -> Iterator[tuple[int, int]]:
+        """Where the largest values of the residual stream stand, from a sequence on."""
+        for name, channel in self._channels.items():
+            if _is_along_depth(name):
+                yield from channel.accumulator.outlier_places_from(sequence)
+
+    def _token_context(self) -> dict[str, dict[str, str]]:
+        if self._contexts is None:
+            return {}
+        return {
+            f"{sequence}:{position}": {
+                "before": _decoded(self._tokenizer, before),
+                "token": _text(self._tokenizer, token_id),
+                "after": _decoded(self._tokenizer, after),
+            }
+            for (sequence, position), (before, token_id, after) in self._contexts.contexts().items()
+            if token_id >= 0
+        }
+
+
+def _is_along_depth(site: str) -> bool:
+    return not is_module_pattern(site) and Site.parse(site).kind in _ALONG_DEPTH
+
+
+def _decoded(tokenizer: Any, ids: list[int]) -> str:
+    return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def _text(tokenizer: Any, token_id: int) -> str:

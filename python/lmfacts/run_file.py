@@ -18,7 +18,7 @@ from lmfacts.atomic_file import replacing
 from lmfacts.errors import RunFileCorruptError, RunFileError, RunFileVersionError, UsageError
 from lmfacts.run_schema import SCHEMA_VERSION, metadata_problem, parse_metadata, to_json
 from lmfacts.safetensors_view import NotSafetensorsError, SafetensorsView
-from lmfacts.site_state import FIELDS, POPULATIONS, SiteState, describe_shape, field_shapes, fits
+from lmfacts.site_state import FIELDS, OPTIONS, POPULATIONS, SiteState, describe_shape, field_shapes, fits
 
 if TYPE_CHECKING:
     import os
@@ -113,7 +113,7 @@ class RunFile(Mapping[str, SiteState]):
                 n_dims=entry["n_dims"],
                 k=entry["k"],
                 threshold=float(entry["threshold"]),
-                unit_sums=entry["unit_sums"],
+                options=_options(entry),
                 n_tokens=entry["n_tokens"],
             )
         except UsageError as error:
@@ -168,7 +168,12 @@ class RunFile(Mapping[str, SiteState]):
 
 def _expected_arrays(entry: Mapping[str, Any]) -> Iterator[tuple[str, np.dtype[Any], tuple[int, ...]]]:
     """Name, dtype and shape of each array of a site."""
-    shapes = field_shapes(entry["n_dims"], entry["unit_sums"])
+    shapes = field_shapes(entry["n_dims"], _options(entry))
     for population in POPULATIONS:
         for field, shape in shapes.items():
             yield f"{entry['name']}/{population}/{field}", _DTYPES[field], shape
+
+
+def _options(entry: Mapping[str, Any]) -> frozenset[str]:
+    """Which of the optional parts of a state a site has."""
+    return frozenset(option for option in OPTIONS if entry.get(option, False))

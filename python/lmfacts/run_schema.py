@@ -20,6 +20,8 @@ Schema version 1. One object, without NaN or infinities. Keys that are not liste
 | `notes` | list of sentences: what a reader of the numbers should know; optional |
 | `state_bytes` | bytes that the accumulators held in memory; optional |
 | `token_text` | object: token id, as a string -> its text, for the tokens that outliers sit on |
+| `token_context` | object: `SEQUENCE:POSITION` -> `before`, `token`, `after`: the text around the largest values of |
+|  | the residual stream; optional |
 | `machine` | object: what it ran on |
 | `timing` | object: `wall_s`, `model_s`, `lmfacts_s` |
 | `complete` | whether everything that was asked for was recorded |
@@ -40,7 +42,7 @@ Each entry of `sites`:
 | `note` | a remark on the shape or meaning of the values, or null |
 | `dtype` | `bfloat16`, `float16`, `float32` or `float64`; empty if the site was never reached |
 | `n_dims` | number of dims |
-| `k`, `threshold`, `unit_sums` | settings of its accumulator |
+| `k`, `threshold`, `unit_sums`, `blocks`, `detail` | settings of its accumulator; the last two may be missing |
 | `n_tokens` | object: `first`, `rest`: number of tokens of each population |
 
 An entry of a weight has `parameter`, `part`, `role`, `weight_kind`, `layer`, `shape`, `transposed`, `stored_dtype`,
@@ -263,6 +265,8 @@ def _state_entry(state: SiteState) -> dict[str, Any]:
         "k": state.k,
         "threshold": state.threshold,
         "unit_sums": state.unit_sums,
+        "blocks": state.blocks,
+        "detail": state.detail,
         "n_tokens": {name: state.population(name).n_tokens for name in POPULATIONS},
     }
 

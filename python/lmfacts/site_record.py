@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal, overload
 import numpy as np
 
 from lmfacts.codes import is_exact
+from lmfacts.dim_histograms import DimHistograms
 from lmfacts.dim_statistics import DimStatistics
 from lmfacts.distribution import Distribution
 from lmfacts.errors import UsageError
 from lmfacts.moments import Moments, pool_moments
+from lmfacts.sequence_blocks import Histogram, SequenceBlocks, left_out
 from lmfacts.token_statistics import TokenNorms, UnitSums
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -262,11 +264,7 @@ class SiteRecord:
         values = np.concatenate([part.outlier_values for part in self._parts])
         index = np.concatenate([part.outlier_index for part in self._parts])
         order = np.lexsort((index[:, 2], index[:, 1], index[:, 0], -np.abs(values)))[: self.state.k]
-        outliers = np.empty(order.size, dtype=OUTLIER_DTYPE)
-        outliers["value"] = values[order]
-        for column, name in enumerate(("sequence", "position", "dim", "token_id")):
-            outliers[name] = index[order, column]
-        return outliers
+        return _outliers(values[order], index[order])
 
     @cached_property
     def norms(self) -> TokenNorms:
@@ -283,6 +281,75 @@ class SiteRecord:
         sums, squares = np.sum([part.unit_sums for part in self._parts], axis=0)
         # The tokens that have a logarithm of their norm are those that have a direction.
         return UnitSums(int(sum(part.token_moments[1, 0] for part in self._parts)), sums, squares)
+
+    # From sequence to sequence
+
+    @cached_property
+    def blocks(self) -> SequenceBlocks | None:
+        """The tokens in eight blocks of sequences; None where they were not recorded (outside the residual stream)."""
+        return SequenceBlocks.of(self._parts, self.dtype) if self.state.blocks else None
+
+    @cached_property
+    def sequence_maxima(self) -> NDArray[np.void]:
+        """The finite value of largest magnitude of each of the first 64 sequences of the scan.
+
+        A structured array of `OUTLIER_DTYPE`, ascending by sequence; empty where it was not recorded (outside the
+        residual stream).
+        """
+        values = np.concatenate([part.maxima_values for part in self._parts])
+        index = np.concatenate([part.maxima_index for part in self._parts])
+        order = np.lexsort((index[:, 2], index[:, 1], -np.abs(values), index[:, 0]))
+        values, index = values[order], index[order]
+        leading = np.flatnonzero(np.diff(index[:, 0], prepend=-1))
+        return _outliers(values[leading], index[leading])
+
+    @cached_property
+    def dim_histograms(self) -> DimHistograms | None:
+        """A coarse histogram of each dim; None where it was not recorded.
+
+        It is for population `rest` of `resid_post` at five depths.
+        """
+        if not self.state.detail or self.population != "rest":
+            return None
+        return DimHistograms.of(self.state.rest, self.n_dims)
+
+    def distribution_without(self, dims: Iterable[int]) -> Distribution:
+        """The distribution of all dims but some; see `lmfacts.dim_histograms` for how exact it is.
+
+        Raises:
+            UsageError: the site's dims were not counted apart.
+        """
+        stays = self._stays_without(dims)
+        kept = np.ones(self.n_dims, dtype=np.bool_)
+        kept[list(dims)] = False
+        moments = None
+        if not self.exact:
+            part = self.state.rest
+            n = part.n_tokens - part.dim_counts[0].astype(np.int64)
+            moments = Moments.from_rows(n[kept], part.moments[:, kept]).pool()
+        return Distribution(*_thinned(self._codes, stays), self.dtype, moments)
+
+    def leave_one_out_without(self, dims: Iterable[int]) -> list[Distribution]:
+        """`distribution_without` over all blocks of sequences but one, for each block.
+
+        Raises:
+            UsageError: the site's dims were not counted apart.
+        """
+        stays = dict(zip(self._codes[0].tolist(), self._stays_without(dims).tolist(), strict=True))
+        blocks = self.blocks
+        histograms = left_out((blocks.histograms or ()) if blocks else ())
+        return [
+            Distribution(*_thinned(pool, np.array([stays[code] for code in pool[0].tolist()])), self.dtype)
+            for pool in histograms
+        ]
+
+    def _stays_without(self, dims: Iterable[int]) -> NDArray[np.float64]:
+        if self.dim_histograms is None:
+            raise UsageError(
+                f"The dims of {self.name or 'this site'} ({self.population}) were not counted apart; they are for "
+                "population rest of resid_post at five depths."
+            )
+        return self.dim_histograms.without(dims, self._codes, self.dtype)
 
     # Inside
 
@@ -308,6 +375,23 @@ class SiteRecord:
             note=self.note,
             population=population,
         )
+
+
+def _outliers(values: NDArray[np.float64], index: NDArray[np.int64]) -> NDArray[np.void]:
+    """A structured array of `OUTLIER_DTYPE`."""
+    outliers = np.empty(values.size, dtype=OUTLIER_DTYPE)
+    outliers["value"] = values
+    for column, name in enumerate(("sequence", "position", "dim", "token_id")):
+        outliers[name] = index[:, column]
+    return outliers
+
+
+def _thinned(pool: Histogram, stays: NDArray[np.float64]) -> Histogram:
+    """A histogram of which a share of each code stays, in whole numbers that add up to what stays of all."""
+    codes, counts = pool
+    totals = np.floor(np.cumsum(counts * stays) + 0.5)
+    kept = np.diff(totals, prepend=0.0).astype(np.uint64)
+    return codes[kept > 0], kept[kept > 0]
 
 
 def _dim_moments(part: PopulationState) -> Moments:

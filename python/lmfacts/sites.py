@@ -37,7 +37,7 @@ from lmfacts.errors import SiteNotFoundError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["PRESETS", "Site", "SiteKind", "is_module_pattern", "select"]
+__all__ = ["PRESETS", "Site", "SiteKind", "detail_sites", "is_module_pattern", "select"]
 
 
 class SiteKind(Enum):
@@ -199,6 +199,12 @@ class Site:
                 return cls(kind, int(inside[1]))
         known = [kind.value if not kind.in_block else f"blocks.<layer>.{kind.value}" for kind in SiteKind]
         raise SiteNotFoundError(f"{text!r} is not the name of a site; the names are {', '.join(known)}")
+
+
+def detail_sites(n_layers: int) -> frozenset[str]:
+    """The sites of which more is kept than of others: `resid_post` at five depths, from the first block to the last."""
+    quarters = range(5)
+    return frozenset(f"blocks.{(quarter * (n_layers - 1) + 2) // 4}.resid_post" for quarter in quarters if n_layers)
 
 
 def is_module_pattern(pattern: str) -> bool:

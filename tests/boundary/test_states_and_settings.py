@@ -28,7 +28,7 @@ from lmfacts import _native
 digest = hashlib.sha256()
 generator = torch.Generator().manual_seed(5)
 for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
-    site = _native.SiteAccumulator(k=40, threshold=2.0, unit_sums=True)
+    site = _native.SiteAccumulator(k=40, threshold=2.0, unit_sums=True, blocks=True, detail=True)
     for call, (n_rows, n_columns) in enumerate(((3, 5), (40, 100), (1, 1))):
         base = torch.randn((n_rows, 6, n_columns, 37), generator=generator)
         base[:, :, ::7] = (base[:, :, ::7] * 3).round()
@@ -146,9 +146,9 @@ def filled(dtype=torch.float32, **settings):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("unit_sums", [False, True])
-def test_a_state_that_comes_back_is_the_same_and_can_go_on(dtype, unit_sums):
-    site = filled(dtype, unit_sums=unit_sums)
+@pytest.mark.parametrize("option", ["none", "unit_sums", "blocks", "detail"])
+def test_a_state_that_comes_back_is_the_same_and_can_go_on(dtype, option):
+    site = filled(dtype, **{"unit_sums": False, option: True} if option != "none" else {"unit_sums": False})
     state = site.state()
     twin = _native.SiteAccumulator.from_state(state)
     assert_same_states(twin.state(), state)

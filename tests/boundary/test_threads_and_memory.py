@@ -247,7 +247,7 @@ def test_no_layout_is_copied(layout):
 
 
 def test_merge_needs_the_same_settings_and_layout():
-    base = {"k": 8, "threshold": 6.0, "unit_sums": False}
+    base = {"k": 8, "threshold": 6.0, "unit_sums": False, "blocks": False, "detail": False}
     ours = _native.SiteAccumulator(**base)
     ours.update(torch.randn(4, 6), tokens(4))
     before = ours.state()
@@ -262,6 +262,8 @@ def test_merge_needs_the_same_settings_and_layout():
         (other(torch.randn(4, 6), k=9), "8 and .*9|9 and .*8"),
         (other(torch.randn(4, 6), threshold=5.0), "6.* and .*5|5.* and .*6"),
         (other(torch.randn(4, 6), unit_sums=True), "false.* and .*true|true.* and .*false"),
+        (other(torch.randn(4, 6), blocks=True), "false.* and .*true|true.* and .*false"),
+        (other(torch.randn(4, 6), detail=True), "false.* and .*true|true.* and .*false"),
         (other(torch.randn(4, 7)), "6 and 7"),
         (other(torch.randn(4, 6).double()), "float32 and float64"),
         (other(k=9), "8 and .*9"),

@@ -119,8 +119,10 @@ def batches(draw, kinds=("tied", "tame", "any", "with NaN"), max_rows=4, max_col
 configurations = st.fixed_dictionaries(
     {
         "k": st.sampled_from([0, 1, 3, 7, 64]),
-        "threshold": st.sampled_from([0.0, 0.5, 2.0, 6.0, 1e30, math.inf]),
+        "threshold": st.sampled_from([0.0, 0.5, 2.0, 6.0, 1e30, np.finfo(np.float64).max, math.inf]),
         "unit_sums": st.booleans(),
+        "blocks": st.booleans(),
+        "detail": st.booleans(),
     }
 )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lmfacts.site_state import FIELDS, N_BLOCKS, OPTIONS
 from support import oracle
 
 if TYPE_CHECKING:
@@ -26,11 +27,25 @@ if TYPE_CHECKING:
 
 __all__ = ["EXACT_FIELDS", "arrays_of", "assert_matches_oracle", "assert_same_exact_parts", "assert_same_states"]
 
-EXACT_FIELDS = ("codes", "counts", "dim_counts", "outlier_values", "outlier_index")
+EXACT_FIELDS = (
+    "codes",
+    "counts",
+    "dim_counts",
+    "outlier_values",
+    "outlier_index",
+    "block_tokens",
+    "maxima_values",
+    "maxima_index",
+    "block_lengths",
+    "block_codes",
+    "block_counts",
+    "dim_bins",
+    "dim_bin_counts",
+)
 """The arrays whose bytes depend on nothing but the values."""
 
 _EPSILON = 8 * 2.0**-52
-_DTYPES = {"counts": "<u8", "dim_counts": "<u8", "norm_counts": "<u8", "codes": "<u2", "norm_codes": "<u2"}
+_DTYPES = {field: dtype for field, (dtype, _) in FIELDS.items()}
 
 
 def arrays_of(state: State, population: str) -> dict[str, NDArray[Any]]:
@@ -39,13 +54,15 @@ def arrays_of(state: State, population: str) -> dict[str, NDArray[Any]]:
     for name, value in state.items():
         prefix, _, field = name.partition("/")
         if prefix == population and isinstance(value, bytes):
-            arrays[field] = np.frombuffer(value, dtype=_DTYPES.get(field, "<i8" if field == "outlier_index" else "<f8"))
+            arrays[field] = np.frombuffer(value, dtype=_DTYPES[field])
     n_dims = state["n_dims"]
     for field in ("moments", "dim_counts"):
         arrays[field] = arrays[field].reshape(-1, n_dims) if n_dims else arrays[field].reshape(0, 0)
     # What an accumulator keeps beyond the named rows and columns stands after them.
     arrays["token_moments"] = arrays["token_moments"].reshape(3, -1)
     arrays["outlier_index"] = arrays["outlier_index"].reshape(-1, 4)
+    arrays["maxima_index"] = arrays["maxima_index"].reshape(-1, 4)
+    arrays["block_token_moments"] = arrays["block_token_moments"].reshape(-1, 3, 7)
     if state["unit_sums"]:
         arrays["unit_sums"] = arrays["unit_sums"].reshape(2, n_dims)
     return arrays
@@ -53,7 +70,7 @@ def arrays_of(state: State, population: str) -> dict[str, NDArray[Any]]:
 
 def assert_same_exact_parts(found: State, expected: State) -> None:
     """The parts that may not depend on cuts, order, threads or merging are the same bytes."""
-    for key in ("dtype", "n_dims", "k", "threshold", "unit_sums", "first/n_tokens", "rest/n_tokens"):
+    for key in ("dtype", "n_dims", "k", "threshold", *OPTIONS, "first/n_tokens", "rest/n_tokens"):
         assert found[key] == expected[key], f"{key}: {found[key]} instead of {expected[key]}"
     for population in ("first", "rest"):
         for field in EXACT_FIELDS:
@@ -99,7 +116,7 @@ def assert_matches_oracle(
     Raises:
         AssertionError: it is not; the message says where.
     """
-    settings = {key: found[key] for key in ("k", "threshold", "unit_sums")}
+    settings = {key: found[key] for key in ("k", "threshold", *OPTIONS)}
     expected = oracle.site_state(
         stored, dtype=dtype, sequence=sequence, position=position, token_id=token_id, real=real, **settings
     )
@@ -112,6 +129,12 @@ def assert_matches_oracle(
         _assert_dims(population, values[chosen], ours["moments"], theirs["moments"], tolerance)
         tokens = values[chosen][np.isfinite(values[chosen]).all(axis=1)]
         _assert_norms(population, tokens, ours, theirs, tolerance)
+        if settings["blocks"]:
+            of_token = np.zeros(len(values), np.int64) if sequence is None else np.asarray(sequence)
+            blocks = of_token[chosen][np.isfinite(values[chosen]).all(axis=1)] % N_BLOCKS
+            for block in range(N_BLOCKS):
+                rows = (ours["block_token_moments"][block], theirs["block_token_moments"][block])
+                _assert_token_moments(f"{population}, block {block}", tokens[blocks == block], *rows, tolerance)
         if settings["unit_sums"]:
             _assert_unit_sums(population, tokens, ours["unit_sums"], tolerance)
 
@@ -149,6 +172,12 @@ def _assert_norms(
         edge = np.sort(oracle.code_of(norms * factor, "float64").astype(np.int64))
         assert side(edge, found).all(), f"{name}: norm codes {found} beyond {edge}"
 
+    _assert_token_moments(name, tokens, ours["token_moments"], theirs["token_moments"], tolerance)
+
+
+def _assert_token_moments(name: str, tokens: Floats, ours: Floats, theirs: Floats, tolerance: float) -> None:
+    """Moments [3, 7] of the norms of finite tokens, of their logarithms and of those of the centered norms."""
+    norms = np.sqrt((tokens**2).sum(axis=1))
     centered = np.sqrt(((tokens - tokens.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)) if tokens.size else norms
     # Where a float64 token is constant, whether rounding leaves zero of its centered norm is a matter of the last bit.
     doubtful = (centered <= _EPSILON * norms) & (np.ptp(tokens, axis=1) == 0) & (norms > 0) & ~_sums_exactly(tokens)
@@ -160,20 +189,20 @@ def _assert_norms(
         lost[2] = max(1e3 * _EPSILON, float((_EPSILON * norms[spread] / centered[spread]).max()))
     quantities = [norms, np.log(norms[norms > 0]), np.log(centered[spread])]
     if doubtful.any():
-        n_found = ours["token_moments"][2, 0]
+        n_found = ours[2, 0]
         assert quantities[2].size <= n_found <= quantities[2].size + doubtful.sum(), f"{name}: n of token quantity 2"
         del quantities[2]
     for row, (quantity, loss) in enumerate(zip(quantities, lost, strict=False)):
-        assert ours["token_moments"][row, 0] == quantity.size, f"{name}: n of token quantity {row}"
+        assert ours[row, 0] == quantity.size, f"{name}: n of token quantity {row}"
         shift = loss * float(np.abs(quantity).max(initial=1.0 if row else 0.0))
         bounds = _bounds(quantity, shift, tolerance)
-        off = np.abs(ours["token_moments"][row, 1:5] - theirs["token_moments"][row, 1:5])
+        off = np.abs(ours[row, 1:5] - theirs[row, 1:5])
         assert (off <= bounds).all(), f"{name}, token quantity {row}: off by {off}, allowed {bounds}"
         if quantity.size:
-            off = np.abs(ours["token_moments"][row, 5:7] - theirs["token_moments"][row, 5:7])
+            off = np.abs(ours[row, 5:7] - theirs[row, 5:7])
             assert (off <= shift).all(), f"{name}, token quantity {row}: min and max off by {off}, allowed {shift}"
         else:
-            np.testing.assert_array_equal(ours["token_moments"][row, 5:7], [np.inf, -np.inf])
+            np.testing.assert_array_equal(ours[row, 5:7], [np.inf, -np.inf])
 
 
 def _sums_exactly(tokens: Floats) -> NDArray[np.bool_]:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lmfacts.site_state import OPTIONS
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
@@ -83,6 +85,8 @@ def site_state(
     k: int = 64,
     threshold: float = 6.0,
     unit_sums: bool = False,
+    blocks: bool = False,
+    detail: bool = False,
 ) -> dict[str, Any]:
     """What an accumulator's `state()` is after it has seen these values, however they were cut into calls.
 
@@ -96,6 +100,8 @@ def site_state(
         k: number of outliers to keep.
         threshold: what `n_at_least` counts from.
         unit_sums: whether to sum unit vectors.
+        blocks: whether to keep norms by blocks of sequences, and the maxima of the first sequences.
+        detail: whether to keep codes by blocks of sequences and a histogram of each dim.
     """
     n_tokens, n_dims = stored.shape
     places = np.stack(
@@ -114,11 +120,18 @@ def site_state(
         "k": k,
         "threshold": threshold,
         "unit_sums": unit_sums,
+        "blocks": blocks,
+        "detail": detail,
     }
     for name, chosen in (("first", counted & is_first), ("rest", counted & ~is_first)):
         arrays = _population(stored[chosen], dtype, places[chosen], k, threshold)
-        if not unit_sums:
-            arrays["unit_sums"] = np.empty(0)
+        if blocks:
+            arrays.update(_blocks(stored[chosen], dtype, places[chosen]))
+        if detail:
+            arrays.update(_detail(stored[chosen], dtype, places[chosen] if name == "rest" else None))
+        for option, fields in OPTIONS.items():
+            if not state[option]:
+                arrays.update(dict.fromkeys(fields, np.empty(0)))
         state[f"{name}/n_tokens"] = int(chosen.sum())
         state.update({f"{name}/{field}": array.tobytes() for field, array in arrays.items()})
     return state
@@ -164,6 +177,61 @@ def _population(
         "unit_sums": np.stack([units.sum(axis=0), (units**2).sum(axis=0)]).astype("<f8"),
         "outlier_values": candidates[order].astype("<f8"),
         "outlier_index": index.astype("<i8"),
+    }
+
+
+def _blocks(stored: Stored, dtype: str, places: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """What is kept by blocks of sequences, and the largest value of each of the first 64 sequences."""
+    values = widen(stored, dtype)
+    finite = np.isfinite(values)
+    moments, rests = [], []
+    for block in range(8):
+        tokens = values[finite.all(axis=1) & (places[:, 0] % 8 == block)]
+        norms = np.sqrt((tokens**2).sum(axis=1))
+        centered = np.sqrt(((tokens - tokens.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)) if tokens.size else norms
+        quantities = (norms, np.log(norms[norms > 0]), np.log(centered[centered > 0]))
+        moments.append([moments_of(quantity) for quantity in quantities])
+        rests.append([mean_rest_of(quantity) for quantity in quantities])
+    maxima, index = [], []
+    for sequence in range(64):
+        token, dim = np.nonzero(finite & (places[:, 0] == sequence)[:, None])
+        if token.size:
+            candidates = values[token, dim]
+            first = np.lexsort((dim, places[token, 1], -np.abs(candidates)))[0]
+            maxima.append(candidates[first])
+            index.append([sequence, places[token[first], 1], dim[first], places[token[first], 2]])
+    return {
+        "block_tokens": np.bincount(places[:, 0] % 8, minlength=8).astype("<u8"),
+        "block_token_moments": np.array(moments).astype("<f8"),
+        "block_token_mean_rests": np.array(rests).astype("<f8"),
+        "maxima_values": np.array(maxima).astype("<f8"),
+        "maxima_index": np.array(index).reshape(-1, 4).astype("<i8"),
+    }
+
+
+def _detail(stored: Stored, dtype: str, places: NDArray[np.int64] | None) -> dict[str, NDArray[Any]]:
+    """Codes by blocks of sequences and the histogram of each dim, for the population that has them."""
+    if places is None:
+        empty = np.empty(0)
+        names = ("block_lengths", "block_codes", "block_counts", "dim_bins", "dim_bin_counts")
+        return dict.fromkeys(names, empty)
+    codes = code_of(stored, dtype)
+    by_block = [_sparse_counts(codes[places[:, 0] % 8 == block]) for block in range(8)]
+    values = widen(stored, dtype)
+    bins = np.zeros((values.shape[1], 256), dtype=np.int64)
+    # Quarters of powers of two from 2^-16 on, by comparison with their edges.
+    edges = np.array([2.0**exponent * (1 + quarter / 4) for exponent in range(-16, 16) for quarter in range(4)])
+    for dim in range(values.shape[1]):
+        column = values[np.isfinite(values[:, dim]), dim]
+        of_sign = np.clip(np.searchsorted(edges, np.abs(column), side="right") - 1, 0, 127)
+        bins[dim] = np.bincount(of_sign + 128 * np.signbit(column), minlength=256)
+    occupied = np.flatnonzero(bins)
+    return {
+        "block_lengths": np.array([codes.size for codes, _ in by_block]).astype("<u8"),
+        "block_codes": np.concatenate([codes for codes, _ in by_block]).astype("<u2"),
+        "block_counts": np.concatenate([counts for _, counts in by_block]).astype("<u8"),
+        "dim_bins": occupied.astype("<u4"),
+        "dim_bin_counts": bins.ravel()[occupied].astype("<u8"),
     }
 
 

@@ -31,6 +31,8 @@ def residual_run(
     dtype: str = "float32",
     metadata: dict[str, Any] | None = None,
     unit_sums: bool = False,
+    blocks: bool = False,
+    detail: bool = False,
 ) -> Run:
     """A run of `blocks.L.resid_post`, each aliased as the next block's `resid_pre`.
 
@@ -42,12 +44,14 @@ def residual_run(
         dtype: dtype to round the values to.
         metadata: more metadata.
         unit_sums: whether to record unit sums.
+        blocks: whether to record norms by blocks of sequences, and maxima of sequences.
+        detail: whether to record codes by blocks of sequences, and a histogram of each dim.
     """
     places = tokens(n_sequences, n_positions)
     states, entries = {}, []
     for layer in range(n_layers):
         stored = oracle.store(values_of(layer, places["position"]), dtype)
-        state = oracle.site_state(stored, dtype=dtype, unit_sums=unit_sums, **places)
+        state = oracle.site_state(stored, dtype=dtype, unit_sums=unit_sums, blocks=blocks, detail=detail, **places)
         name = f"blocks.{layer}.resid_post"
         states[name] = SiteState.from_native(state)
         aliases = [f"blocks.{layer + 1}.resid_pre"] if layer + 1 < n_layers else []

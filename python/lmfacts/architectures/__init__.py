@@ -13,6 +13,7 @@ from lmfacts.architectures.weight_roles import tied_head, weight_views
 
 if TYPE_CHECKING:
     from lmfacts.architectures.module_paths import module_taps
+    from lmfacts.architectures.norms import norm_kind
     from lmfacts.architectures.registry import FAMILIES, describe
 
 __all__ = [
@@ -27,11 +28,17 @@ __all__ = [
     "gguf_config",
     "gguf_tensor_names",
     "module_taps",
+    "norm_kind",
     "tied_head",
     "weight_views",
 ]
 
-_HOMES = {"FAMILIES": "registry", "describe": "registry", "module_taps": "module_paths"}
+_HOMES = {
+    "FAMILIES": "registry",
+    "describe": "registry",
+    "module_taps": "module_paths",
+    "norm_kind": "norms",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -89,6 +89,11 @@ pub trait Element: Copy + Send + Sync + fmt::Debug + 'static {
     fn key(self) -> Self::Key;
     /// The code of a finite value (of any value for 16-bit types).
     fn code(self) -> u16;
+    /// The upper half of the float32 nearest to a finite value toward zero; a function of its code.
+    #[inline(always)]
+    fn float_code(self) -> u16 {
+        self.code()
+    }
     /// The code of any value; a NaN never gets the code of infinity.
     #[inline(always)]
     fn code_of_any(self) -> u16 {
@@ -221,6 +226,11 @@ impl Element for F16 {
         self.0
     }
 
+    #[inline(always)]
+    fn float_code(self) -> u16 {
+        ((self.widen() as f32).to_bits() >> 16) as u16
+    }
+
     fn narrow(value: f64) -> Self {
         let sign = u16::from(value.is_sign_negative()) << 15;
         let magnitude = value.abs();
@@ -289,6 +299,11 @@ macro_rules! float8 {
             fn code(self) -> u16 {
                 let as_f16: fn(u8) -> u16 = $as_f16;
                 as_f16(self.0)
+            }
+
+            #[inline(always)]
+            fn float_code(self) -> u16 {
+                F16(self.code()).float_code()
             }
 
             fn narrow(value: f64) -> Self {

@@ -35,8 +35,9 @@ mod tokens;
 mod view;
 
 pub use accum::{
-    CodeHistogram, DimMoments, MatrixState, Outlier, Outliers, PopulationState, ScalarMoments, SiteAccumulator, SiteConfig,
-    SiteState, Summary, TOKEN_QUANTITIES, TokenNorms, UnitSums, measure_matrix,
+    CodeHistogram, DimHistograms, DimMoments, MatrixState, N_BINS, N_BLOCKS, N_MAXIMA, Outlier, Outliers, PopulationState,
+    ScalarMoments, SequenceBlocks, SiteAccumulator, SiteConfig, SiteState, Summary, TOKEN_QUANTITIES, TokenNorms, UnitSums,
+    measure_matrix,
 };
 pub use dtype::{Bf16, Dtype, Element, F8E4M3, F8E5M2, F16};
 pub use error::{Error, Result};

@@ -1,8 +1,8 @@
 //! The laws of accumulators, on random data of every dtype: any cut, order, number of threads and merge gives the whole.
 
 use lmfacts_core::{
-    Bf16, BufferView, Dtype, Element, Error, F8E4M3, F8E5M2, F16, Kernels, Level, Pool, PopulationState, SiteAccumulator,
-    SiteConfig, SiteState, TokenBatch,
+    Bf16, BufferView, Dtype, Element, Error, F8E4M3, F8E5M2, F16, Kernels, Level, N_BINS, N_BLOCKS, N_MAXIMA, Pool,
+    PopulationState, SiteAccumulator, SiteConfig, SiteState, TokenBatch,
 };
 use proptest::prelude::*;
 
@@ -39,7 +39,7 @@ impl Data {
     }
 }
 
-const CONFIG: SiteConfig = SiteConfig { k: 5, threshold: 2.0, unit_sums: true, norms: true };
+const CONFIG: SiteConfig = SiteConfig { k: 5, threshold: 2.0, unit_sums: true, norms: true, blocks: true, detail: true };
 
 fn update<E: Element>(site: &mut SiteAccumulator, data: &Data, pool: &Pool) {
     let values: Vec<E> = data.values.iter().map(|&value| E::narrow(value)).collect();
@@ -109,7 +109,15 @@ fn dtypes() -> impl Strategy<Value = Dtype> {
     prop::sample::select(Dtype::ALL.to_vec())
 }
 
-type ExactPart = (u64, Vec<u16>, Vec<u64>, Vec<u64>, Vec<u64>, Vec<u16>, Vec<u64>, Vec<u64>, Vec<i64>);
+/// Codes, bits and counts of a state.
+#[derive(Debug, PartialEq)]
+struct ExactPart {
+    n_tokens: u64,
+    codes: [Vec<u16>; 3],
+    counts: Vec<Vec<u64>>,
+    places: [Vec<i64>; 2],
+    dim_bins: Vec<u32>,
+}
 
 /// What must have the same bits however the data is cut.
 fn exact_part(state: &SiteState) -> Vec<ExactPart> {
@@ -118,17 +126,16 @@ fn exact_part(state: &SiteState) -> Vec<ExactPart> {
         .populations
         .iter()
         .map(|p| {
-            (
-                p.n_tokens,
-                p.codes.clone(),
-                p.counts.clone(),
-                bits(&p.moments[p.moments.len() / 6 * 4..]),
-                p.dim_counts.clone(),
-                p.norm_codes.clone(),
-                p.norm_counts.clone(),
-                bits(&p.outlier_values),
-                p.outlier_index.clone(),
-            )
+            let lists =
+                [&p.counts, &p.dim_counts, &p.norm_counts, &p.block_tokens, &p.block_lengths, &p.block_counts, &p.dim_bin_counts];
+            let floats = [&p.moments[p.moments.len() / 6 * 4..], &p.outlier_values, &p.maxima_values];
+            ExactPart {
+                n_tokens: p.n_tokens,
+                codes: [p.codes.clone(), p.norm_codes.clone(), p.block_codes.clone()],
+                counts: lists.into_iter().cloned().chain(floats.into_iter().map(bits)).collect(),
+                places: [p.outlier_index.clone(), p.maxima_index.clone()],
+                dim_bins: p.dim_bins.clone(),
+            }
         })
         .collect()
 }
@@ -153,7 +160,8 @@ fn assert_moments_close(a: &PopulationState, b: &PopulationState) {
     for (x, y) in a.unit_sums.iter().zip(&b.unit_sums) {
         assert!((x - y).abs() <= 1e-12 * a.n_tokens as f64);
     }
-    for (x, y) in a.token_moments.chunks_exact(7).zip(b.token_moments.chunks_exact(7)) {
+    let of = |p: &PopulationState| [p.token_moments.clone(), p.block_token_moments.clone()].concat();
+    for (x, y) in of(a).chunks_exact(7).zip(of(b).chunks_exact(7)) {
         assert_eq!((x[0], x[5], x[6]), (y[0], y[5], y[6]), "n, min and max");
         assert_close(x[0], [x[1], x[2], x[3], x[4]], [y[1], y[2], y[3], y[4]]);
     }
@@ -247,6 +255,59 @@ proptest! {
     }
 }
 
+#[test]
+fn blocks_are_those_of_the_sequences() {
+    let data = large(2_000, 9);
+    let state = whole(Dtype::F32, &data, &Pool::new(2).unwrap()).state();
+    let rest = &state.populations[1];
+    let mut start = 0;
+    for block in 0..N_BLOCKS {
+        let rows: Vec<usize> = (0..data.n_rows())
+            .filter(|&row| data.places[row].2 && data.places[row].1 > 0 && data.places[row].0 % N_BLOCKS as i64 == block as i64)
+            .collect();
+        assert_eq!(rest.block_tokens[block], rows.len() as u64);
+        let mut counts = std::collections::BTreeMap::<u16, u64>::new();
+        for value in rows.iter().flat_map(|&row| &data.values[row * 9..row * 9 + 9]) {
+            *counts.entry((*value as f32).code()).or_default() += 1;
+        }
+        let range = start..start + rest.block_lengths[block] as usize;
+        let found: Vec<_> =
+            rest.block_codes[range.clone()].iter().copied().zip(rest.block_counts[range.clone()].iter().copied()).collect();
+        assert_eq!(found, counts.into_iter().collect::<Vec<_>>());
+        start = range.end;
+        let norms = rows
+            .iter()
+            .map(|&row| data.values[row * 9..row * 9 + 9].iter().map(|x| f64::from(*x as f32).powi(2)).sum::<f64>().sqrt());
+        let mean = norms.sum::<f64>() / rows.len() as f64;
+        assert!((rest.block_token_moments[block * 21 + 1] / mean - 1.0).abs() < 1e-12);
+    }
+}
+
+#[test]
+fn maxima_are_those_of_the_first_sequences_and_dims_are_counted_apart() {
+    let mut data = large(4_000, 5);
+    data.values[7 * 50 * 5 + 20 * 5 + 2] = -900.0; // sequence 7, position 20, dim 2
+    data.values[7 * 50 * 5 + 21 * 5 + 2] = f64::NAN;
+    data.places[7 * 50 + 20].2 = true;
+    let state = whole(Dtype::F64, &data, &Pool::new(3).unwrap()).state();
+    for (population, rest) in state.populations.iter().zip([false, true]) {
+        assert!(population.maxima_values.len() <= N_MAXIMA);
+        for (&value, place) in population.maxima_values.iter().zip(population.maxima_index.chunks_exact(4)) {
+            assert!(place[0] < N_MAXIMA as i64);
+            let of_sequence = (0..data.n_rows()).filter(|&row| data.places[row].0 == place[0] && data.places[row].2);
+            let values =
+                of_sequence.filter(|&row| (data.places[row].1 > 0) == rest).flat_map(|row| &data.values[row * 5..row * 5 + 5]);
+            assert_eq!(value.abs(), values.copied().filter(|x| x.is_finite()).map(f64::abs).fold(0.0, f64::max));
+        }
+    }
+    let rest = &state.populations[1];
+    assert_eq!((rest.maxima_values[7], &rest.maxima_index[7 * 4..8 * 4]), (-900.0, &[7, 20, 2, 720][..]));
+    for dim in 0..5 {
+        let of_dim = rest.dim_bins.iter().zip(&rest.dim_bin_counts).filter(|&(&bin, _)| bin as usize / N_BINS == dim);
+        assert_eq!(of_dim.map(|(_, &count)| count).sum::<u64>(), rest.n_tokens - rest.dim_counts[dim]);
+    }
+}
+
 /// Enough values for several turns of several threads.
 fn large(n_rows: usize, n_dims: usize) -> Data {
     let values =
@@ -315,7 +376,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
 #[test]
 fn a_damaged_state_is_refused() {
     let state = whole(Dtype::F32, &large(10, 4), &Pool::new(1).unwrap()).state();
-    let damage: [fn(&mut PopulationState); 8] = [
+    let damage: [fn(&mut PopulationState); 13] = [
         |p| p.n_tokens += 1,
         |p| p.codes.reverse(),
         |p| p.moments.truncate(p.moments.len() - 1),
@@ -324,6 +385,11 @@ fn a_damaged_state_is_refused() {
         |p| p.token_moments.truncate(p.token_moments.len() - 1),
         |p| p.unit_sums.truncate(p.unit_sums.len() - 1),
         |p| p.outlier_index.truncate(p.outlier_index.len() - 1),
+        |p| p.block_token_moments.truncate(p.block_token_moments.len() - 1),
+        |p| p.maxima_index[0] = 64,
+        |p| p.block_counts[0] += 1,
+        |p| p.block_lengths[0] += 1,
+        |p| p.dim_bins.reverse(),
     ];
     for spoil in damage {
         let mut bad = state.clone();

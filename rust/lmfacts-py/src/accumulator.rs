@@ -10,12 +10,42 @@ use crate::error::{StateError, to_py};
 use crate::tensor::Tensor;
 use crate::tokens::PyTokenBatch;
 
+/// Calls a macro with the name and the type of each list of a population's state.
+macro_rules! for_each_list {
+    ($do:ident) => {
+        $do!(codes, u16);
+        $do!(counts, u64);
+        $do!(moments, f64);
+        $do!(mean_rests, f64);
+        $do!(dim_counts, u64);
+        $do!(norm_codes, u16);
+        $do!(norm_counts, u64);
+        $do!(token_moments, f64);
+        $do!(token_mean_rests, f64);
+        $do!(unit_sums, f64);
+        $do!(outlier_values, f64);
+        $do!(outlier_index, i64);
+        $do!(block_tokens, u64);
+        $do!(block_token_moments, f64);
+        $do!(block_token_mean_rests, f64);
+        $do!(maxima_values, f64);
+        $do!(maxima_index, i64);
+        $do!(block_lengths, u64);
+        $do!(block_codes, u16);
+        $do!(block_counts, u64);
+        $do!(dim_bins, u32);
+        $do!(dim_bin_counts, u64);
+    };
+}
+
 /// All statistics of one site, in memory that does not grow with the number of tokens.
 ///
 /// Args:
 ///     k: outliers to keep in each population.
 ///     threshold: magnitude at or above which values are counted, dim by dim.
 ///     unit_sums: whether to keep the sums of unit vectors that the mean cosine between tokens needs.
+///     blocks: whether to keep tokens and norms by eight blocks of sequences, and the largest value of each of the first 64 sequences.
+///     detail: whether to keep, for all tokens but the first of sequences, the codes by block and a histogram of each dim.
 ///
 /// Raises:
 ///     UsageError: if the threshold is negative or NaN, or LMFACTS_SIMD or LMFACTS_NUM_THREADS has a value that cannot be meant.
@@ -26,9 +56,9 @@ pub(crate) struct PySiteAccumulator(DetachedLock<SiteAccumulator>);
 #[pymethods]
 impl PySiteAccumulator {
     #[new]
-    #[pyo3(signature = (*, k = 64, threshold = 6.0, unit_sums = false))]
-    fn new(k: usize, threshold: f64, unit_sums: bool) -> PyResult<Self> {
-        let site = SiteAccumulator::new(SiteConfig { k, threshold, unit_sums, norms: true }).map_err(to_py)?;
+    #[pyo3(signature = (*, k = 64, threshold = 6.0, unit_sums = false, blocks = false, detail = false))]
+    fn new(k: usize, threshold: f64, unit_sums: bool, blocks: bool, detail: bool) -> PyResult<Self> {
+        let site = SiteAccumulator::new(SiteConfig { k, threshold, unit_sums, norms: true, blocks, detail }).map_err(to_py)?;
         Ok(Self(DetachedLock::new(site)))
     }
 
@@ -61,6 +91,11 @@ impl PySiteAccumulator {
         self.0.with(py, |site| site.merge(&theirs))?.map_err(to_py)
     }
 
+    /// Sequence and position of each outlier that stands in this sequence or a later one; some more than once.
+    fn outlier_places_from(&self, py: Python<'_>, sequence: i64) -> PyResult<Vec<(i64, i64)>> {
+        self.0.with(py, |site| site.outlier_places_from(sequence))
+    }
+
     /// All that was recorded: settings and counts as numbers, lists as bytes of little-endian arrays.
     fn state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         state_dict(py, &self.0.with(py, |site| site.state())?)
@@ -78,6 +113,8 @@ impl PySiteAccumulator {
             threshold: field(state, "threshold")?.extract()?,
             unit_sums: field(state, "unit_sums")?.extract()?,
             norms: true,
+            blocks: field(state, "blocks")?.extract()?,
+            detail: field(state, "detail")?.extract()?,
         };
         let dtype: String = field(state, "dtype")?.extract()?;
         let layout = match Dtype::from_name(&dtype) {
@@ -89,18 +126,12 @@ impl PySiteAccumulator {
         for (population, part) in Population::ALL.into_iter().zip(&mut populations) {
             let name = |field: &str| format!("{}/{field}", population.name());
             part.n_tokens = field(state, &name("n_tokens"))?.extract()?;
-            part.codes = numbers(state, &name("codes"), u16::from_le_bytes)?;
-            part.counts = numbers(state, &name("counts"), u64::from_le_bytes)?;
-            part.moments = numbers(state, &name("moments"), f64::from_le_bytes)?;
-            part.mean_rests = numbers(state, &name("mean_rests"), f64::from_le_bytes)?;
-            part.dim_counts = numbers(state, &name("dim_counts"), u64::from_le_bytes)?;
-            part.norm_codes = numbers(state, &name("norm_codes"), u16::from_le_bytes)?;
-            part.norm_counts = numbers(state, &name("norm_counts"), u64::from_le_bytes)?;
-            part.token_moments = numbers(state, &name("token_moments"), f64::from_le_bytes)?;
-            part.token_mean_rests = numbers(state, &name("token_mean_rests"), f64::from_le_bytes)?;
-            part.unit_sums = numbers(state, &name("unit_sums"), f64::from_le_bytes)?;
-            part.outlier_values = numbers(state, &name("outlier_values"), f64::from_le_bytes)?;
-            part.outlier_index = numbers(state, &name("outlier_index"), i64::from_le_bytes)?;
+            macro_rules! read {
+                ($field:ident, $type:ty) => {
+                    part.$field = numbers(state, &name(stringify!($field)), <$type>::from_le_bytes)?;
+                };
+            }
+            for_each_list!(read);
         }
         let site = SiteAccumulator::from_state(&SiteState { config, layout, populations }).map_err(to_py)?;
         Ok(Self(DetachedLock::new(site)))
@@ -119,23 +150,19 @@ pub(crate) fn state_dict<'py>(py: Python<'py>, state: &SiteState) -> PyResult<Bo
     dict.set_item("k", state.config.k)?;
     dict.set_item("threshold", state.config.threshold)?;
     dict.set_item("unit_sums", state.config.unit_sums)?;
+    dict.set_item("blocks", state.config.blocks)?;
+    dict.set_item("detail", state.config.detail)?;
     dict.set_item("dtype", state.layout.map_or("", |(dtype, _)| dtype.name()))?;
     dict.set_item("n_dims", state.layout.map_or(0, |(_, n_dims)| n_dims))?;
     for (population, part) in Population::ALL.into_iter().zip(&state.populations) {
         let name = |field: &str| format!("{}/{field}", population.name());
         dict.set_item(name("n_tokens"), part.n_tokens)?;
-        dict.set_item(name("codes"), bytes(py, &part.codes, u16::to_le_bytes))?;
-        dict.set_item(name("counts"), bytes(py, &part.counts, u64::to_le_bytes))?;
-        dict.set_item(name("moments"), bytes(py, &part.moments, f64::to_le_bytes))?;
-        dict.set_item(name("mean_rests"), bytes(py, &part.mean_rests, f64::to_le_bytes))?;
-        dict.set_item(name("dim_counts"), bytes(py, &part.dim_counts, u64::to_le_bytes))?;
-        dict.set_item(name("norm_codes"), bytes(py, &part.norm_codes, u16::to_le_bytes))?;
-        dict.set_item(name("norm_counts"), bytes(py, &part.norm_counts, u64::to_le_bytes))?;
-        dict.set_item(name("token_moments"), bytes(py, &part.token_moments, f64::to_le_bytes))?;
-        dict.set_item(name("token_mean_rests"), bytes(py, &part.token_mean_rests, f64::to_le_bytes))?;
-        dict.set_item(name("unit_sums"), bytes(py, &part.unit_sums, f64::to_le_bytes))?;
-        dict.set_item(name("outlier_values"), bytes(py, &part.outlier_values, f64::to_le_bytes))?;
-        dict.set_item(name("outlier_index"), bytes(py, &part.outlier_index, i64::to_le_bytes))?;
+        macro_rules! write {
+            ($field:ident, $type:ty) => {
+                dict.set_item(name(stringify!($field)), bytes(py, &part.$field, <$type>::to_le_bytes))?;
+            };
+        }
+        for_each_list!(write);
     }
     Ok(dict)
 }

@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use super::codes::CodeHistogram;
 use super::moments::ScalarMoments;
-use super::site::{SiteAccumulator, SiteConfig, SiteState, chunk_rows};
+use super::site::{SiteAccumulator, SiteConfig, chunk_rows};
+use super::site_state::SiteState;
 use crate::dtype::{Bf16, Dtype, Element, F8E4M3, F8E5M2, F16};
 use crate::error::{Error, Result};
 use crate::kernel::{CodeTable, Kernels, Level, central};
@@ -55,7 +56,8 @@ pub fn measure_matrix(view: &BufferView<'_>, n_rows: usize, k: usize, pool: &Poo
 
 fn measure<E: Element>(view: &BufferView<'_>, n_rows: usize, k: usize, pool: &Pool) -> Result<MatrixState> {
     let rows = view.rows::<E>(n_rows)?;
-    let mut values = SiteAccumulator::new(SiteConfig { k, threshold: f64::MAX, unit_sums: false, norms: false })?;
+    let mut values =
+        SiteAccumulator::new(SiteConfig { k, threshold: f64::MAX, unit_sums: false, norms: false, ..SiteConfig::default() })?;
     // Positions from 1, so that no row is taken for a sequence's first token.
     let positions = (1..=n_rows as i64).collect();
     let tokens = TokenBatch::new(vec![0; n_rows], positions, vec![-1; n_rows], vec![true; n_rows])?;

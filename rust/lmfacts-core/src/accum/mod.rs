@@ -10,19 +10,25 @@
 //! - NaN and infinity are counted and change no finite moment.
 
 mod codes;
+mod dim_histograms;
 mod matrix;
 mod moments;
 mod outliers;
+mod sequence_blocks;
 mod site;
+mod site_state;
 mod summary;
 mod token_norms;
 mod unit_sums;
 
 pub use codes::CodeHistogram;
+pub use dim_histograms::{DimHistograms, N_BINS};
 pub use matrix::{MatrixState, measure_matrix};
 pub use moments::{DimMoments, ScalarMoments};
 pub use outliers::{Outlier, Outliers};
-pub use site::{PopulationState, SiteAccumulator, SiteConfig, SiteState};
+pub use sequence_blocks::{N_BLOCKS, N_MAXIMA, SequenceBlocks};
+pub use site::{SiteAccumulator, SiteConfig};
+pub use site_state::{PopulationState, SiteState};
 pub use summary::Summary;
 pub use token_norms::{TOKEN_QUANTITIES, TokenNorms};
 pub use unit_sums::UnitSums;

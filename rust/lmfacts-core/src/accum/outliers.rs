@@ -85,6 +85,12 @@ impl Outliers {
         list
     }
 
+    /// Sequence and position of those in this sequence or a later one.
+    pub(super) fn places_from(&self, sequence: i64) -> impl Iterator<Item = (i64, i64)> {
+        let later = self.heap.iter().filter(move |outlier| outlier.sequence >= sequence);
+        later.map(|outlier| (outlier.sequence, outlier.position))
+    }
+
     /// Whether nothing was offered yet.
     pub fn is_empty(&self) -> bool {
         self.heap.is_empty()

@@ -7,11 +7,11 @@
 use std::ops::Range;
 
 use super::codes::CodeHistogram;
+use super::dim_histograms::DimHistograms;
 use super::moments::DimMoments;
-use super::outliers::{Outlier, Outliers};
+use super::sequence_blocks::N_BLOCKS;
+use super::site_state::{SiteState, block_codes, population_state, summary_from};
 use super::summary::{Call, Chunk, Summary};
-use super::token_norms::TokenNorms;
-use super::unit_sums::UnitSums;
 use crate::dtype::{Bf16, Dtype, Element, F8E4M3, F8E5M2, F16};
 use crate::error::{Error, Result};
 use crate::kernel::{CodeTable, Kernels, Level};
@@ -30,6 +30,7 @@ const MAX_DIMS: usize = 1 << 24;
 
 /// What is to be recorded.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "switches that do not depend on each other")]
 pub struct SiteConfig {
     /// Outliers to keep in each population.
     pub k: usize,
@@ -39,11 +40,15 @@ pub struct SiteConfig {
     pub unit_sums: bool,
     /// Whether to keep the tokens' norms.
     pub norms: bool,
+    /// Whether to keep tokens and norms by blocks of sequences, and the largest values of the first sequences.
+    pub blocks: bool,
+    /// Whether to keep, for all tokens but the first of sequences, the codes by blocks of sequences and a histogram of each dim.
+    pub detail: bool,
 }
 
 impl Default for SiteConfig {
     fn default() -> Self {
-        Self { k: 64, threshold: 6.0, unit_sums: false, norms: true }
+        Self { k: 64, threshold: 6.0, unit_sums: false, norms: true, blocks: false, detail: false }
     }
 }
 
@@ -60,50 +65,10 @@ pub struct SiteAccumulator {
 struct Seen {
     dtype: Dtype,
     n_dims: usize,
-    codes: [CodeHistogram; 2],
+    // Of the first tokens, then of each block of the others, or of all of these.
+    codes: Vec<CodeHistogram>,
     summaries: [Summary; 2],
-}
-
-/// One population's part of a [`SiteState`].
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct PopulationState {
-    /// Tokens counted.
-    pub n_tokens: u64,
-    /// Codes that occur, ascending.
-    pub codes: Vec<u16>,
-    /// How often each occurs.
-    pub counts: Vec<u64>,
-    /// mean, m2, m3, m4, min, max: six lists of one value for each dim.
-    pub moments: Vec<f64>,
-    /// What rounding took from the mean of each dim.
-    pub mean_rests: Vec<f64>,
-    /// Non-finite values, and values at or above the threshold: two lists of one count for each dim.
-    pub dim_counts: Vec<u64>,
-    /// Codes of the tokens' norms, ascending.
-    pub norm_codes: Vec<u16>,
-    /// How often each occurs.
-    pub norm_counts: Vec<u64>,
-    /// For each of [`super::TOKEN_QUANTITIES`]: n, mean, m2, m3, m4, min, max.
-    pub token_moments: Vec<f64>,
-    /// What rounding took from the mean of each of them.
-    pub token_mean_rests: Vec<f64>,
-    /// Sums of unit vectors and of their squares, two lists; empty if they were not asked for.
-    pub unit_sums: Vec<f64>,
-    /// Values of the outliers, in order.
-    pub outlier_values: Vec<f64>,
-    /// sequence, position, dim, token id of each.
-    pub outlier_index: Vec<i64>,
-}
-
-/// All that an accumulator holds, as plain numbers.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SiteState {
-    /// What was recorded.
-    pub config: SiteConfig,
-    /// Type and number of dims; none before the first update.
-    pub layout: Option<(Dtype, usize)>,
-    /// The populations `first` and `rest`.
-    pub populations: [PopulationState; 2],
+    dim_histograms: Option<DimHistograms>,
 }
 
 /// Bytes of a chunk: a good part of a second-level cache.
@@ -117,18 +82,18 @@ pub(super) fn chunk_rows<E: Element>(n_dims: usize) -> usize {
 /// What a thread needs for its share, and what it brings back.
 struct Worker<'t> {
     segments: Range<usize>,
-    tables: [Table<'t>; 2],
+    tables: Vec<Table<'t>>,
     done: Vec<[Summary; 2]>,
 }
 
 /// The first worker counts into the site's own table, the others into tables that are added to it.
-enum Table<'t> {
+pub(super) enum Table<'t> {
     Own(&'t mut CodeTable),
     Lent(Option<Box<CodeTable>>),
 }
 
 impl Table<'_> {
-    fn get(&mut self) -> &mut CodeTable {
+    pub(super) fn get(&mut self) -> &mut CodeTable {
         match self {
             Self::Own(table) => table,
             Self::Lent(table) => table.get_or_insert_with(CodeHistogram::zeroed_table),
@@ -182,6 +147,7 @@ impl SiteAccumulator {
         self.seen.as_ref().map_or(0, |seen| {
             seen.codes.iter().map(CodeHistogram::n_bytes).sum::<usize>()
                 + seen.summaries.iter().map(Summary::n_bytes).sum::<usize>()
+                + seen.dim_histograms.as_ref().map_or(0, DimHistograms::n_bytes)
         })
     }
 
@@ -219,12 +185,11 @@ impl SiteAccumulator {
             let turn = start..n_segments.min(start + per_turn);
             let floors = [seen.summaries[0].outliers.floor(), seen.summaries[1].outliers.floor()];
             let n_values = (turn.len() * segment_rows * n_dims) as u64;
-            let [first, rest] = &mut seen.codes;
-            let mut own = [first.table(n_values), rest.table(n_values)].map(Some);
+            let mut own: Vec<_> = seen.codes.iter_mut().map(|codes| Some(codes.table(n_values))).collect();
             let mut workers: Vec<_> = split(&turn, n_workers.min(turn.len()))
                 .map(|segments| Worker {
                     segments,
-                    tables: own.each_mut().map(|table| table.take().map_or(Table::Lent(None), Table::Own)),
+                    tables: own.iter_mut().map(|table| table.take().map_or(Table::Lent(None), Table::Own)).collect(),
                     done: Vec::new(),
                 })
                 .collect();
@@ -244,7 +209,8 @@ impl SiteAccumulator {
                         summary.merge(&call.kernels, more);
                     }
                 }
-                lent.push(worker.tables.map(|table| if let Table::Lent(table) = table { table } else { None }));
+                let lent_table = |table| if let Table::Lent(table) = table { table } else { None };
+                lent.push(worker.tables.into_iter().map(lent_table).collect::<Vec<_>>());
             }
             for tables in lent {
                 for (codes, table) in seen.codes.iter_mut().zip(tables) {
@@ -253,6 +219,10 @@ impl SiteAccumulator {
                     }
                 }
             }
+        }
+        if let Some(histograms) = &mut seen.dim_histograms {
+            let rest: Vec<_> = (0..rows.n_rows()).filter(|&row| tokens.population(row) == Some(Population::Rest)).collect();
+            histograms.update(&rows, &rest, pool, n_workers);
         }
         Ok(())
     }
@@ -270,8 +240,9 @@ impl SiteAccumulator {
         let seen = self.seen.get_or_insert_with(|| Seen {
             dtype,
             n_dims,
-            codes: Default::default(),
+            codes: vec![CodeHistogram::default(); n_code_histograms(&config)],
             summaries: [Summary::new(n_dims, &config), Summary::new(n_dims, &config)],
+            dim_histograms: config.detail.then(|| DimHistograms::new(n_dims)),
         });
         if seen.dtype != dtype {
             return Err(Error::Dtype { expected: format!("{}, as before", seen.dtype), got: dtype.to_string() });
@@ -293,6 +264,8 @@ impl SiteAccumulator {
         differ("k", self.config.k.to_string(), other.config.k.to_string())?;
         differ("threshold", self.config.threshold.to_string(), other.config.threshold.to_string())?;
         differ("unit_sums", self.config.unit_sums.to_string(), other.config.unit_sums.to_string())?;
+        differ("blocks", self.config.blocks.to_string(), other.config.blocks.to_string())?;
+        differ("detail", self.config.detail.to_string(), other.config.detail.to_string())?;
         let Some(theirs) = &other.seen else { return Ok(()) };
         if let Some(ours) = &self.seen {
             differ("dtype", ours.dtype.to_string(), theirs.dtype.to_string())?;
@@ -307,14 +280,30 @@ impl SiteAccumulator {
         for (summary, more) in ours.summaries.iter_mut().zip(&theirs.summaries) {
             summary.merge(&kernels, &mut more.clone());
         }
+        if let (Some(histograms), Some(more)) = (&mut ours.dim_histograms, &theirs.dim_histograms) {
+            histograms.merge(more);
+        }
         Ok(())
+    }
+
+    /// Sequence and position of the outliers that stand in this sequence or a later one; some more than once.
+    pub fn outlier_places_from(&self, sequence: i64) -> Vec<(i64, i64)> {
+        let summaries = self.seen.iter().flat_map(|seen| &seen.summaries);
+        summaries.flat_map(|summary| summary.outliers.places_from(sequence)).collect()
     }
 
     /// All that was recorded, as plain numbers.
     pub fn state(&self) -> SiteState {
         let populations = match &self.seen {
             None => Default::default(),
-            Some(seen) => std::array::from_fn(|index| population_state(&seen.codes[index], &seen.summaries[index])),
+            Some(seen) => {
+                let (first, rest) = seen.codes.split_at(1);
+                let mut states = [population_state(first, &seen.summaries[0]), population_state(rest, &seen.summaries[1])];
+                if let Some(histograms) = &seen.dim_histograms {
+                    (states[1].dim_bins, states[1].dim_bin_counts) = histograms.sparse();
+                }
+                states
+            }
         };
         SiteState { config: self.config, layout: self.layout(), populations }
     }
@@ -332,12 +321,25 @@ impl SiteAccumulator {
             }
             let restore = |population: Population| {
                 let part = &state.populations[population as usize];
+                let by_block = state.config.detail && population == Population::Rest;
                 let summary = summary_from(part, n_dims, &state.config)
                     .map_err(|(field, expected, got)| refused(format!("{}/{field}", population.name()), expected, got))?;
-                Ok((CodeHistogram::from_sparse(&part.codes, &part.counts)?, summary))
+                let codes =
+                    if by_block { block_codes(part)? } else { vec![CodeHistogram::from_sparse(&part.codes, &part.counts)?] };
+                Ok((codes, summary))
             };
-            let ((first_codes, first), (rest_codes, rest)) = (restore(Population::First)?, restore(Population::Rest)?);
-            accumulator.seen = Some(Seen { dtype, n_dims, codes: [first_codes, rest_codes], summaries: [first, rest] });
+            let ((mut codes, first), (rest_codes, rest)) = (restore(Population::First)?, restore(Population::Rest)?);
+            codes.extend(rest_codes);
+            let mut dim_histograms = None;
+            if state.config.detail {
+                let part = &state.populations[Population::Rest as usize];
+                dim_histograms = DimHistograms::from_sparse(n_dims, &part.dim_bins, &part.dim_bin_counts);
+                if dim_histograms.is_none() {
+                    let got = format!("{} bins and {} counts", part.dim_bins.len(), part.dim_bin_counts.len());
+                    return Err(refused("rest/dim_bins".into(), "ascending bins with one count each".into(), got));
+                }
+            }
+            accumulator.seen = Some(Seen { dtype, n_dims, codes, summaries: [first, rest], dim_histograms });
         }
         Ok(accumulator)
     }
@@ -349,7 +351,7 @@ fn summarize<E: Element>(
     range: Range<usize>,
     floors: [f64; 2],
     summaries: &mut [Summary; 2],
-    tables: &mut [Table<'_>; 2],
+    tables: &mut [Table<'_>],
     scratch: &mut DimMoments,
 ) {
     let rows = &call.rows;
@@ -376,79 +378,16 @@ fn summarize<E: Element>(
                 chunks[population as usize].indices.push(row);
             }
         }
-        for (index, chunk) in chunks.iter().enumerate() {
+        let (first, rest) = tables.split_at_mut(1);
+        for (index, (chunk, tables)) in chunks.iter().zip([first, rest]).enumerate() {
             if !chunk.rows.is_empty() {
-                let table = tables[index].get();
-                summaries[index].update(call, chunk, floors[index], table, scratch);
+                summaries[index].update(call, chunk, floors[index], tables, scratch);
             }
         }
     }
 }
 
-fn population_state(codes: &CodeHistogram, summary: &Summary) -> PopulationState {
-    let (codes, counts) = codes.sparse();
-    let (norm_codes, norm_counts) = summary.norms.sparse();
-    let outliers = summary.outliers.sorted();
-    PopulationState {
-        n_tokens: summary.n_tokens,
-        codes,
-        counts,
-        moments: summary.dims.to_values(),
-        mean_rests: summary.dims.mean_rests().to_vec(),
-        dim_counts: summary.dims.to_counts(),
-        norm_codes,
-        norm_counts,
-        token_moments: summary.norms.to_values(),
-        token_mean_rests: summary.norms.mean_rests(),
-        unit_sums: summary.units.as_ref().map(UnitSums::to_values).unwrap_or_default(),
-        outlier_values: outliers.iter().map(|outlier| outlier.value).collect(),
-        outlier_index: outliers
-            .iter()
-            .flat_map(|outlier| [outlier.sequence, outlier.position, outlier.dim, outlier.token_id])
-            .collect(),
-    }
-}
-
-fn summary_from(
-    part: &PopulationState,
-    n_dims: usize,
-    config: &SiteConfig,
-) -> std::result::Result<Summary, (&'static str, String, String)> {
-    // In 128 bits: numbers that were made up must not wrap into ones that fit.
-    let n_values: u128 = part.counts.iter().map(|&count| u128::from(count)).sum();
-    if n_values != u128::from(part.n_tokens) * n_dims as u128 {
-        let expected = format!("{} tokens x {n_dims} dims in all", part.n_tokens);
-        return Err(("counts", expected, n_values.to_string()));
-    }
-    let dims =
-        DimMoments::from_values(part.n_tokens, n_dims, &part.moments, &part.mean_rests, &part.dim_counts).ok_or_else(|| {
-            let got = format!("{} and {} values", part.moments.len(), part.dim_counts.len());
-            ("moments and dim_counts", format!("6 and 2 lists of {n_dims} values, and as many rests"), got)
-        })?;
-    let norms = TokenNorms::from_values(&part.norm_codes, &part.norm_counts, &part.token_moments, &part.token_mean_rests)
-        .ok_or_else(|| {
-            (
-                "token_moments",
-                "3 lists of 7 values, a rest for each, and a count for each code".into(),
-                part.token_moments.len().to_string(),
-            )
-        })?;
-    let units = if config.unit_sums {
-        Some(
-            UnitSums::from_values(n_dims, &part.unit_sums)
-                .ok_or_else(|| ("unit_sums", format!("2 lists of {n_dims} values"), part.unit_sums.len().to_string()))?,
-        )
-    } else {
-        None
-    };
-    let (places, rest) = part.outlier_index.as_chunks::<4>();
-    if places.len() != part.outlier_values.len() || !rest.is_empty() || places.len() > config.k {
-        let expected = format!("at most {} outliers with 4 indices each", config.k);
-        return Err(("outliers", expected, format!("{} and {}", part.outlier_values.len(), part.outlier_index.len())));
-    }
-    let mut outliers = Outliers::new(config.k);
-    for (&value, &[sequence, position, dim, token_id]) in part.outlier_values.iter().zip(places) {
-        outliers.offer(Outlier { value, sequence, position, dim, token_id });
-    }
-    Ok(Summary { n_tokens: part.n_tokens, dims, norms, units, outliers })
+/// One histogram of the codes of the first tokens, and one of the others or of each block of them.
+const fn n_code_histograms(config: &SiteConfig) -> usize {
+    1 + if config.detail { N_BLOCKS } else { 1 }
 }

@@ -2,11 +2,12 @@
 
 use super::moments::DimMoments;
 use super::outliers::{Outlier, Outliers};
-use super::site::SiteConfig;
+use super::sequence_blocks::{SequenceBlocks, block_of};
+use super::site::{SiteConfig, Table};
 use super::token_norms::{TokenNorms, norms_of};
 use super::unit_sums::UnitSums;
 use crate::dtype::Element;
-use crate::kernel::{CodeTable, Kernels};
+use crate::kernel::Kernels;
 use crate::tokens::TokenBatch;
 use crate::view::Rows;
 
@@ -21,6 +22,7 @@ pub struct Summary {
     pub(super) norms: TokenNorms,
     pub(super) units: Option<UnitSums>,
     pub(super) outliers: Outliers,
+    pub(super) blocks: Option<Box<SequenceBlocks>>,
 }
 
 /// What is the same for all rows of a call.
@@ -54,17 +56,18 @@ impl Summary {
             norms: TokenNorms::default(),
             units: config.unit_sums.then(|| UnitSums::new(n_dims)),
             outliers: Outliers::new(config.k),
+            blocks: config.blocks.then(Box::default),
         }
     }
 
-    /// Takes in a chunk, and counts its codes into `table`. `scratch` is overwritten. `floor` is a magnitude that k values elsewhere
+    /// Takes in a chunk, and counts its codes into the table of each token's block, or the only one. `scratch` is overwritten. `floor` is a magnitude that k values elsewhere
     /// have reached already, so that smaller ones need not be looked at.
     pub(super) fn update<E: Element>(
         &mut self,
         call: &Call<'_, E>,
         chunk: &Chunk<'_, E>,
         floor: f64,
-        table: &mut CodeTable,
+        tables: &mut [Table<'_>],
         scratch: &mut DimMoments,
     ) {
         let (kernels, threshold) = (&call.kernels, call.config.threshold);
@@ -81,6 +84,8 @@ impl Summary {
 
         let mut norms = Vec::with_capacity(chunk.rows.len());
         for ((&row, &finite), (&absmax, &index)) in chunk.rows.iter().zip(&finite).zip(absmax.iter().zip(&chunk.indices)) {
+            let place = call.tokens.place(index);
+            let table = tables[if tables.len() > 1 { block_of(place.0) } else { 0 }].get();
             if finite {
                 kernels.codes(row, table);
                 if call.config.norms || self.units.is_some() {
@@ -88,7 +93,7 @@ impl Summary {
                     if let Some(units) = &mut self.units {
                         units.update(kernels, row, of_row.0);
                     }
-                    norms.push(of_row);
+                    norms.push((place.0, of_row));
                 }
             } else {
                 for value in row {
@@ -97,10 +102,17 @@ impl Summary {
             }
             let floor = E::narrow(floor.max(self.outliers.floor())).key();
             if !finite || absmax >= floor {
-                self.offer(kernels, row, floor, call.tokens.place(index));
+                self.offer(kernels, row, floor, place);
+            }
+            if let Some(blocks) = &mut self.blocks {
+                blocks.update_maximum(row, absmax, place);
             }
         }
-        self.norms.update(&norms);
+        if let Some(blocks) = &mut self.blocks {
+            blocks.count(chunk.indices.iter().map(|&index| call.tokens.place(index).0));
+            blocks.update_norms(&norms);
+        }
+        self.norms.update(norms.iter().map(|&(_, norm)| norm));
     }
 
     fn offer<E: Element>(
@@ -132,12 +144,16 @@ impl Summary {
         if let (Some(units), Some(more)) = (&mut self.units, &other.units) {
             units.merge(more);
         }
+        if let (Some(blocks), Some(more)) = (&mut self.blocks, &other.blocks) {
+            blocks.merge(more);
+        }
         self.outliers.merge(&other.outliers);
     }
 
     /// Bytes held, but for the norms' codes, of which there are a few hundred.
     pub(super) fn n_bytes(&self) -> usize {
         let units = if self.units.is_some() { 16 * self.dims.n_dims() } else { 0 };
-        self.dims.n_bytes() + units + self.outliers.n_bytes()
+        let blocks = if self.blocks.is_some() { SequenceBlocks::n_bytes() } else { 0 };
+        self.dims.n_bytes() + units + self.outliers.n_bytes() + blocks
     }
 }

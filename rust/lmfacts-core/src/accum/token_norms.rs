@@ -31,24 +31,30 @@ pub(super) fn norms_of<E: Element>(row: &[E], (sum, square): (f64, f64)) -> (f64
     (square.sqrt(), centered.sqrt())
 }
 
+/// The three quantities of tokens that have them, from the tokens' norms before and after centering.
+pub(super) fn quantities_of(norms: &[(f64, f64)]) -> [Vec<f64>; TOKEN_QUANTITIES.len()] {
+    let mut quantities: [Vec<f64>; TOKEN_QUANTITIES.len()] = std::array::from_fn(|_| Vec::with_capacity(norms.len()));
+    for &(norm, centered) in norms {
+        for (list, value) in quantities.iter_mut().zip([norm, norm.ln(), centered.ln()]) {
+            if value.is_finite() {
+                list.push(value);
+            }
+        }
+    }
+    quantities
+}
+
 impl TokenNorms {
     /// Counts tokens, each given by its norm before and after centering.
-    pub fn update(&mut self, norms: &[(f64, f64)]) {
+    pub fn update(&mut self, norms: impl Iterator<Item = (f64, f64)>) {
+        let norms: Vec<_> = norms.collect();
         // Equal codes are counted together: most tokens of a chunk share a few.
         let mut codes: Vec<u16> = norms.iter().map(|&(norm, _)| norm.code()).collect();
         codes.sort_unstable();
         for equal in codes.chunk_by(|a, b| a == b) {
             *self.codes.entry(equal[0]).or_default() += equal.len() as u64;
         }
-        let mut quantities: [Vec<f64>; TOKEN_QUANTITIES.len()] = std::array::from_fn(|_| Vec::with_capacity(norms.len()));
-        for &(norm, centered) in norms {
-            for (list, value) in quantities.iter_mut().zip([norm, norm.ln(), centered.ln()]) {
-                if value.is_finite() {
-                    list.push(value);
-                }
-            }
-        }
-        for (moments, values) in self.moments.iter_mut().zip(&quantities) {
+        for (moments, values) in self.moments.iter_mut().zip(&quantities_of(&norms)) {
             moments.merge(&ScalarMoments::of(values));
         }
     }

@@ -9,7 +9,7 @@
 //! cancels at most two of the sixteen digits. No choice made at the start of a stream can spoil what comes later.
 
 use super::{CodeTable, MomentRows, ROW_LANES};
-use crate::dtype::Element;
+use crate::dtype::{Dtype, Element};
 
 /// Every how many rows one is used for the pivot.
 pub(crate) const PIVOT_STEP: usize = 8;
@@ -85,7 +85,8 @@ pub(super) fn dim_moments<E: Element, const LANES: usize>(
     out: &mut MomentRows<'_>,
     n_at_least: &mut [u64],
 ) {
-    if threshold >= f64::MAX {
+    // Only a float64 can be as large as the largest float64.
+    if threshold > f64::MAX || (threshold == f64::MAX && E::DTYPE != Dtype::F64) {
         dim_groups::<E, LANES, false>(rows, threshold, out, n_at_least);
     } else {
         dim_groups::<E, LANES, true>(rows, threshold, out, n_at_least);

@@ -191,7 +191,7 @@ impl<E: Element> Kernels<E> {
     }
 
     /// The central moments of finite rows, dim by dim, written to `out`; adds to `n_at_least` how often |x| reached `threshold`
-    /// (one of `f64::MAX` or more is not looked for).
+    /// (one that no value can reach is not looked for).
     pub fn dim_moments(&self, rows: &[&[E]], threshold: f64, out: &mut MomentRows<'_>, n_at_least: &mut [u64]) {
         // SAFETY: as in `absmax`.
         unsafe { (self.dim_moments)(rows, threshold, out, n_at_least) }

@@ -1,0 +1,163 @@
+//! A coarse histogram of each dim.
+//!
+//! 256 bins for each dim: four for each power of two from 2^-16 to 2^16 and either sign; what is smaller or larger goes into the first
+//! and last of its sign. A bin is a union of codes, so that a dim can be taken out of the histogram of all codes afterwards.
+
+use crate::dtype::Element;
+use crate::parallel::{Pool, split};
+use crate::view::Rows;
+
+/// Bins of a dim: those of positive values by magnitude, then those of negative ones.
+pub const N_BINS: usize = 256;
+
+const BINS_OF_A_SIGN: i32 = 128;
+/// The first bin's place among quarters of powers of two: 2^-16, as the exponent field of a float32 has it.
+const FIRST_QUARTER: i32 = (127 - 16) * 4;
+/// Bits of a float32's code below its quarter.
+const BELOW_QUARTER: u32 = 5;
+
+/// The bin of a value, from the upper half of the float32 that is nearest to it toward zero.
+pub(super) const fn bin_of(float_code: u16) -> usize {
+    let quarter = ((float_code & 0x7fff) >> BELOW_QUARTER) as i32 - FIRST_QUARTER;
+    let of_sign = if quarter < 0 {
+        0
+    } else if quarter >= BINS_OF_A_SIGN {
+        BINS_OF_A_SIGN - 1
+    } else {
+        quarter
+    };
+    (of_sign + (float_code >> 15) as i32 * BINS_OF_A_SIGN) as usize
+}
+
+/// Counts of finite values, dim by dim.
+#[derive(Debug, Clone)]
+pub struct DimHistograms {
+    // 32-bit counters, moved to 64 bits before one of them could wrap.
+    recent: Vec<u32>,
+    n_recent: u64,
+    folded: Option<Vec<u64>>,
+}
+
+impl DimHistograms {
+    /// Nothing counted.
+    pub fn new(n_dims: usize) -> Self {
+        Self { recent: vec![0; n_dims * N_BINS], n_recent: 0, folded: None }
+    }
+
+    /// Counts the chosen rows.
+    pub(super) fn update<E: Element>(&mut self, rows: &Rows<'_, E>, chosen: &[usize], pool: &Pool, n_threads: usize) {
+        self.make_room(chosen.len() as u64);
+        let n_dims = rows.n_dims();
+        let mut rest = self.recent.as_mut_slice();
+        let mut workers = Vec::with_capacity(n_threads);
+        for dims in split(&(0..n_dims), n_threads.min(n_dims)) {
+            let (counts, later) = rest.split_at_mut(dims.len() * N_BINS);
+            rest = later;
+            workers.push((dims, counts));
+        }
+        pool.run(&mut workers, |(dims, counts)| {
+            let mut gathered = vec![E::narrow(0.0); n_dims];
+            for &row in chosen {
+                let values = if rows.side_by_side() {
+                    rows.slice(row)
+                } else {
+                    rows.gather(row, &mut gathered);
+                    &gathered
+                };
+                for (value, counts) in values[dims.clone()].iter().zip(counts.as_chunks_mut::<N_BINS>().0) {
+                    if value.key() < E::INFINITY_KEY {
+                        counts[bin_of(value.float_code())] += 1;
+                    }
+                }
+            }
+        });
+    }
+
+    fn make_room(&mut self, n_incoming: u64) {
+        if self.n_recent + n_incoming > u64::from(u32::MAX) {
+            let folded = self.folded.get_or_insert_with(|| vec![0; self.recent.len()]);
+            for (total, count) in folded.iter_mut().zip(&mut self.recent) {
+                *total += u64::from(std::mem::take(count));
+            }
+            self.n_recent = 0;
+        }
+        self.n_recent += n_incoming;
+    }
+
+    fn count(&self, index: usize) -> u64 {
+        u64::from(self.recent[index]) + self.folded.as_ref().map_or(0, |folded| folded[index])
+    }
+
+    /// Adds all counts of another one of as many dims.
+    pub(super) fn merge(&mut self, other: &Self) {
+        let counts: Vec<u64> = (0..other.recent.len()).map(|index| other.count(index)).collect();
+        self.add(&counts);
+    }
+
+    fn add(&mut self, counts: &[u64]) {
+        let most = counts.iter().copied().max().unwrap_or(0);
+        if u32::try_from(most).is_ok() {
+            self.make_room(most);
+            for (count, &more) in self.recent.iter_mut().zip(counts) {
+                *count += more as u32;
+            }
+        } else {
+            let folded = self.folded.get_or_insert_with(|| vec![0; counts.len()]);
+            for (total, more) in folded.iter_mut().zip(counts) {
+                *total += more;
+            }
+        }
+    }
+
+    /// The bins that hold a value, as `dim x 256 + bin`, ascending, and their counts.
+    pub fn sparse(&self) -> (Vec<u32>, Vec<u64>) {
+        (0..self.recent.len()).map(|index| (index as u32, self.count(index))).filter(|&(_, count)| count > 0).unzip()
+    }
+
+    /// What `sparse` gave, or none if it does not fit.
+    pub fn from_sparse(n_dims: usize, bins: &[u32], counts: &[u64]) -> Option<Self> {
+        if bins.len() != counts.len() || !bins.is_sorted_by(|a, b| a < b) {
+            return None;
+        }
+        let mut histograms = Self::new(n_dims);
+        let mut all = vec![0; histograms.recent.len()];
+        for (&bin, &count) in bins.iter().zip(counts) {
+            *all.get_mut(bin as usize)? = count;
+        }
+        histograms.add(&all);
+        Some(histograms)
+    }
+
+    /// Bytes held.
+    pub fn n_bytes(&self) -> usize {
+        4 * self.recent.len() + self.folded.as_ref().map_or(0, |folded| 8 * folded.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bin(value: f32) -> usize {
+        bin_of((value.to_bits() >> 16) as u16)
+    }
+
+    #[test]
+    fn bins_are_quarters_of_powers_of_two() {
+        assert_eq!(bin(1.0), 64);
+        assert_eq!((bin(1.24), bin(1.25), bin(1.99), bin(2.0)), (64, 65, 67, 68));
+        assert_eq!((bin(-1.0), bin(-1.25)), (128 + 64, 128 + 65));
+        assert_eq!((bin(0.0), bin(1e-30), bin(-0.0), bin(-1e-30)), (0, 0, 128, 128));
+        assert_eq!((bin(65535.0), bin(65536.0), bin(1e38), bin(-1e38)), (127, 127, 127, 255));
+    }
+
+    #[test]
+    fn counters_do_not_wrap() {
+        let mut histograms = DimHistograms::new(1);
+        histograms.make_room(u64::from(u32::MAX));
+        histograms.recent[3] = u32::MAX;
+        histograms.make_room(5);
+        histograms.recent[3] = 5;
+        assert_eq!(histograms.sparse(), (vec![3], vec![u64::from(u32::MAX) + 5]));
+    }
+}
