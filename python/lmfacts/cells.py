@@ -10,6 +10,7 @@ of its magnitude or less for float32, float64 and bfloat16, 2^-10 for float16).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -72,6 +73,13 @@ class Cells:
 
     def folded(self, center: float = 0.0) -> FoldedCells:
         """The distribution of |x - center|."""
+        return self._folded_about_zero if center == 0.0 else self._folded(center)
+
+    @cached_property
+    def _folded_about_zero(self) -> FoldedCells:
+        return self._folded(0.0)
+
+    def _folded(self, center: float) -> FoldedCells:
         with np.errstate(over="ignore"):
             distances = np.unique(np.abs(self.edges - center))
         if distances.size and distances[0] > 0:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from lmfacts.cells import Cells
 from lmfacts.codes import MAGNITUDE, SIGN, cell_bounds, decode, infinity_code, is_exact, subnormal_mask
 from lmfacts.errors import UsageError
 
@@ -82,6 +83,11 @@ class Distribution:
     def __repr__(self) -> str:
         kind = "values" if self.exact else "cells"
         return f"Distribution({self.n:,} finite values in {self.values.size:,} {kind}, {self.dtype or 'no dtype'})"
+
+    @cached_property
+    def cells(self) -> Cells:
+        """The same as cells of the real line, for what is asked of F between values."""
+        return Cells.of(self)
 
     # Counts
 
@@ -366,12 +372,11 @@ def _checked_order(order: int) -> int:
 
 
 def _power(x: NDArray[np.float64], order: int) -> NDArray[np.float64]:
-    """x^order by multiplication for the usual orders: `**` takes a logarithm per element."""
-    if order == 2:  # noqa: PLR2004
-        return x * x
-    if order == 3:  # noqa: PLR2004
-        return x * x * x
-    if order == 4:  # noqa: PLR2004
-        square = x * x
-        return square * square
-    return np.asarray(x**order)
+    """x^order by multiplication: `**` takes a logarithm per element."""
+    power, square = np.ones_like(x), x
+    while order:
+        if order % 2:
+            power = power * square
+        order //= 2
+        square = square * square
+    return power

@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lmfacts.cells import Cells
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
+    from lmfacts.cells import Cells
     from lmfacts.distribution import Distribution
 
 __all__ = [
@@ -128,7 +127,7 @@ statistic separates heavy-tailed values from Gaussian values of different scale.
 
 def shape_statistics(distribution: Distribution) -> ShapeStatistics:
     """Every column of `NULL_TABLE` for a distribution."""
-    cells = Cells.of(distribution)
+    cells = distribution.cells
     folded = cells.folded()
     middle, rare, rarer = folded.quantile([0.5, 0.999, 0.9999])
     mad = mad_scale(distribution)
@@ -166,7 +165,7 @@ def weibull(distribution: Distribution, center: float = 0.0) -> Weibull:
     Returns:
         k and lambda; both NaN if fewer than 3 bins of the body hold values.
     """
-    folded = Cells.of(distribution).folded(center)
+    folded = distribution.cells.folded(center)
     low, high = folded.quantile(_WEIBULL_BODY)
     smallest = folded.distances[folded.distances > 0][:1]
     if not smallest.size or not 0 < high < math.inf:
@@ -192,7 +191,7 @@ def mad_scale(distribution: Distribution) -> float:
 
     NaN if fewer than two different values occur; 0 is possible where more than half of the values are equal.
     """
-    return _median_and_mad_scale(Cells.of(distribution))[1]
+    return _median_and_mad_scale(distribution.cells)[1]
 
 
 def bimodality_coefficient(distribution: Distribution) -> float:
@@ -212,7 +211,7 @@ def ks_to_gaussian(distribution: Distribution, center: float, scale: float) -> f
     Returns:
         The distance; NaN if fewer than two different values occur, or if `scale` is not above 0.
     """
-    return _ks(Cells.of(distribution), center, scale)
+    return _ks(distribution.cells, center, scale)
 
 
 def ks_mean_std(distribution: Distribution) -> float:
@@ -222,7 +221,7 @@ def ks_mean_std(distribution: Distribution) -> float:
 
 def ks_median_mad(distribution: Distribution) -> float:
     """KS distance to the Gaussian of the same median and MAD, which outliers do not move."""
-    cells = Cells.of(distribution)
+    cells = distribution.cells
     return _ks(cells, *_median_and_mad_scale(cells))
 
 
@@ -272,7 +271,7 @@ def fraction_beyond(distribution: Distribution, z: float) -> float:
     if distribution.exact:
         beyond = np.abs(distribution.values - mean) > z * spread
         return int(distribution.counts[beyond].sum()) / distribution.n
-    cells = Cells.of(distribution)
+    cells = distribution.cells
     low, high = mean - z * spread, mean + z * spread
     below = float(cells.cdf(low)) if distribution.min < low else 0.0
     above = 1.0 - float(cells.cdf(high)) if distribution.max > high else 0.0
@@ -289,7 +288,7 @@ def tail_exponent(distribution: Distribution, center: float = 0.0) -> float:
         The slope; NaN if 10 values are more than 1e-2 of all (fewer than 1000 values), or if those points are fewer
         than 3 different magnitudes. A law that ends, such as the uniform, has a slope that means nothing.
     """
-    cells = Cells.of(distribution)
+    cells = distribution.cells
     folded = cells.folded(center)
     depth = max(_TAIL_TO, _LEAST_VALUES_IN_TAIL / folded.n) if folded.n else math.inf
     if depth > _LEAST_TAIL_DEPTH or cells.n_occupied < _LEAST_POINTS_OF_A_LINE:

@@ -13,6 +13,7 @@ __all__ = [
     "LayoutError",
     "LmfactsError",
     "MergeError",
+    "MismatchedRunsError",
     "MissingExtraError",
     "ModelError",
     "RunFileCorruptError",
@@ -96,6 +97,12 @@ class StateError(LmfactsError):
 
 class MergeError(LmfactsError):
     """Two states were recorded with different settings, dtypes or shapes."""
+
+
+class MismatchedRunsError(LmfactsError):
+    """Runs given together do not belong together."""
+
+    exit_code = 2
 
 
 class RunFileError(LmfactsError):

@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lmfacts.cells import Cells
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from lmfacts.cells import Cells
     from lmfacts.distribution import Distribution
 
     Floats = NDArray[np.float64]
@@ -189,7 +188,7 @@ def fit_families(distribution: Distribution, names: Sequence[str] | None = None)
         One fit per family, the likeliest first. Empty where a fit means nothing: fewer than 3 different values, or
         a standard deviation beyond float64.
     """
-    cells = Cells.of(distribution)
+    cells = distribution.cells
     if cells.n_occupied < _LEAST_OCCUPIED:
         return []
     center, unit = _robust_location_and_scale(cells, distribution)

@@ -71,16 +71,17 @@ class SequenceBlocks:
 
 def left_out(histograms: Sequence[Histogram]) -> list[Histogram]:
     """The sums of all histograms but one, for each."""
-    return [_sum([*histograms[:index], *histograms[index + 1 :]]) for index in range(len(histograms))]
-
-
-def _sum(histograms: Sequence[Histogram]) -> Histogram:
-    """The sum of histograms."""
-    table = np.zeros(1 << 16, dtype=np.uint64)
+    total = np.zeros(1 << 16, dtype=np.uint64)
     for codes, counts in histograms:
-        table[codes] += counts
-    occurring = np.flatnonzero(table)
-    return occurring.astype(np.uint16), table[occurring]
+        total[codes] += counts
+    held = np.flatnonzero(total).astype(np.uint16)
+    sums = []
+    for codes, counts in histograms:
+        total[codes] -= counts
+        rest = total[held]
+        total[codes] += counts
+        sums.append((held[rest > 0], rest[rest > 0]))
+    return sums
 
 
 def histogram_distribution(histogram: Histogram, dtype: str) -> Distribution:

@@ -71,6 +71,7 @@ class SiteRecord:
         self.module_path = module_path
         self.note = note
         self.population: Population = population
+        self._views: dict[Population, SiteRecord] = {}
         self._parts: tuple[PopulationState, ...] = (
             (state.first, state.rest) if population == "all" else (state.population(population),)
         )
@@ -95,17 +96,17 @@ class SiteRecord:
 
     # Populations
 
-    @cached_property
+    @property
     def all(self) -> SiteRecord:
         """The same site over all tokens."""
         return self._with("all")
 
-    @cached_property
+    @property
     def first(self) -> SiteRecord:
         """The same site over position 0 of each sequence."""
         return self._with("first")
 
-    @cached_property
+    @property
     def rest(self) -> SiteRecord:
         """The same site over every real token but those at position 0."""
         return self._with("rest")
@@ -117,8 +118,7 @@ class SiteRecord:
             UsageError: there is no such population.
         """
         _check_population(population)
-        site: SiteRecord = getattr(self, population)
-        return site
+        return self._with(population)
 
     # What was counted
 
@@ -319,9 +319,10 @@ class SiteRecord:
         Raises:
             UsageError: the site's dims were not counted apart.
         """
-        stays = self._stays_without(dims)
+        taken = list(dims)
+        stays = self._stays_without(taken)
         kept = np.ones(self.n_dims, dtype=np.bool_)
-        kept[list(dims)] = False
+        kept[taken] = False
         moments = None
         if not self.exact:
             part = self.state.rest
@@ -335,13 +336,11 @@ class SiteRecord:
         Raises:
             UsageError: the site's dims were not counted apart.
         """
-        stays = dict(zip(self._codes[0].tolist(), self._stays_without(dims).tolist(), strict=True))
+        stays = np.ones(1 << 16)
+        stays[self._codes[0]] = self._stays_without(dims)
         blocks = self.blocks
         histograms = left_out((blocks.histograms or ()) if blocks else ())
-        return [
-            Distribution(*_thinned(pool, np.array([stays[code] for code in pool[0].tolist()])), self.dtype)
-            for pool in histograms
-        ]
+        return [Distribution(*_thinned(pool, stays[pool[0]]), self.dtype) for pool in histograms]
 
     def _stays_without(self, dims: Iterable[int]) -> NDArray[np.float64]:
         if self.dim_histograms is None:
@@ -366,15 +365,17 @@ class SiteRecord:
 
     def _with(self, population: Population) -> SiteRecord:
         if population == self.population:
-            return self
-        return SiteRecord(
-            self.state,
-            name=self.name,
-            aliases=self.aliases,
-            module_path=self.module_path,
-            note=self.note,
-            population=population,
-        )
+            return self  # not kept: a record that refers to itself would outlive its last user
+        if population not in self._views:
+            self._views[population] = SiteRecord(
+                self.state,
+                name=self.name,
+                aliases=self.aliases,
+                module_path=self.module_path,
+                note=self.note,
+                population=population,
+            )
+        return self._views[population]
 
 
 def _outliers(values: NDArray[np.float64], index: NDArray[np.int64]) -> NDArray[np.void]:

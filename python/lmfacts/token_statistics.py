@@ -82,6 +82,21 @@ class UnitSums:
     sums: NDArray[np.float64]
     squares: NDArray[np.float64]
 
+    @property
+    def cosine_contributions(self) -> NDArray[np.float64]:
+        """What each dim adds to the mean cosine over all pairs of different tokens; their sum is that mean cosine.
+
+        CC_j = (U_j^2 - Q_j) / (n (n - 1)), with U the sum of the unit vectors and Q that of their squared entries
+        (Timkey and van Schijndel, arXiv:2109.04404, over all pairs instead of a sample).
+
+        Returns:
+            float64 [d], without unit; NaN with fewer than two tokens.
+        """
+        n_pairs = self.n * (self.n - 1.0)
+        if n_pairs <= 0:
+            return np.full(self.sums.shape, np.nan)
+        return np.asarray((self.sums**2 - self.squares) / n_pairs)
+
 
 def _row(moments: Moments, index: int) -> Moments:
     """The moments of one set, with 0-d fields."""

@@ -1,0 +1,374 @@
+"""F2: a few dims of the residual stream stand out, and they are the same ones through the depth of the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from lmfacts.facts.definition import Definition, PublishedValue
+from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
+from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, too_few_data
+from lmfacts.outlier_dims import (
+    Persistence,
+    persistence_of,
+    rms_outlier_dims,
+    three_sigma_outlier_dims,
+    variance_outlier_dims,
+)
+from lmfacts.report import formats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from lmfacts.facts.fact import Cell, Fact
+    from lmfacts.facts.inputs import Inputs
+    from lmfacts.site_record import Population, SiteRecord
+
+__all__ = ["DEFINITION", "degenerate", "listed", "number_of_layers", "unrecorded_layers"]
+
+MIN_LAYERS: Final = 3
+MIN_PERSISTENCE: Final = 0.75
+MIN_JACCARD: Final = 0.5
+
+_KIND: Final = "resid_post"
+_POPULATIONS: Final[tuple[Population, ...]] = ("rest", "all", "first")
+_CRITERIA: Final[dict[str, Callable[[SiteRecord], NDArray[np.int64]]]] = {
+    "RMS > 5 x median": rms_outlier_dims,
+    "RMS > mean + 3 SD": three_sigma_outlier_dims,
+    "variance > 5 x mean": variance_outlier_dims,
+}
+_MAIN: Final = "RMS > 5 x median"
+_MOST_DIMS: Final = 16
+_MOST_LISTED: Final = 8
+_MOST_DEPTHS: Final = 5
+
+
+# What the facts on single dims share: sites that hold something, layers, lists of dims
+
+
+def degenerate(sites: Iterable[SiteRecord]) -> str | None:
+    """Why one of the sites says nothing, as a sentence, or None: no finite values, or the same value everywhere."""
+    for site in sites:
+        dims = site.dims
+        filled = dims.n > 0
+        if not filled.any():
+            return f"{site.name} has no finite values ({site.population} tokens)."
+        low, high = dims.min[filled].min(), dims.max[filled].max()
+        if low == high:
+            return f"{site.name} holds the value {formats.number(float(low))} everywhere ({site.population} tokens)."
+    return None
+
+
+def number_of_layers(inputs: Inputs, recorded: Iterable[int]) -> int:
+    """Number of blocks of the model: as the run says, and at least as many as the recorded layers show."""
+    return max(inputs.n_layers or 0, 1 + max(recorded, default=-1))
+
+
+def unrecorded_layers(recorded: Sequence[int], n_layers: int, kind: str) -> tuple[str, ...]:
+    """A note where some layers were not recorded, for `Evidence.notes`."""
+    if len(recorded) == n_layers:
+        return ()
+    return (f"{kind} was recorded at {len(recorded)} of {n_layers} layers; neighbors are the next recorded ones.",)
+
+
+def listed(dims: Iterable[int]) -> str:
+    """Dims as text: `3, 50, 90`, at most eight and then how many more."""
+    found = [int(dim) for dim in dims]
+    more = f" and {len(found) - _MOST_LISTED} more" if len(found) > _MOST_LISTED else ""
+    return ", ".join(map(str, found[:_MOST_LISTED])) + more
+
+
+# The fact
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The outlier dims of one population by one criterion."""
+
+    population: Population
+    criterion: str
+    found: Persistence
+
+    @cached_property
+    def dims(self) -> list[int]:
+        """The persistent dims."""
+        return [int(dim) for dim in self.found.dims(MIN_PERSISTENCE)]
+
+    @cached_property
+    def jaccard(self) -> float:
+        """Median overlap of neighboring layers."""
+        return float(np.median(self.found.jaccard))
+
+    @property
+    def holds(self) -> bool:
+        return bool(self.dims) and self.jaccard >= MIN_JACCARD
+
+
+@dataclass(frozen=True)
+class _Depths:
+    """RMS of each dim at the layers looked at; arrays [layers, dims], over `rest` unless they say otherwise."""
+
+    layers: tuple[int, ...]
+    rms: NDArray[np.float64]
+    medians: NDArray[np.float64]
+    means: NDArray[np.float64]
+    first_energy: NDArray[np.float64]
+    share_of_first: float
+
+    @classmethod
+    def of(cls, sites: Mapping[int, SiteRecord]) -> _Depths:
+        rest = [site.rest.dims for site in sites.values()]
+        first = [site.first.dims for site in sites.values()]
+        rms = np.stack([dims.rms for dims in rest])
+        energy_rest = np.stack([dims.n * dims.rms**2 for dims in rest])
+        energy_first = np.nan_to_num(np.stack([dims.n * dims.rms**2 for dims in first]))
+        energy = energy_first + energy_rest
+        return cls(
+            layers=tuple(sites),
+            rms=rms,
+            medians=np.array([np.median(row[np.isfinite(row)]) for row in rms]),
+            means=np.stack([dims.mean for dims in rest]),
+            share_of_first=float(np.mean([site.first.n_tokens / site.n_tokens for site in sites.values()])),
+            first_energy=energy_first / np.where(energy > 0, energy, np.nan),
+        )
+
+    @cached_property
+    def ratios(self) -> NDArray[np.float64]:
+        """RMS over the layer's median RMS; 0 for dims without values."""
+        return np.nan_to_num(self.rms / self.medians[:, np.newaxis])
+
+    def sign_consistency(self, dim: int) -> float:
+        """Share of the layers in which the dim's mean has its more frequent sign."""
+        signs = np.sign(self.means[:, dim])
+        return float(max((signs > 0).mean(), (signs < 0).mean()))
+
+    def mean_first_energy(self, dim: int) -> float:
+        """Share of position 0 in the dim's sum of squares, averaged over the layers; NaN without values."""
+        shares = self.first_energy[:, dim]
+        return float(shares[np.isfinite(shares)].mean()) if np.isfinite(shares).any() else float("nan")
+
+
+def _check(inputs: Inputs) -> Fact:
+    run = inputs.activations
+    assert run is not None
+    names = run.layers_of(_KIND)
+    if not names:
+        return DEFINITION.not_applicable(
+            f"The run has no {_KIND} sites.", f"lmfacts scan {inputs.model_id} --sites default"
+        )
+    if reason := too_few_data(run):
+        return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)
+    n_layers = number_of_layers(inputs, names)
+    if len(names) < MIN_LAYERS:
+        return DEFINITION.fact(
+            Verdict.INCONCLUSIVE, f"The run has {_KIND} at {len(names)} layers; at least {MIN_LAYERS} are needed."
+        )
+    window, notes = _window(list(names), n_layers)
+    sites = {layer: run[names[layer]] for layer in window}
+    if reason := degenerate(site.rest for site in sites.values()):
+        return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)
+    depths = _Depths.of(sites)
+    if not (depths.medians > 0).all():
+        layer = depths.layers[int((depths.medians == 0).argmax())]
+        return DEFINITION.fact(
+            Verdict.INCONCLUSIVE, f"Half of the dims or more are 0 at layer {layer}, so the median RMS is no scale."
+        )
+    readings = [
+        _Reading(population, name, _found(sites, population, criterion))
+        for population in _POPULATIONS
+        for name, criterion in _CRITERIA.items()
+        if population == "rest" or all(site.in_population(population).n_tokens for site in sites.values())
+    ]
+    main = {reading.population: reading for reading in readings if reading.criterion == _MAIN}
+    return DEFINITION.fact(
+        Verdict.HOLDS if main["rest"].holds else Verdict.FAILS,
+        _summary(main, depths),
+        Evidence(
+            measures=_measures(main["rest"], depths),
+            tables=(_dims_table(main, depths), _criteria_table(readings), _layers_table(main["rest"], depths)),
+            notes=(*notes, *unrecorded_layers(list(names), n_layers, _KIND), _NO_INTERVAL),
+        ),
+    )
+
+
+_NO_INTERVAL: Final = (
+    "There is no interval: statistics of single dims are not kept for each block of sequences. The ratios of RMS to "
+    "the median show how far a dim is from the limit of 5."
+)
+
+
+def _window(recorded: list[int], n_layers: int) -> tuple[list[int], tuple[str, ...]]:
+    """The layers that persistence is counted over, and what is to be said of them."""
+    inner = [layer for layer in recorded if 1 <= layer <= n_layers - 2]
+    if len(inner) >= MIN_LAYERS:
+        return inner, ()
+    between = f"{len(inner)} recorded layer{'' if len(inner) == 1 else 's'} between the first and the last"
+    if len(inner) > 1:
+        return inner, (f"Only {between}: persistence and overlap rest on few layers.",)
+    return recorded, (f"Only {between}: all {len(recorded)} recorded layers are counted, the outer ones too.",)
+
+
+def _found(
+    sites: Mapping[int, SiteRecord], population: Population, criterion: Callable[[SiteRecord], NDArray[np.int64]]
+) -> Persistence:
+    return persistence_of({layer: site.in_population(population) for layer, site in sites.items()}, criterion)
+
+
+def _summary(main: Mapping[Population, _Reading], depths: _Depths) -> str:
+    rest = main["rest"]
+    if rest.dims:
+        one = len(rest.dims) == 1
+        dims = f"Dim {listed(rest.dims)} is an" if one else f"{len(rest.dims)} dims ({listed(rest.dims)}) are"
+        below = "" if rest.holds else f", below {MIN_JACCARD}"
+        sentence = (
+            f"{dims} outlier dim{'' if one else 's'} in at least 75 % of layers; "
+            f"median overlap of neighbors {rest.jaccard:.2f}{below}."
+        )
+    elif rest.found.n_layers_outlying.any():
+        top = int(rest.found.n_layers_outlying.argmax())
+        sentence = (
+            "No dim is an outlier dim in at least 75 % of layers; the most persistent, "
+            f"dim {top}, is one in {formats.percent(float(rest.found.share[top]))}."
+        )
+    else:
+        ratios = depths.ratios
+        layer, dim = np.unravel_index(int(ratios.argmax()), ratios.shape)
+        sentence = (
+            f"No dim has an RMS above 5 x the median; the largest is {formats.number(float(ratios[layer, dim]))} x "
+            f"(dim {dim}, layer {depths.layers[layer]})."
+        )
+    first = main.get("first")
+    if first is not None and first.holds and not rest.holds:
+        sentence += f" At position 0 the claim holds (dim{'' if len(first.dims) == 1 else 's'} {listed(first.dims)})."
+    return sentence
+
+
+def _measures(rest: _Reading, depths: _Depths) -> tuple[Measure, ...]:
+    share = float(rest.found.share.max())
+    ratios = depths.ratios
+    layer, dim = np.unravel_index(int(ratios.argmax()), ratios.shape)
+    return (
+        Measure("persistent outlier dims", len(rest.dims), ">= 1", bool(rest.dims)),
+        Measure("largest persistence of a dim", share, f">= {MIN_PERSISTENCE}", share >= MIN_PERSISTENCE),
+        Measure(
+            "median overlap of neighboring layers (Jaccard)",
+            rest.jaccard,
+            f">= {MIN_JACCARD}",
+            rest.jaccard >= MIN_JACCARD,
+        ),
+        Measure(
+            "largest RMS / median RMS",
+            float(ratios[layer, dim]),
+            note=f"dim {dim}, layer {depths.layers[layer]}; above 5 it is an outlier dim there",
+        ),
+    )
+
+
+def _dims_table(main: Mapping[Population, _Reading], depths: _Depths) -> Table:
+    """One row for each dim that is persistent in some population, or else for the most persistent ones."""
+    ratios = depths.ratios
+    chosen = {dim for reading in main.values() for dim in reading.dims}
+    if not chosen:
+        chosen = {int(dim) for reading in main.values() for dim in np.flatnonzero(reading.found.n_layers_outlying)}
+    ordered = sorted(chosen, key=lambda dim: (-ratios[:, dim].mean(), dim))
+    shown = sorted({round(q * (len(depths.layers) - 1)) for q in np.linspace(0, 1, _MOST_DEPTHS)})
+    rows: list[tuple[Cell, ...]] = [
+        (
+            dim,
+            *(float(main[p].found.share[dim]) if p in main else None for p in _POPULATIONS),
+            *(float(ratios[index, dim]) for index in shown),
+            depths.sign_consistency(dim),
+            depths.mean_first_energy(dim),
+        )
+        for dim in ordered[:_MOST_DIMS]
+    ]
+    more = f" {len(ordered) - _MOST_DIMS} more dims are not shown." if len(ordered) > _MOST_DIMS else ""
+    return Table(
+        "Outlier dims",
+        (
+            "dim",
+            *(f"persistence, {population}" for population in _POPULATIONS),
+            *(f"RMS / median, layer {depths.layers[index]}" for index in shown),
+            "same sign",
+            "share of position 0",
+        ),
+        tuple(rows),
+        "Persistence: share of layers in which the dim is an outlier dim. RMS / median: over `rest`. Same sign: share "
+        "of layers in which the dim's mean has its more frequent sign. Share of position 0: of the dim's sum of "
+        f"squares, averaged over layers; {formats.percent(depths.share_of_first)} of the tokens are there.{more}",
+    )
+
+
+def _criteria_table(readings: Sequence[_Reading]) -> Table:
+    return Table(
+        "Persistent dims by population and criterion",
+        ("population", "criterion", "persistent dims", "number", "median overlap", "claim holds"),
+        tuple((r.population, r.criterion, listed(r.dims) or None, len(r.dims), r.jaccard, r.holds) for r in readings),
+        f"The verdict is that of `rest` by {_MAIN}.",
+    )
+
+
+def _layers_table(rest: _Reading, depths: _Depths) -> Table:
+    ratios = depths.ratios
+    return Table(
+        "Outlier dims of each layer (`rest`)",
+        ("layer", "outlier dims", "number", "median RMS", "largest RMS / median", "dim"),
+        tuple(
+            (layer, listed(dims) or None, int(dims.size), float(median), float(row.max()), int(row.argmax()))
+            for (layer, dims), median, row in zip(rest.found.by_layer.items(), depths.medians, ratios, strict=True)
+        ),
+        "Dim: that of the largest RMS.",
+    )
+
+
+_MASSIVE_DIMS: Final = "Ran-Milo, Ofek and Mendel (arXiv:2604.14722)"
+_REPLICATION: Final = "replication of arXiv:2604.14722"
+_REPLICATION_AT_0: Final = f"{_REPLICATION}: mean + 3 SD on wpe[0] + MLP1(wpe[0])"
+
+DEFINITION: Final = Definition(
+    id="F2",
+    title="Outlier dims that persist through depth",
+    claim="A few dims of the residual stream are far larger than the others, and they are the same in most layers.",
+    source=(
+        'Basic Facts about Language Model Internals (2023), "Outliers Are Consistent Through The Residual Stream", '
+        "https://www.lesswrong.com/posts/PDLfpRwSynu73mxGw"
+    ),
+    needs=("activations",),
+    measured=(
+        "The root mean square (RMS) of each dim at every resid_post, over all tokens but those at position 0 (`rest`). "
+        "The first and the last layer are left out. The same is done for all tokens, and for position 0 alone, where "
+        "some models keep their largest values; and by two other criteria of the literature."
+    ),
+    formula=(
+        "O(l) = {j: RMS_j > 5 x median RMS} at layer l",
+        "persistence of j = share of layers l in [1, L-2] with j in O(l)",
+        "overlap of neighbors = |O(l) and O(l+1)| / |O(l) or O(l+1)|; 0 where both are empty",
+        "also: RMS_j > mean + 3 SD over the dims; variance_j > 5 x the mean variance (Rudman et al., arXiv:2310.17715)",
+    ),
+    thresholds=(
+        "HOLDS: some dim has a persistence of at least 0.75, and the median overlap of neighbors is at least 0.5.",
+        "FAILS: otherwise.",
+        "The verdict is that of `rest`; those of `all` and `first` are in the evidence.",
+        f"INCONCLUSIVE: fewer than {LEAST_SEQUENCES} sequences, {LEAST_TOKENS} tokens or {MIN_LAYERS} layers (ours).",
+        "INCONCLUSIVE: a layer without values, with one value only, or whose median RMS is 0 (ours).",
+        "With fewer than two layers in [1, L-2], all layers count (ours).",
+    ),
+    check=_check,
+    published=(
+        PublishedValue("gpt2", "persistent outlier dims", "138, 378, 447, each > 15 SD", _MASSIVE_DIMS, "B"),
+        PublishedValue("gpt2-medium", "massive dims", "9, 238, 268, 428, 580, 608", _REPLICATION_AT_0, "B"),
+        PublishedValue("gpt2-large", "massive dims", "8, 24, 248, 440, 792, 870", _REPLICATION_AT_0, "B"),
+        PublishedValue("opt-125m", "massive dims", "130, 353, 422", _REPLICATION, "B"),
+        PublishedValue("opt-1.3b", "massive dims", "236, 572, 1177, 1192, 1359", _REPLICATION, "B"),
+        PublishedValue("gpt-neo-125m", "massive dims", "522, 536, 647", _REPLICATION, "B"),
+        PublishedValue("gpt-neo-1.3B", "massive dims", "352, 486, 858, 1448, 1467, 1826", _REPLICATION, "B"),
+        PublishedValue(
+            "five re-trainings of GPT-2 small", "overlap of their outlier dims", "Jaccard 0.00", _REPLICATION, "B"
+        ),
+    ),
+)

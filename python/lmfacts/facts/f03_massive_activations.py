@@ -1,0 +1,397 @@
+"""F3: a few values of the residual stream are a thousand times larger than the rest."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from lmfacts.facts.definition import Definition, Objection, PublishedValue
+from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
+from lmfacts.facts.intervals import LEAST_SEQUENCES, all_of, any_of, decided, jackknife, spans, too_few_data
+from lmfacts.report.formats import number, percent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from lmfacts.distribution import Distribution
+    from lmfacts.facts.fact import Cell, Fact
+    from lmfacts.facts.inputs import Inputs
+    from lmfacts.run import Run
+    from lmfacts.site_record import Population
+
+__all__ = ["DEFINITION"]
+
+_LEAST_VALUE: Final = 100.0
+_LEAST_RATIO: Final = 1000.0
+_LEAST_SPIKE: Final = 50.0
+_LARGEST_CV: Final = 0.10
+_N_BLOCKS: Final = 8
+_MOST_PLACES: Final = 6
+_MOST_TOKENS: Final = 4
+
+_POPULATIONS: Final[tuple[Population, ...]] = ("all", "first", "rest")
+_NO_INTERVAL: Final = (math.nan, math.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class _Spikes:
+    """The largest values of the sequences at one block's output, in one population.
+
+    Attributes:
+        layer: the block.
+        maxima: `SiteRecord.sequence_maxima`.
+        median: median |h| of all tokens of the site.
+    """
+
+    layer: int
+    maxima: NDArray[np.void]
+    median: float
+
+    @property
+    def magnitudes(self) -> NDArray[np.float64]:
+        return np.abs(np.asarray(self.maxima["value"], dtype=np.float64))
+
+    @property
+    def largest(self) -> float:
+        """M: mean over sequences of the largest magnitude."""
+        return float(self.magnitudes.mean()) if self.maxima.size else math.nan
+
+    @property
+    def ratio(self) -> float:
+        """The ratio r = M / m; NaN where m is 0."""
+        return self.largest / self.median if self.median > 0 else math.nan
+
+    @property
+    def variation(self) -> float:
+        """Standard deviation of the sequences' largest magnitudes over their mean."""
+        if self.maxima.size < 2 or not self.largest > 0:  # noqa: PLR2004
+            return math.nan
+        return float(self.magnitudes.std(ddof=1)) / self.largest
+
+    def interval(self) -> tuple[float, float]:
+        """Of M, over blocks of sequences."""
+        block = self.maxima["sequence"] % _N_BLOCKS
+        n = np.bincount(block, minlength=_N_BLOCKS)
+        sums = np.bincount(block, weights=self.magnitudes, minlength=_N_BLOCKS)
+        if not (n > 0).all():
+            return _NO_INTERVAL
+        return jackknife(self.largest, list((sums.sum() - sums) / (n.sum() - n)))
+
+    def ratio_interval(self) -> tuple[float, float]:
+        """Of r, the median taken as known."""
+        if not self.median > 0:
+            return _NO_INTERVAL
+        low, high = self.interval()
+        return low / self.median, high / self.median
+
+    def massive(self) -> tuple[bool | None, bool | None]:
+        """Whether M and whether r pass Sun's rule; None where that is open."""
+        return (
+            decided(self.largest, self.interval(), _LEAST_VALUE, passed=self.largest > _LEAST_VALUE),
+            decided(self.ratio, self.ratio_interval(), _LEAST_RATIO, passed=self.ratio >= _LEAST_RATIO),
+        )
+
+    def class_(self) -> str:
+        """The class by the numbers themselves."""
+        if self.ratio >= _LEAST_RATIO:
+            return "massive" if self.largest > _LEAST_VALUE else "massive by ratio only"
+        return "sub-threshold spikes" if self.ratio >= _LEAST_SPIKE else "none"
+
+
+def _median_magnitude(distribution: Distribution) -> float:
+    """Median |h|; 0 where at least half of the values are, which the cell of zero would hide."""
+    if 2 * distribution.n_zero >= distribution.n:
+        return 0.0
+    return float(distribution.cells.folded().quantile(0.5))
+
+
+def _read(run: Run, names: Mapping[int, str]) -> dict[Population, list[_Spikes]]:
+    """What each block's output has, by population; without the blocks that have no maxima."""
+    found: dict[Population, list[_Spikes]] = {population: [] for population in _POPULATIONS}
+    for layer, name in names.items():
+        site = run[name]
+        if not site.all.sequence_maxima.size:
+            continue
+        median = _median_magnitude(site.all.distribution)
+        for population in _POPULATIONS:
+            maxima = site.in_population(population).sequence_maxima
+            found[population].append(_Spikes(layer, maxima, median))
+    return found
+
+
+def _check(inputs: Inputs) -> Fact:
+    run = inputs.activations
+    assert run is not None
+    names = run.layers_of("resid_post")
+    if not names:
+        return DEFINITION.not_applicable(
+            "The run has no resid_post sites.", f"lmfacts scan {inputs.model_id} --sites default"
+        )
+    too_few = too_few_data(run)
+    if too_few:
+        return DEFINITION.fact(Verdict.INCONCLUSIVE, too_few)
+    found = _read(run, names)
+    layers = found["all"]
+    if not layers:
+        if any(run[name].all.n for name in names.values()):
+            return DEFINITION.not_applicable(
+                "The run does not keep the largest value of each sequence: it was recorded by an earlier version.",
+                f"lmfacts scan {inputs.model_id} --sites resid",
+            )
+        return DEFINITION.fact(Verdict.INCONCLUSIVE, "The outputs of the blocks have no finite values.")
+    usable = [spikes for spikes in layers if math.isfinite(spikes.ratio)]
+    if not usable:
+        return DEFINITION.fact(
+            Verdict.INCONCLUSIVE, "At every block at least half of the values are zero, so that no ratio has a meaning."
+        )
+    n_maxima = max(spikes.maxima.size for spikes in usable)
+    if n_maxima < LEAST_SEQUENCES:
+        return DEFINITION.fact(
+            Verdict.INCONCLUSIVE,
+            f"{n_maxima} sequences have a largest value; at least {LEAST_SEQUENCES} are needed.",
+        )
+    return _judge(run, found, usable)
+
+
+def _judge(run: Run, found: Mapping[Population, list[_Spikes]], usable: list[_Spikes]) -> Fact:
+    passes = {spikes.layer: all_of(*spikes.massive()) for spikes in usable}
+    holding = [spikes for spikes in usable if passes[spikes.layer]]
+    open_ = [spikes for spikes in usable if passes[spikes.layer] is None]
+    holds = any_of(*passes.values())
+    peak = max(holding or open_ or usable, key=lambda spikes: spikes.ratio)
+    fact_class = None if holds is None else peak.class_()
+
+    where = _where(run, peak)
+    size = f"the largest value of a sequence averages {number(peak.largest)}, {number(peak.ratio, 4)} x the median"
+    if holds:
+        verdict = Verdict.HOLDS
+        layers = ("Layer " if len(holding) == 1 else "Layers ") + _ranges([spikes.layer for spikes in holding])
+        summary = f"{layers}: {size} at layer {peak.layer} ({where}); CV {percent(peak.variation)}."
+    elif holds is None:
+        verdict = Verdict.INCONCLUSIVE
+        large, far = peak.massive()
+        doubts = " and ".join(
+            f"the interval of {what} spans {threshold:,.0f}"
+            for what, passed, threshold in (("M", large, _LEAST_VALUE), ("r", far, _LEAST_RATIO))
+            if passed is None
+        )
+        summary = f"At layer {peak.layer} {size}, but {doubts}."
+    else:
+        verdict = Verdict.FAILS
+        summary = f"At layer {peak.layer} {size} ({where}): {_WORDS[peak.class_()]}."
+    return DEFINITION.fact(verdict, summary, _evidence(run, found, peak, passes), fact_class=fact_class)
+
+
+_WORDS: Final = {
+    "none": "nothing massive",
+    "sub-threshold spikes": "spikes, but short of massive",
+    "massive by ratio only": "massive by ratio, but not above 100",
+}
+
+
+def _evidence(
+    run: Run, found: Mapping[Population, list[_Spikes]], peak: _Spikes, passes: Mapping[int, bool | None]
+) -> Evidence:
+    large, far = peak.massive()
+    steady = None if math.isnan(peak.variation) else peak.variation <= _LARGEST_CV
+    here = f"at layer {peak.layer}"
+    measures = (
+        Measure("M, mean largest |h| of a sequence", peak.largest, "> 100", large, peak.interval(), here),
+        Measure("r = M / m", peak.ratio, ">= 1000", far, peak.ratio_interval(), here),
+        Measure("m, median |h|", peak.median, note=here),
+        Measure("CV of the largest |h| over sequences", peak.variation, "<= 0.10", steady, note="constancy; " + here),
+        Measure("layers that pass", float(sum(passed is True for passed in passes.values()))),
+    )
+    notes = []
+    if peak.ratio < _LEAST_RATIO and spans(peak.ratio_interval(), _LEAST_SPIKE):
+        notes.append("The interval of r spans 50, so the class is open between none and sub-threshold spikes.")
+    if steady is False and peak.class_() != "none":
+        notes.append(
+            f"The largest values are not constant: over sequences their magnitude varies by {percent(peak.variation)} "
+            "of its mean, where massive activations keep theirs within 10 %."
+        )
+    tables = (
+        _by_population(run, found),
+        _by_layer(run, found["all"], passes),
+        _by_place(run, peak),
+    )
+    return Evidence(measures, tables, tuple(notes))
+
+
+def _by_population(run: Run, found: Mapping[Population, list[_Spikes]]) -> Table:
+    """Each population at the layer where its own ratio is largest."""
+    rows: list[tuple[Cell, ...]] = []
+    for population in _POPULATIONS:
+        usable = [spikes for spikes in found[population] if math.isfinite(spikes.ratio)]
+        if usable:
+            top = max(usable, key=lambda spikes: spikes.ratio)
+            rows.append((population, top.layer, top.largest, top.ratio, *_place(run, top), top.variation, top.class_()))
+    return Table(
+        "The largest values of sequences by population, each at the layer of its largest r",
+        ("tokens", "layer", "M", "r", "dim", "position", "token", "CV", "class"),
+        tuple(rows),
+        note="first is position 0 of each sequence, rest every other token; r is over the median |h| of all tokens.",
+    )
+
+
+def _by_layer(run: Run, layers: Sequence[_Spikes], passes: Mapping[int, bool | None]) -> Table:
+    words = {True: "yes", False: "no", None: "open"}
+    rows = tuple(
+        (
+            spikes.layer,
+            spikes.largest,
+            spikes.median,
+            spikes.ratio,
+            *_place(run, spikes),
+            spikes.variation,
+            words[passes.get(spikes.layer)],
+        )
+        for spikes in layers
+    )
+    return Table(
+        "The largest values of sequences by layer, all tokens",
+        ("layer", "M", "m", "r", "dim", "position", "token", "CV", "massive"),
+        rows,
+        note="Dim, position and token are those of more than half of the sequences, a dash where none has so many.",
+    )
+
+
+def _by_place(run: Run, peak: _Spikes) -> Table:
+    """Where the largest values sit, the places of most sequences first."""
+    groups: dict[tuple[int, int], list[np.void]] = {}
+    for one in peak.maxima:
+        groups.setdefault((int(one["dim"]), int(one["position"])), []).append(one)
+
+    def row(place: tuple[int, int]) -> tuple[Cell, ...]:
+        values = [float(one["value"]) for one in groups[place]]
+        tokens = Counter(int(one["token_id"]) for one in groups[place])
+        most = [f"{text} x {n}" for token_id, n in tokens.most_common(_MOST_TOKENS) if (text := _token(run, token_id))]
+        more = len(tokens) - len(most)
+        named = ", ".join(most) + (f" and {more} more" if most and more > 0 else "")
+        return *place, len(values), float(np.mean(values)), named or None
+
+    rows = sorted(
+        (row(place) for place in groups), key=lambda cells: (-float(cells[2] or 0), -abs(float(cells[3] or 0)))
+    )
+    return Table(
+        f"Where the largest value of a sequence sits, layer {peak.layer}",
+        ("dim", "position", "sequences", "mean value", "tokens"),
+        tuple(rows[:_MOST_PLACES]),
+        note=f"{peak.maxima.size} sequences; {len(groups)} pairs of dim and position.",
+    )
+
+
+def _place(run: Run, spikes: _Spikes) -> tuple[Cell, Cell, Cell]:
+    """The dim, the position and the token of more than half of the sequences; None where none has so many."""
+    dim, position, token_id = (_majority(spikes.maxima[name]) for name in ("dim", "position", "token_id"))
+    return dim, position, None if token_id is None else _token(run, token_id)
+
+
+def _majority(values: NDArray[Any]) -> int | None:
+    """What more than half of the values are."""
+    if not values.size:
+        return None
+    value, n = Counter(values.tolist()).most_common(1)[0]
+    return int(value) if 2 * n > values.size else None
+
+
+def _token(run: Run, token_id: int) -> str | None:
+    if token_id < 0:
+        return None
+    text = run.tokens.get(token_id)
+    return f"id {token_id}" if text is None else repr(text)
+
+
+def _where(run: Run, spikes: _Spikes) -> str:
+    dim, position, token = _place(run, spikes)
+    parts = [
+        "various dims" if dim is None else f"dim {dim}",
+        "various positions" if position is None else f"position {position}",
+        *([] if token is None else [f"token {token}"]),
+    ]
+    return ", ".join(parts)
+
+
+def _ranges(layers: Sequence[int]) -> str:
+    """Layers as ranges: `2-29`, `1, 3-4`."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ", ".join(str(one[0]) if len(one) == 1 else f"{one[0]}-{one[-1]}" for one in runs)
+
+
+_SUN: Final = "Sun et al., arXiv:2402.17762"
+_OWEN: Final = "Owen et al. 2025, arXiv:2503.22329"
+_GALLEGO: Final = "Gallego-Feliciano et al., arXiv:2508.03616"
+
+DEFINITION: Final = Definition(
+    id="F3",
+    title="Massive activations",
+    claim=(
+        "A few values of the residual stream, at fixed dims and mostly at the first token, are about a thousand times "
+        "larger than the typical value, and hardly depend on the input."
+    ),
+    source="Sun et al., Massive Activations in Large Language Models, arXiv:2402.17762",
+    needs=("activations",),
+    measured=(
+        "At the output of every block (resid_post), the last one included, before the final norm. M is the largest "
+        "magnitude of a sequence, averaged over the first 64 sequences of the scan. The paper divides each sequence's "
+        "by its own median; here m is the median of all recorded tokens of the block, position 0 included. Position 0 "
+        "(first) and the other tokens (rest) are also shown apart. Intervals are over 8 blocks of sequences, m taken "
+        "as known."
+    ),
+    formula=(
+        "M = mean over sequences of max |h|",
+        "m = median of |h| over all tokens and dims",
+        "r = M / m",
+        "CV = standard deviation / mean of max |h| over sequences",
+    ),
+    thresholds=(
+        "HOLDS if M > 100 and r >= 1000 at the output of at least one block (ours: one is enough)",
+        (
+            "FAILS otherwise, by the block of largest r: none if r < 50, sub-threshold spikes if r < 1000, massive by "
+            "ratio only if r >= 1000 and M <= 100"
+        ),
+        "Constant over sequences if CV <= 10 %; told apart, it does not change the verdict",
+        (
+            "INCONCLUSIVE if the verdict hangs on an interval that spans 100 or 1000, or with fewer than 8 sequences "
+            "or 128 tokens (ours)"
+        ),
+    ),
+    check=_check,
+    objections=(
+        Objection(
+            "Gallego-Feliciano et al.",
+            "The rule on absolute size misses small models; the ratio of the largest to the median tells more.",
+        ),
+        Objection(
+            "Owen et al.",
+            "Massive values are not always needed: setting them to zero ruins Llama-2-7B and leaves gpt2 and OPT-6.7B "
+            "as they were.",
+        ),
+    ),
+    published=(
+        PublishedValue("LLaMA2-7B", "after layer 2, delimiter, dims 2533 and 1415", "2546.8, -1502.0", _SUN, "B"),
+        PublishedValue("LLaMA2-7B", "position 0, dims 2533 and 1415", "767.6, -458.55", _SUN, "B"),
+        PublishedValue("LLaMA2-13B", "position 0, dims 4743 and 2100", "-1223.5, -717.95", _SUN, "B"),
+        PublishedValue("LLaMA2-7B", "median |h|", "about 0.2", _SUN, "B"),
+        PublishedValue("gpt2", "tokens with massive values", "the starting token only", _SUN, "B"),
+        PublishedValue("Llama-2-7B", "max |h|, blocks 1-29", "2400-2512", _OWEN, "A"),
+        PublishedValue("Llama-3.2-1B", "max |h|, blocks 1-14, without / with BOS", "384 / 217", _OWEN, "A"),
+        PublishedValue("OPT-6.7B", "max |h|, block 0 -> block 15", "148 -> 334", _OWEN, "A"),
+        PublishedValue("falcon-11B", "max |h|", "4416-4512", _OWEN, "A"),
+        PublishedValue(
+            "Pythia 14M / 1.4B / 12B", "max / median |h| at the end of training", "83 / 2350 / 3200", _GALLEGO, "B"
+        ),
+        PublishedValue("Pythia", "CV over sequences", "4.2-7.0 %", _GALLEGO, "B"),
+    ),
+)

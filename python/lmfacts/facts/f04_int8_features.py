@@ -1,0 +1,340 @@
+"""F4: outlier features by the definition of LLM.int8(): dims that reach 6.0 in many layers and at many positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from lmfacts.facts.definition import Definition, PublishedValue
+from lmfacts.facts.f02_outlier_dims import degenerate, listed, number_of_layers
+from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
+from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, too_few_data
+from lmfacts.outlier_dims import INT8_THRESHOLD, int8_features
+from lmfacts.report import formats
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from lmfacts.facts.fact import Cell, Fact
+    from lmfacts.facts.inputs import Inputs
+    from lmfacts.run import Run
+    from lmfacts.site_record import SiteRecord
+
+__all__ = ["DEFINITION"]
+
+MIN_LAYER_SHARE: Final = 0.25
+MIN_POSITION_SHARE: Final = 0.06
+
+_KINDS: Final = ("ln1_out", "z", "ln2_out")
+_NORM_KINDS: Final = ("ln1_out", "ln2_out")
+_MOST_DIMS: Final = 16
+
+
+@dataclass(frozen=True, eq=False)
+class _ProjectionInputs:
+    """What enters the projections, as far as it was recorded.
+
+    Attributes:
+        layers: layer -> its sites, all of the width of the norms' outputs.
+        kinds: the kinds among them.
+        unrecorded: the kinds that the model has and the run lacks at some layer.
+        notes: what else is to be said.
+    """
+
+    layers: Mapping[int, Sequence[SiteRecord]]
+    kinds: tuple[str, ...]
+    unrecorded: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, run: Run, names: Mapping[str, Mapping[int, str]], n_layers: int) -> _ProjectionInputs:
+        """From a run that has the output of some norm; `names` is kind -> layer -> name."""
+        width = next(run[name].n_dims for kind in _NORM_KINDS for name in names[kind].values())
+        found = {kind: {layer: run[name] for layer, name in names[kind].items()} for kind in _KINDS}
+        fitting = {
+            kind: {layer: site for layer, site in sites.items() if site.n_dims == width}
+            for kind, sites in found.items()
+        }
+        absent = {
+            kind: {layer: run.absent.get(f"blocks.{layer}.{kind}") for layer in range(n_layers)} for kind in _KINDS
+        }
+        notes = []
+        if fitting["z"]:
+            notes.append("The dims of z are those of the heads; they are counted under the same numbers, as published.")
+        elif found["z"]:
+            widths = sorted({site.n_dims for site in found["z"].values()})
+            notes.append(f"z is left out: it has {listed(widths)} dims, and the outputs of the norms {width}.")
+        for kind in _KINDS:
+            reason = next((reason for reason in absent[kind].values() if reason), None)
+            if reason and not found[kind]:
+                notes.append(f"The model has no {kind}: {reason.rstrip('.')}.")
+        layers = {
+            layer: [fitting[kind][layer] for kind in _KINDS if layer in fitting[kind]] for layer in range(n_layers)
+        }
+        return cls(
+            layers={layer: sites for layer, sites in layers.items() if sites},
+            kinds=tuple(kind for kind in _KINDS if fitting[kind]),
+            unrecorded=tuple(
+                kind
+                for kind in _KINDS
+                if any(layer not in found[kind] and not reason for layer, reason in absent[kind].items())
+            ),
+            notes=tuple(notes),
+        )
+
+    def sites(self) -> list[SiteRecord]:
+        """All of them, by depth."""
+        return [site for sites in self.layers.values() for site in sites]
+
+
+@dataclass(frozen=True, eq=False)
+class _Shares:
+    """How the dims fare; arrays of length d. The share of positions is between its two bounds."""
+
+    n_layers_hit: NDArray[np.int64]
+    layers: NDArray[np.float64]
+    at_least: NDArray[np.float64]
+    at_most: NDArray[np.float64]
+    one_sided: NDArray[np.bool_]
+    smallest: NDArray[np.float64]
+    largest: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, inputs: _ProjectionInputs) -> _Shares:
+        features = int8_features(list(inputs.layers.values()))
+        dims = [site.dims.moments for site in inputs.sites()]
+        return cls(
+            n_layers_hit=features.n_layers_hit,
+            layers=features.layer_share,
+            at_least=features.position_share,
+            at_most=features.position_share_upper,
+            one_sided=features.one_sided,
+            smallest=np.min([moments.min for moments in dims], axis=0),
+            largest=np.max([moments.max for moments in dims], axis=0),
+        )
+
+    def passing(self, positions: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Dims that pass both shares, with this bound of the share of positions."""
+        return np.flatnonzero((self.layers >= MIN_LAYER_SHARE) & (positions >= MIN_POSITION_SHARE))
+
+    def order(self) -> NDArray[np.int64]:
+        """The dims that are hit, closest to a feature first: those that pass, then those hit in enough layers."""
+        hit = np.flatnonzero(self.n_layers_hit)
+        in_few = self.layers[hit] < MIN_LAYER_SHARE
+        fails = ~np.isin(hit, self.passing(self.at_least))
+        return hit[np.lexsort((-self.layers[hit], -self.at_least[hit], -self.at_most[hit], in_few, fails))]
+
+
+def _check(inputs: Inputs) -> Fact:
+    run = inputs.activations
+    assert run is not None
+    names = {kind: run.layers_of(kind) for kind in _KINDS}
+    if not any(names[kind] for kind in _NORM_KINDS):
+        reason = run.absent.get("blocks.0.ln1_out")
+        if reason:
+            return DEFINITION.not_applicable(f"The model has no ln1_out: {reason.rstrip('.')}.")
+        return DEFINITION.not_applicable(
+            "The run has no ln1_out or ln2_out sites.", f"lmfacts scan {inputs.model_id} --sites default"
+        )
+    n_layers = number_of_layers(inputs, [layer for found in names.values() for layer in found])
+    sites = _ProjectionInputs.of(run, names, n_layers)
+    threshold = next((site.threshold for site in sites.sites() if site.threshold != INT8_THRESHOLD), None)
+    if threshold is not None:
+        return DEFINITION.not_applicable(
+            f"The run counted values from {formats.number(threshold)}, and the definition needs those from 6.",
+            f"lmfacts scan {inputs.model_id} --threshold 6",
+        )
+    if reason := too_few_data(run):
+        return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)
+    if len(sites.layers) < n_layers:
+        return DEFINITION.fact(
+            Verdict.INCONCLUSIVE,
+            f"The inputs of the projections were recorded at {len(sites.layers)} of {n_layers} layers; all are needed.",
+        )
+    if reason := degenerate(sites.sites()):
+        return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)
+    shares = _Shares.of(sites)
+    verdict, summary = _decide(shares, sites)
+    return DEFINITION.fact(
+        verdict,
+        summary,
+        Evidence(_measures(shares), (_table(shares),), (*sites.notes, *_NOTES)),
+    )
+
+
+_NOTES: Final = (
+    "Share of positions: of all pairs of layer and position.",
+    "The paper can also be read as the share of positions that are hit in at least one layer; that is not recorded.",
+    "A position hit at two sites of a layer counts once. Counts do not tell which those are, hence the two bounds.",
+    "One value in a layer is enough to hit it, so the share of layers grows with the amount of text.",
+    "The quartiles of the paper are not recorded; the table has the smallest and the largest value.",
+    "There is no interval: counts of single dims are not kept for each block of sequences.",
+)
+
+
+def _decide(shares: _Shares, sites: _ProjectionInputs) -> tuple[Verdict, str]:
+    surely, possibly = shares.passing(shares.at_least), shares.passing(shares.at_most)
+    where = " and ".join(filter(None, (", ".join(sites.kinds[:-1]), sites.kinds[-1])))
+    if surely.size:
+        who = f"Dim {listed(surely)} reaches" if surely.size == 1 else f"{surely.size} dims ({listed(surely)}) reach"
+        return Verdict.HOLDS, (
+            f"{who} 6.0 in at least 25 % of layers and 6 % of positions; on average "
+            f"{formats.percent(_mean(shares.layers[surely]))} and {formats.percent(_mean(shares.at_least[surely]))}."
+        )
+    if possibly.size:
+        dim = int(shares.order()[0])
+        return Verdict.INCONCLUSIVE, (
+            f"Dim {dim} reaches 6.0 at {formats.percent(float(shares.at_least[dim]))} to "
+            f"{formats.percent(float(shares.at_most[dim]))} of positions (6 % needed): hits at the sites of a layer "
+            "overlap by an unknown amount."
+        )
+    if not shares.n_layers_hit.any():
+        closest = f"No value reaches 6.0 at {where}."
+    else:
+        dim = int(shares.order()[0])
+        closest = (
+            f"No dim reaches 6.0 in 25 % of layers and 6 % of positions; closest is dim {dim} with "
+            f"{formats.percent(float(shares.layers[dim]))} and {formats.percent(float(shares.at_most[dim]))}."
+        )
+    if sites.unrecorded:
+        return Verdict.INCONCLUSIVE, f"{closest} Not all sites were recorded: {', '.join(sites.unrecorded)}."
+    return Verdict.FAILS, closest
+
+
+def _measures(shares: _Shares) -> tuple[Measure, ...]:
+    surely, possibly = shares.passing(shares.at_least), shares.passing(shares.at_most)
+    often = np.flatnonzero(shares.layers >= MIN_LAYER_SHARE)
+    least, most = (float(bound[often].max(initial=0.0)) for bound in (shares.at_least, shares.at_most))
+    most_layers = float(shares.layers.max())
+    return (
+        Measure("outlier features, at least", surely.size, ">= 1", bool(surely.size)),
+        Measure("outlier features, at most", possibly.size),
+        Measure("of them one-sided", int(shares.one_sided[surely].sum())),
+        Measure("their mean share of layers", _mean(shares.layers[surely])),
+        Measure("their mean share of positions, at least", _mean(shares.at_least[surely])),
+        Measure(
+            "largest share of layers of a dim", most_layers, f">= {MIN_LAYER_SHARE}", most_layers >= MIN_LAYER_SHARE
+        ),
+        Measure(
+            "largest share of positions, at least",
+            least,
+            f">= {MIN_POSITION_SHARE}",
+            least >= MIN_POSITION_SHARE,
+            note="of the dims that pass the share of layers",
+        ),
+        Measure("largest share of positions, at most", most, f">= {MIN_POSITION_SHARE}", most >= MIN_POSITION_SHARE),
+    )
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if values.size else float("nan")
+
+
+def _table(shares: _Shares) -> Table:
+    order = shares.order()
+    surely = set(shares.passing(shares.at_least).tolist())
+    rows: list[tuple[Cell, ...]] = [
+        (
+            int(dim),
+            int(dim) in surely,
+            int(shares.n_layers_hit[dim]),
+            float(shares.layers[dim]),
+            float(shares.at_least[dim]),
+            float(shares.at_most[dim]),
+            bool(shares.one_sided[dim]),
+            float(shares.smallest[dim]),
+            float(shares.largest[dim]),
+        )
+        for dim in order[:_MOST_DIMS]
+    ]
+    more = f"{order.size - _MOST_DIMS} more dims are hit." if order.size > _MOST_DIMS else ""
+    return Table(
+        "Dims with values of magnitude 6.0 or more",
+        (
+            "dim",
+            "passes",
+            "layers hit",
+            "share of layers",
+            "share of positions, at least",
+            "at most",
+            "one-sided",
+            "smallest",
+            "largest",
+        ),
+        tuple(rows),
+        more,
+    )
+
+
+_TABLE_4: Final = (
+    # model, outlier features, of them one-sided, layers %, positions %, quartiles
+    ("gpt2 (117M)", 1, 1, 25, 6, (-8, -7, -6)),
+    ("gpt2-medium (345M)", 2, 1, 29, 18, (6, 7, 8)),
+    ("gpt2-large (762M)", 2, 0, 31, 16, (-9, -6, 9)),
+    ("gpt2-xl (1.5B)", 2, 1, 41, 35, (-11, -9, -7)),
+    ("FSEQ 125M", 2, 2, 25, 22, (-40, -23, -11)),
+    ("FSEQ 1.3B", 4, 3, 64, 47, (-33, -21, -11)),
+    ("FSEQ 2.7B", 5, 5, 52, 18, (-25, -16, -9)),
+    ("GPT-J 6B", 6, 6, 62, 28, (-21, -17, -14)),
+    ("FSEQ 6.7B", 6, 6, 100, 75, (-44, -40, -35)),
+    ("FSEQ 13B", 7, 6, 100, 73, (-63, -58, -45)),
+)
+_PAPER: Final = "LLM.int8() (arXiv:2208.07339), Table 4, on C4"
+
+DEFINITION: Final = Definition(
+    id="F4",
+    title="Outlier features of LLM.int8()",
+    claim="A few dims of what enters the projections reach a magnitude of 6 in many layers and at many positions.",
+    source="Dettmers et al., LLM.int8(), 2022, https://arxiv.org/abs/2208.07339",
+    needs=("activations",),
+    measured=(
+        "Values of magnitude 6.0 or more in each dim of the inputs of the projections (ln1_out, z, ln2_out), over all "
+        "tokens. The residual stream itself is not looked at: its values are far larger in some models."
+    ),
+    formula=(
+        "dim j hits a layer if |x_j| >= 6.0 for some token at one of the layer's sites",
+        "share of layers = layers hit / layers",
+        "share of positions = pairs of layer and position at which some site of the layer is hit / all such pairs",
+        "lower bound: the largest share of a layer's sites; upper bound: their sum, at most 1; mean over layers",
+        "one-sided: all values of magnitude 6.0 or more have one sign",
+    ),
+    thresholds=(
+        "HOLDS: some dim passes 25 % of layers and, by the lower bound, 6 % of positions.",
+        "FAILS: no dim passes both by the upper bound.",
+        "INCONCLUSIVE: some dim passes, but by the upper bound only (ours).",
+        "INCONCLUSIVE: no dim passes and not all of the sites were recorded, or some layer was not at all (ours).",
+        f"INCONCLUSIVE: fewer than {LEAST_SEQUENCES} sequences or {LEAST_TOKENS} tokens (ours).",
+        "INCONCLUSIVE: a site without values or with one value only (ours).",
+    ),
+    check=_check,
+    published=(
+        *(
+            PublishedValue(
+                model,
+                "outlier features",
+                f"{n} ({sided} one-sided), {layers} % of layers, {positions} % of positions, quartiles {quartiles}",
+                _PAPER,
+                "B",
+            )
+            for model, n, sided, layers, positions, quartiles in _TABLE_4
+        ),
+        PublishedValue(
+            "from 6.0B to 6.7B parameters",
+            "growth of the outlier features",
+            "65 to 100 % of layers, 35 to 75 % of positions",
+            "LLM.int8() (arXiv:2208.07339)",
+            "B",
+        ),
+        PublishedValue(
+            "up to 13B",
+            "perplexity with the outlier features set to 0",
+            "+600 to +1000 % (7 random dims: +0.1 %)",
+            "LLM.int8() (arXiv:2208.07339)",
+            "B",
+        ),
+    ),
+)

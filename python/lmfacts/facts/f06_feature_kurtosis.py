@@ -1,0 +1,157 @@
+"""F6: the kurtosis of the dims' scales, which says in one number how unequal the dims of a layer are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from lmfacts.facts.definition import Definition, PublishedValue
+from lmfacts.facts.f02_outlier_dims import degenerate, number_of_layers, unrecorded_layers
+from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
+from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, too_few_data
+from lmfacts.report import formats
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lmfacts.facts.fact import Fact
+    from lmfacts.facts.inputs import Inputs
+    from lmfacts.site_record import SiteRecord
+
+__all__ = ["DEFINITION", "feature_kurtosis"]
+
+MODERATE_FROM: Final = 3.0
+STRONG_ABOVE: Final = 50.0
+
+_KIND: Final = "resid_post"
+
+
+def feature_kurtosis(rms: NDArray[np.float64]) -> float:
+    """Kurtosis of the scales, mean s^4 / (mean s^2)^2 over the dims (He et al., arXiv:2405.19279).
+
+    Args:
+        rms: root mean square s of each dim, [d]; dims without a finite one are left out.
+
+    Returns:
+        From 1 (all dims alike) to d (one dim holds everything); NaN where every s is 0 or not finite.
+    """
+    finite = rms[np.isfinite(rms)]
+    largest = finite.max(initial=0.0)
+    if not largest > 0:
+        return float("nan")
+    squares = (finite / largest) ** 2  # no overflow, and the ratio does not see the scale
+    return float((squares**2).mean() / squares.mean() ** 2)
+
+
+def _class_of(kurtosis: float) -> str:
+    if kurtosis < MODERATE_FROM:
+        return "none"
+    return "strong" if kurtosis > STRONG_ABOVE else "moderate"
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One layer's numbers; the dim is the one of the largest RMS over `rest`."""
+
+    layer: int
+    kurtosis: float
+    of_first: float
+    of_all: float
+    dim: int
+    ratio: float
+    energy: float
+
+    @classmethod
+    def of(cls, layer: int, site: SiteRecord) -> _Layer:
+        rms = np.nan_to_num(site.rest.dims.rms)
+        dim, median = int(rms.argmax()), float(np.median(rms))
+        squares = (rms / rms[dim]) ** 2
+        return cls(
+            layer=layer,
+            kurtosis=feature_kurtosis(site.rest.dims.rms),
+            of_first=feature_kurtosis(site.first.dims.rms),
+            of_all=feature_kurtosis(site.dims.rms),
+            dim=dim,
+            ratio=float(rms[dim]) / median if median > 0 else float("nan"),
+            energy=float(1 / squares.sum()),
+        )
+
+
+def _check(inputs: Inputs) -> Fact:
+    run = inputs.activations
+    assert run is not None
+    names = run.layers_of(_KIND)
+    if not names:
+        return DEFINITION.not_applicable(
+            f"The run has no {_KIND} sites.", f"lmfacts scan {inputs.model_id} --sites default"
+        )
+    if reason := too_few_data(run):
+        return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)
+    sites = {layer: run[name] for layer, name in names.items()}
+    if reason := degenerate(site.rest for site in sites.values()):
+        return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)
+    layers = [_Layer.of(layer, site) for layer, site in sites.items()]
+    median = float(np.median([layer.kurtosis for layer in layers]))
+    top = max(layers, key=lambda layer: layer.kurtosis)
+    holds = median >= MODERATE_FROM
+    return DEFINITION.fact(
+        Verdict.HOLDS if holds else Verdict.FAILS,
+        f"The dims' RMS has a median kurtosis of {formats.number(median)} over {len(layers)} "
+        f"layer{'' if len(layers) == 1 else 's'} (1 if all dims were alike), at most {formats.number(top.kurtosis)} "
+        f"at layer {top.layer} (dim {top.dim}).",
+        Evidence(
+            measures=(
+                Measure("median kurtosis over layers", median, f">= {MODERATE_FROM:g}", holds),
+                Measure("largest kurtosis", top.kurtosis, note=f"layer {top.layer}, led by dim {top.dim}"),
+                Measure(
+                    "share of layers with outlier features",
+                    float(np.mean([layer.kurtosis >= MODERATE_FROM for layer in layers])),
+                ),
+            ),
+            tables=(_table(layers),),
+            notes=(
+                *unrecorded_layers(list(names), number_of_layers(inputs, names), _KIND),
+                "The other measure of the paper, the mean over tokens of max|x| / median|x| (MMR), is not recorded.",
+                "There is no interval: statistics of single dims are not kept for each block of sequences.",
+            ),
+        ),
+        fact_class=_class_of(median),
+    )
+
+
+def _table(layers: list[_Layer]) -> Table:
+    return Table(
+        "Kurtosis of the dims' RMS by layer",
+        ("layer", "kurtosis", "class", "position 0", "all tokens", "dim", "RMS / median", "share of energy"),
+        tuple(
+            (x.layer, x.kurtosis, _class_of(x.kurtosis), x.of_first, x.of_all, x.dim, x.ratio, x.energy) for x in layers
+        ),
+        "Dim: that of the largest RMS. Share of energy: of the sum of squares of all dims. All is over `rest`, but for "
+        "the kurtosis at position 0 and over all tokens.",
+    )
+
+
+DEFINITION: Final = Definition(
+    id="F6",
+    title="Outlier features by kurtosis",
+    claim="A few dims carry so much of the residual stream that the scales of the dims have a high kurtosis.",
+    source="He et al., 2024, https://arxiv.org/abs/2405.19279",
+    needs=("activations",),
+    measured=(
+        "The RMS of each dim at every resid_post, over all tokens but those at position 0, and how unequal these RMS "
+        "are across the dims. This is not the kurtosis of the pooled values, which also grows when each dim by itself "
+        "has heavy tails."
+    ),
+    formula=("s_j = sqrt(mean over tokens of x_j^2)", "kurtosis = mean_j s_j^4 / (mean_j s_j^2)^2, from 1 to d"),
+    thresholds=(
+        "Classes: none below 3, moderate from 3 to 50, strong above 50.",
+        "HOLDS: the median over the layers is at least 3 (ours: the median decides for the model).",
+        "FAILS: otherwise.",
+        f"INCONCLUSIVE: fewer than {LEAST_SEQUENCES} sequences or {LEAST_TOKENS} tokens (ours).",
+        "INCONCLUSIVE: a layer without values or with one value only (ours).",
+    ),
+    check=_check,
+    published=(PublishedValue("any, at initialization", "kurtosis", "about 1", "He et al. (arXiv:2405.19279)", "B"),),
+)

@@ -1,0 +1,230 @@
+"""F10: weights that write to the residual stream grow with depth, those that read it do not."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from lmfacts.facts.definition import Definition, Objection, PublishedValue
+from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
+from lmfacts.norm_trends import NormTrend, norm_trends
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lmfacts.facts.fact import Cell, Fact
+    from lmfacts.facts.inputs import Inputs
+
+__all__ = ["DEFINITION"]
+
+_LEAST_RHO: Final = 0.7
+_LEAST_GROWTH: Final = 1.25
+_MOST_CHANGE: Final = 1.35
+_LEAST_LAYERS: Final = 3
+
+_HOW_TO_READ: Final = (
+    "Total: exp(slope x layers) of the least-squares line of ln norm without the first layer. Folded: what reads is "
+    "multiplied by the gain of the norm before it; what writes is centered over the output dims if that norm is a "
+    "LayerNorm. A kind without a folded row has the same norms folded."
+)
+
+
+def _check(inputs: Inputs) -> Fact:
+    run = inputs.weights
+    assert run is not None  # the catalogue sees to it
+    trends = norm_trends(run)
+    groups = {trend.group for trend in trends}
+    if not {"writing", "reading"} <= groups:
+        missing = " and ".join(
+            what
+            for group, what in (("writing", "write to it (W_O, W_out)"), ("reading", "read it (W_Q, W_K, W_in)"))
+            if group not in groups
+        )
+        return DEFINITION.not_applicable(
+            f"The run lacks weights, in two or more layers, that are known to {missing}: the residual stream."
+        )
+    raw = {trend.kind: trend for trend in trends if not trend.folded}
+    folded = raw | {trend.kind: trend for trend in trends if trend.folded}
+    verdict, raw_verdict = _verdict(folded), _verdict(raw)
+    evidence = Evidence(
+        measures=_measures(folded),
+        tables=(
+            _table("Frobenius norm by depth", trends, _HOW_TO_READ, decides=True),
+            *_spectral_tables(norm_trends(run, "spectral")),
+        ),
+        notes=_notes(verdict, raw_verdict, raw, inputs.norm_kind),
+    )
+    if verdict is Verdict.INCONCLUSIVE:
+        return DEFINITION.fact(verdict, _why_open(folded), evidence)
+    return DEFINITION.fact(verdict, f"{_summary(folded)} The raw verdict: {raw_verdict}.", evidence)
+
+
+def _passes(trend: NormTrend) -> bool | None:
+    """Whether a kind does what is claimed of it; None where nothing is, or without a trend."""
+    if trend.group == "value" or math.isnan(trend.total_factor):
+        return None
+    if trend.group == "writing":
+        return trend.spearman >= _LEAST_RHO and trend.total_factor >= _LEAST_GROWTH
+    return 1.0 / _MOST_CHANGE <= trend.total_factor <= _MOST_CHANGE
+
+
+def _verdict(trends: Mapping[str, NormTrend]) -> Verdict:
+    judged = [trend for trend in trends.values() if trend.group != "value"]
+    if any(math.isnan(trend.total_factor) for trend in judged):
+        return Verdict.INCONCLUSIVE
+    return Verdict.HOLDS if all(_passes(trend) for trend in judged) else Verdict.FAILS
+
+
+def _why_open(trends: Mapping[str, NormTrend]) -> str:
+    """Why there is no verdict."""
+    n_layers = max(len(trend.norms) for trend in trends.values())
+    if n_layers <= _LEAST_LAYERS:
+        return f"{n_layers} layers are too few for a trend: at least {_LEAST_LAYERS} after the first are needed."
+    open_kinds = [t.kind for t in trends.values() if t.group != "value" and math.isnan(t.total_factor)]
+    return f"{', '.join(open_kinds)}: fewer than {_LEAST_LAYERS} norms above zero after the first layer."
+
+
+def _summary(trends: Mapping[str, NormTrend]) -> str:
+    """What the kinds do, those that fail first."""
+    judged = [trend for trend in trends.values() if trend.group != "value"]
+    failing = [trend for trend in judged if not _passes(trend)]
+    if not failing:
+        grow = " and ".join(f"{t.kind} {t.total_factor:.3g}x" for t in judged if t.group == "writing")
+        constant = ", ".join(f"{t.kind} {t.total_factor:.3g}x" for t in judged if t.group == "reading")
+        return (
+            f"From layer 1 to the last the norms grow ({grow}) where they write and stay ({constant}) where they read."
+        )
+    parts = []
+    writing = [_described(trend) for trend in failing if trend.group == "writing"]
+    reading = [_described(trend) for trend in failing if trend.group == "reading"]
+    if writing:
+        parts.append(f"{', '.join(writing)} should grow")
+    if reading:
+        parts.append(f"{', '.join(reading)} should be constant")
+    return f"From layer 1 to the last: {'; '.join(parts)} (folded)."
+
+
+def _described(trend: NormTrend) -> str:
+    rho = ""
+    if trend.group == "writing" and trend.total_factor >= _LEAST_GROWTH:
+        rho = f", rho {trend.spearman:.2f}"
+    return f"{trend.kind} ({trend.total_factor:.3g}x{rho})"
+
+
+def _measures(trends: Mapping[str, NormTrend]) -> tuple[Measure, ...]:
+    measures = []
+    for trend in trends.values():
+        norm = "folded" if trend.folded else "raw"
+        threshold = {
+            "writing": f">= {_LEAST_GROWTH:g}, with rho >= {_LEAST_RHO:g}",
+            "reading": f"1/{_MOST_CHANGE:g} to {_MOST_CHANGE:g}",
+            "value": "expected to grow; decides nothing",
+        }[trend.group]
+        note = f"{norm} norm, rho {trend.spearman:+.2f}"
+        measures.append(
+            Measure(f"{trend.kind}: total factor", trend.total_factor, threshold, _passes(trend), note=note)
+        )
+    return tuple(measures)
+
+
+def _table(title: str, trends: Sequence[NormTrend], note: str, *, decides: bool) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for trend in trends:
+        norms = list(trend.norms.values())
+        row: tuple[Cell, ...] = (
+            trend.kind,
+            {"writing": "writes", "reading": "reads", "value": "reads; half of W_OV"}[trend.group],
+            "folded" if trend.folded else "raw",
+            norms[0],
+            norms[1],
+            norms[len(norms) // 2],
+            norms[-1],
+            100.0 * math.expm1(trend.slope),
+            trend.total_factor,
+            trend.spearman,
+        )
+        rows.append((*row, _passes(trend)) if decides else row)
+    columns = ("kind", "it", "norm", "first", "second", "middle", "last", "% per layer", "total", "rho")
+    return Table(title, (*columns, "as claimed") if decides else columns, tuple(rows), note)
+
+
+def _spectral_tables(trends: Sequence[NormTrend]) -> tuple[Table, ...]:
+    known = [trend for trend in trends if not math.isnan(trend.total_factor)]
+    note = "Where singular values were computed; it decides nothing. What writes is not centered here."
+    return (_table("Spectral norm by depth", known, note, decides=False),) if known else ()
+
+
+def _notes(
+    verdict: Verdict, raw_verdict: Verdict, raw: Mapping[str, NormTrend], norm_kind: str | None
+) -> tuple[str, ...]:
+    notes = []
+    if verdict is not raw_verdict:
+        failing = [trend.kind for trend in raw.values() if _passes(trend) is False]
+        named = f" (it fails for {', '.join(failing)})" if failing else ""
+        notes.append(
+            f"Without folding the verdict would be {raw_verdict}{named}: the gains of the norms carry a part of the "
+            "scale of the weights behind them."
+        )
+    absent = [kind for kind in ("W_O", "W_out", "W_Q", "W_K", "W_in") if not any(k.endswith(kind) for k in raw)]
+    if absent:
+        notes.append(f"The run has no {', '.join(absent)} with a known role; the verdict rests on the others.")
+    if norm_kind is None or norm_kind == "unknown":
+        notes.append("Which norm comes before which matrix is not known for this model, so that nothing is folded.")
+    return tuple(notes)
+
+
+_LMF: Final = "LM_facts_across_training, step 142,000, all layers, raw"
+
+
+def _published(model: str, *values: str) -> PublishedValue:
+    quantity = "slope of ln norm per layer / rho: attn.dense, 4h->h (write), fused qkv, h->4h (read)"
+    return PublishedValue(model, quantity, ", ".join(values), _LMF, "A")
+
+
+DEFINITION: Final = Definition(
+    id="F10",
+    title="Writing weights grow, reading weights are constant",
+    claim="Over depth the norms of the weights that write to the residual stream grow, and those of the weights that "
+    "read it are constant.",
+    source='"Basic Facts about Language Model Internals" (2023), alignmentforum.org/posts/PDLfpRwSynu73mxGw, "Writing '
+    'Weights Grow Throughout The Network And Reading Weights Are Constant"',
+    needs=("weights",),
+    measured="The Frobenius norm of each kind of matrix in each layer (of experts: their median), raw and "
+    "folded, without the first layer. The verdict is that of the folded norms: a gain in front of a matrix "
+    "scales what it reads as much as the matrix does. W_V is listed apart: it reads the stream, and is half of what "
+    "attention writes.",
+    formula=(
+        "reading, folded: ||W diag(gain)||_F",
+        "writing, folded (LayerNorm models): ||W - mean over the output dims||_F",
+        "b: least-squares slope of ln norm on the layer, over layers 1 to L - 1",
+        "total factor: exp(b (L - 2)); rho: Spearman's correlation of norm and layer",
+    ),
+    thresholds=(
+        "a kind grows if rho >= 0.7 and its total factor is at least 1.25",
+        "a kind is constant if its total factor is between 1/1.35 and 1.35",
+        "HOLDS if W_O and W_out grow and W_Q, W_K, W_in are constant, folded; otherwise FAILS",
+        "W_gate has to be constant too, where there is one (ours)",
+        "kinds that the model lacks are passed over, if one that writes and one that reads are left (ours)",
+        "INCONCLUSIVE with fewer than 3 layers after the first (ours)",
+    ),
+    check=_check,
+    objections=(
+        Objection(
+            "lmfacts",
+            "Folding decides the verdict: in GPT-2 small W_Q and W_K decline clearly, and look constant only after the "
+            "gain before them is folded in. So both verdicts are given.",
+        ),
+        Objection(
+            "Heimersheim & Turner (2023)",
+            "What attention adds to the stream grows at the rate of W_OV's norm; no norm of an MLP weight grows as the "
+            "MLP's output does.",
+        ),
+    ),
+    published=(
+        _published("pythia-70m-v0", "+0.001 / -0.09", "+0.144 / 1.00", "+0.214 / 0.77", "-0.030 / -0.77"),
+        _published("pythia-160m-v0", "+0.021 / 0.58", "+0.056 / 0.97", "+0.093 / 0.64", "-0.014 / -0.46"),
+        _published("pythia-410m-v0", "+0.007 / 0.41", "+0.019 / 0.92", "+0.039 / 0.62", "+0.002 / 0.18"),
+        _published("pythia-1b-v0", "+0.027 / 0.73", "+0.042 / 0.99", "+0.013 / 0.01", "-0.002 / -0.22"),
+        _published("pythia-1.4b-v0", "+0.007 / 0.42", "+0.018 / 0.87", "+0.025 / 0.85", "+0.006 / 0.53"),
+    ),
+)

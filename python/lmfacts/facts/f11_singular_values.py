@@ -1,0 +1,325 @@
+"""F11: the singular values of all weights follow the same power law."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from lmfacts.facts.block_matrices import NO_MATRICES, block_matrices, by_kind, median, weight
+from lmfacts.facts.definition import Definition, Objection, PublishedValue
+from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
+from lmfacts.spectrum import marchenko_pastur_slope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lmfacts.facts.block_matrices import BlockMatrix
+    from lmfacts.facts.fact import Cell, Fact
+    from lmfacts.facts.inputs import Inputs
+    from lmfacts.run import Run
+    from lmfacts.spectrum import Spectrum, WindowFit
+
+__all__ = ["DEFINITION", "spectra_command"]
+
+_LEAST_RANK: Final = 64
+_LEAST_R2: Final = 0.97
+_STEEPER: Final = 0.05
+_ABOVE_SHARE: Final = 0.01
+_SHARE: Final = 0.8
+_MOST_CV: Final = 0.25
+_USUAL_SPECTRA: Final = 4096
+
+_FIT_COLUMNS: Final = ("kind", "matrices", "power laws", "slope", "R2 power", "R2 exp.")
+
+
+@dataclass(frozen=True, eq=False)
+class _Spectral:
+    """What the singular values of one matrix say.
+
+    Attributes:
+        matrix: which one.
+        head: fit over the head.
+        body: fit over the body.
+        null_slope: slope of the body of a random matrix of the same shape.
+        edge: where the spectrum of noise would end.
+        n_above: singular values above it.
+        shuffled: whether the edge was measured on the shuffled entries.
+        largest_over_edge: the largest singular value over the edge.
+        ranks: stable rank, participation ratio and effective rank over the rank.
+    """
+
+    matrix: BlockMatrix
+    head: WindowFit
+    body: WindowFit
+    null_slope: float
+    edge: float
+    n_above: int
+    shuffled: bool
+    largest_over_edge: float
+    ranks: tuple[float, float, float]
+
+    @property
+    def kind(self) -> str:
+        """The kind of the matrix."""
+        return self.matrix.kind
+
+    @property
+    def judged(self) -> bool:
+        """Whether it is large enough for a fit, and not zero."""
+        return self.matrix.rank >= _LEAST_RANK and math.isfinite(self.head.slope) and math.isfinite(self.body.slope)
+
+    @property
+    def structured(self) -> bool:
+        """Whether it is unlike noise, in its body and above the edge."""
+        return self.n_above >= _ABOVE_SHARE * self.matrix.rank and self.body.slope <= self.null_slope - _STEEPER
+
+
+def _check(inputs: Inputs) -> Fact:
+    run = inputs.weights
+    assert run is not None  # the catalogue sees to it
+    matrices = block_matrices(run)
+    if not matrices:
+        return DEFINITION.not_applicable(NO_MATRICES)
+    found = [spectral for matrix in matrices if (spectral := _spectral(run, matrix)) is not None]
+    if not found:
+        return DEFINITION.not_applicable(
+            "The run has no singular values of matrices in the blocks.", spectra_command(inputs.model_id, matrices)
+        )
+    judged = [spectral for spectral in found if spectral.judged]
+    notes = _notes(len(matrices), found, judged)
+    if not judged:
+        rank = max(spectral.matrix.rank for spectral in found)
+        why = "every matrix that is large enough is zero" if rank >= _LEAST_RANK else f"the largest rank is {rank}"
+        return DEFINITION.fact(
+            Verdict.INCONCLUSIVE,
+            f"No spectrum can be judged: {why}; fits need {_LEAST_RANK} singular values.",
+            Evidence(notes=notes),
+        )
+    head, body = _share(judged, lambda s: is_power_law(s.head)), _share(judged, lambda s: is_power_law(s.body))
+    structured = _share(judged, lambda s: s.structured)
+    variation = _variation(judged, lambda s: s.body.slope)
+    holds = head >= _SHARE and body >= _SHARE and variation <= _MOST_CV
+    evidence = Evidence(
+        measures=(
+            Measure("share with a power law in the head", head, f">= {_SHARE:g}", head >= _SHARE, note=_of(judged)),
+            Measure("share with a power law in the body", body, f">= {_SHARE:g}", body >= _SHARE, note=_of(judged)),
+            Measure(
+                "CV of the kinds' body slopes",
+                variation,
+                f"<= {_MOST_CV:g}",
+                variation <= _MOST_CV,
+                note=f"{len(by_kind(judged))} kinds, the median slope of each",
+            ),
+            Measure("share that is structured", structured, note="steeper than noise, and above its edge"),
+            Measure("CV of the kinds' head slopes", _variation(judged, lambda s: s.head.slope)),
+        ),
+        tables=(_head_table(judged), _body_table(judged), _noise_table(judged)),
+        notes=notes,
+    )
+    summary = (
+        f"Power law in the head of {_percent(head)} and the body of {_percent(body)} of {len(judged)} matrices "
+        f"({_percent(structured)} are structured); CV of the kinds' slopes {variation:.2f}."
+    )
+    is_structured = not holds and structured >= _SHARE
+    return DEFINITION.fact(
+        Verdict.HOLDS if holds else Verdict.FAILS,
+        summary,
+        evidence,
+        fact_class="structured, no common power law" if is_structured else None,
+    )
+
+
+def is_power_law(fit: WindowFit) -> bool:
+    """Whether a window is a power law: better than an exponential, straight, and as steep in both halves."""
+    return fit.r2_power > fit.r2_exponential and fit.r2_power >= _LEAST_R2 and fit.stable
+
+
+def spectra_command(model_id: str, matrices: Sequence[BlockMatrix]) -> str:
+    """The command that computes the singular values of these matrices."""
+    rank = max(matrix.rank for matrix in matrices)
+    option = f" --spectra {rank}" if rank > _USUAL_SPECTRA else ""
+    return f"lmfacts weights {model_id}{option} -o weights.lmfacts"
+
+
+def _spectral(run: Run, matrix: BlockMatrix) -> _Spectral | None:
+    record = weight(run, matrix.name)
+    spectrum = record.spectrum
+    if spectrum is None:
+        return None
+    body = spectrum.body
+    edge = spectrum.marchenko_pastur_edge if record.shuffled_edge is None else record.shuffled_edge
+    return _Spectral(
+        matrix,
+        spectrum.head,
+        body,
+        marchenko_pastur_slope(*matrix.shape, (body.first, body.last)),
+        edge,
+        spectrum.n_above(edge),
+        record.shuffled_edge is not None,
+        spectrum.spectral_norm / edge if edge > 0 else math.nan,
+        _ranks(spectrum, matrix.rank),
+    )
+
+
+def _ranks(spectrum: Spectrum, rank: int) -> tuple[float, float, float]:
+    return spectrum.stable_rank / rank, spectrum.participation_ratio / rank, spectrum.effective_rank / rank
+
+
+def _share(judged: Sequence[_Spectral], holds: Callable[[_Spectral], bool]) -> float:
+    return sum(holds(spectral) for spectral in judged) / len(judged)
+
+
+def _variation(judged: Sequence[_Spectral], slope: Callable[[_Spectral], float]) -> float:
+    """Standard deviation over mean of the kinds' median slopes; 0 for one kind."""
+    slopes = [median(slope(spectral) for spectral in group) for group in by_kind(judged).values()]
+    mean = abs(float(np.mean(slopes)))
+    return float(np.std(slopes)) / mean if mean > 0 else math.inf
+
+
+# Evidence
+
+
+def _of(judged: Sequence[_Spectral]) -> str:
+    return f"of {len(judged)} matrices"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _head_table(judged: Sequence[_Spectral]) -> Table:
+    rows = tuple(_fit_row(kind, [s.head for s in group]) for kind, group in by_kind(judged).items())
+    return Table(
+        "Head by kind",
+        _FIT_COLUMNS,
+        rows,
+        "Ranks 1 to max(16, r / 12); medians over the matrices of a kind. Slope of ln s on ln rank, R2 of that line, "
+        "and R2 of the line of ln s on rank.",
+    )
+
+
+def _body_table(judged: Sequence[_Spectral]) -> Table:
+    rows = tuple(
+        (*_fit_row(kind, [s.body for s in group]), median(s.null_slope for s in group))
+        for kind, group in by_kind(judged).items()
+    )
+    return Table(
+        "Body by kind",
+        (*_FIT_COLUMNS, "slope of noise"),
+        rows,
+        "Ranks r / 96 + 1 to r / 2. Noise: a random matrix of the same shape, with R2 exp. 0.999 and R2 power 0.85.",
+    )
+
+
+def _fit_row(kind: str, fits: Sequence[WindowFit]) -> tuple[Cell, ...]:
+    return (
+        kind,
+        len(fits),
+        sum(is_power_law(fit) for fit in fits),
+        median(fit.slope for fit in fits),
+        median(fit.r2_power for fit in fits),
+        median(fit.r2_exponential for fit in fits),
+    )
+
+
+def _noise_table(judged: Sequence[_Spectral]) -> Table:
+    rows: list[tuple[Cell, ...]] = [
+        (
+            kind,
+            median(s.largest_over_edge for s in group),
+            median(s.n_above / s.matrix.rank for s in group),
+            sum(s.shuffled for s in group),
+            sum(s.structured for s in group),
+            *(median(s.ranks[index] for s in group) for index in range(3)),
+        )
+        for kind, group in by_kind(judged).items()
+    ]
+    return Table(
+        "Against noise by kind",
+        (
+            "kind",
+            "largest / edge",
+            "share above edge",
+            "shuffled edges",
+            "structured",
+            "stable rank",
+            "participation",
+            "effective rank",
+        ),
+        tuple(rows),
+        "Medians; the last three over the rank: participation and effective rank (weights s^2) of a square Gaussian "
+        "matrix are 0.50 and 0.61. Shuffled edges: matrices of excess kurtosis above 5, whose edge was measured on "
+        "their shuffled entries.",
+    )
+
+
+def _notes(n_matrices: int, found: Sequence[_Spectral], judged: Sequence[_Spectral]) -> tuple[str, ...]:
+    notes = []
+    absent, left_out = n_matrices - len(found), len(found) - len(judged)
+    if absent:
+        notes.append(
+            f"{absent} of {n_matrices} matrices have no singular values in the run: they are larger than its "
+            "--spectra, or hold values that are not finite."
+        )
+    if left_out:
+        notes.append(f"{left_out} matrices are left out: their rank is below {_LEAST_RANK}, or they are zero.")
+    if judged:
+        n = sum(s.body.r2_exponential > s.body.r2_power for s in judged)
+        notes.append(
+            f"The body of {n} of {len(judged)} matrices is closer to an exponential in rank than to a power law; so is "
+            "that of noise."
+        )
+    return tuple(notes)
+
+
+_GAUSSIAN: Final = "i.i.d. Gaussian 768 x 768"
+_LINES: Final = "slope, R2_pow, R2_exp on ranks"
+
+DEFINITION: Final = Definition(
+    id="F11",
+    title="Singular values follow one power law",
+    claim="The singular values of all weight matrices show the same pattern: a power law in rank.",
+    source='"Basic Facts about Language Model Internals" (2023), alignmentforum.org/posts/PDLfpRwSynu73mxGw, "All '
+    'Weight Parameters Show The Same Singular Value Pattern (Power Law)"',
+    needs=("weights",),
+    measured="The singular values of every matrix with a role inside the blocks. A straight line of ln s against ln "
+    "rank is no evidence on its own, since noise has one too; so each fit is held against an exponential in rank, "
+    "against the slopes of its own halves, and against a random matrix of the same shape. The fits of WeightWatcher "
+    "are in F15.",
+    formula=(
+        "ln s_k = a + b ln k over a window of ranks k from 1: slope b, R2_pow; ln s_k = a + c k: R2_exp",
+        "head: ranks 1 to max(16, r / 12); body: ranks r / 96 + 1 to r / 2 (1 to 64 and 9 to 384 of 768)",
+        "edge of noise: sigma (sqrt m + sqrt n)",
+        "if the excess kurtosis is above 5: 1.05 (ours) x the largest singular value of 3 shuffles of the entries",
+        "slope of noise: that of the quantiles of the Marchenko-Pastur law",
+    ),
+    thresholds=(
+        "structured: at least 1 % of the singular values above the edge, and a body slope <= that of noise - 0.05",
+        "a window is a power law if R2_pow > R2_exp, R2_pow >= 0.97, and both halves have its slope within 20 %",
+        "HOLDS if at least 80 % of the matrices are power laws in the head and 80 % in the body, and",
+        "the CV over the kinds of their median body slopes is at most 0.25; otherwise FAILS (ours)",
+        "the class is `structured, no common power law` if it FAILS with at least 80 % structured (ours)",
+        f"matrices of rank below {_LEAST_RANK} are left out; INCONCLUSIVE if none is left (ours)",
+    ),
+    check=_check,
+    objections=(
+        Objection(
+            "lmfacts",
+            "A matrix of independent Gaussian entries has a line of R2 0.85, too. In trained attention matrices an "
+            "exponential in rank usually beats the power law in the body.",
+        ),
+        Objection(
+            "Staats, Thamm & Rosenow (arXiv:2410.17770)",
+            "Trained matrices depart from the law of random ones at both ends of the spectrum, each type of layer in "
+            "its own way.",
+        ),
+    ),
+    published=(
+        PublishedValue(_GAUSSIAN, f"{_LINES} 9-384", "-0.270, 0.85, 0.999", "simulation", "A"),
+        PublishedValue(_GAUSSIAN, f"{_LINES} 1-64", "-0.052, 0.88, 0.99", "simulation", "A"),
+        PublishedValue(_GAUSSIAN, "participation ratio, effective rank", "383, 465", "simulation", "A"),
+    ),
+)

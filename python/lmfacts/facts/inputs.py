@@ -1,0 +1,74 @@
+"""The runs that facts are checked on: at most one of each kind, all of one model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from lmfacts.errors import UsageError
+from lmfacts.facts.model_identity import check_same_model, run_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lmfacts.run import Run
+
+__all__ = ["Inputs"]
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What is known of one model.
+
+    Attributes:
+        activations: a run of activations, or None.
+        weights: a run of weights, or None.
+        gradients: a run of gradients, or None.
+    """
+
+    activations: Run | None = None
+    weights: Run | None = None
+    gradients: Run | None = None
+
+    @classmethod
+    def of(cls, runs: Iterable[Run]) -> Self:
+        """Sort runs by kind.
+
+        Raises:
+            UsageError: no runs, or two of one kind.
+            MismatchedRunsError: they are of different models.
+        """
+        given = list(runs)
+        if not given:
+            raise UsageError("Facts are checked on runs; got none. Give a run of activations, one of weights, or both.")
+        by_kind: dict[str, Run] = {}
+        for run in given:
+            if run.kind in by_kind:
+                raise UsageError(
+                    f"Two runs of {run.kind} were given, {run_name(by_kind[run.kind])} and {run_name(run)}; facts are "
+                    "checked on one of each kind. Compare two runs with `lmfacts compare`."
+                )
+            by_kind[run.kind] = run
+        for other in given[1:]:
+            check_same_model(given[0], other)
+        return cls(**by_kind)
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The runs that are there."""
+        return tuple(run for run in (self.activations, self.weights, self.gradients) if run is not None)
+
+    @property
+    def model_id(self) -> str:
+        """The model's id, as the first run has it."""
+        return str(self.runs[0].model.get("id") or "MODEL")
+
+    @property
+    def n_layers(self) -> int | None:
+        """Number of blocks, if a run says it."""
+        return next((run.model["n_layers"] for run in self.runs if run.model.get("n_layers")), None)
+
+    @property
+    def norm_kind(self) -> str | None:
+        """`layernorm` or `rmsnorm`, if a run says it."""
+        return next((run.model["norm_kind"] for run in self.runs if run.model.get("norm_kind")), None)

@@ -1,0 +1,108 @@
+"""Intervals over blocks of sequences, and what they leave open.
+
+The values of a model's activations are not independent: tokens of one text resemble each other. What can be taken as
+independent are sequences, so a run keeps its statistics for 8 blocks of sequences apart, and a statistic is computed
+again without each block in turn (the delete-one-block jackknife: Quenouille 1956, Tukey 1958):
+
+    se^2     = (g - 1) / g * sum_j (theta_(-j) - mean of theta_(-j))^2        over g blocks
+    interval = theta -+ t_(g - 1)(0.95) * se                                  90 %
+
+A verdict is given only where the interval of each deciding number lies on one side of its threshold.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lmfacts.run import Run
+
+__all__ = ["LEAST_SEQUENCES", "LEAST_TOKENS", "all_of", "any_of", "decided", "jackknife", "spans", "too_few_data"]
+
+LEAST_SEQUENCES: Final = 8
+"""Sequences from which intervals are taken: one for each block."""
+
+LEAST_TOKENS: Final = 128
+"""Tokens below which a fact about activations is left open (ours): 16 for each block."""
+
+_UPPER: Final = 0.95
+"""The quantile of Student's t at either end of a 90 % interval."""
+
+
+def jackknife(full: float, leave_one_out: Sequence[float]) -> tuple[float, float]:
+    """The 90 % interval of a statistic from its values without each block in turn.
+
+    Args:
+        full: the statistic of all values.
+        leave_one_out: the statistic without block j, for each of the g blocks.
+
+    Returns:
+        Lower and upper end; both NaN with fewer than 2 blocks or where one of the numbers is not finite.
+    """
+    from scipy.special import stdtrit  # noqa: PLC0415
+
+    left = np.asarray(leave_one_out, dtype=np.float64)
+    g = left.size
+    if g < 2 or not math.isfinite(full) or not np.isfinite(left).all():  # noqa: PLR2004
+        return math.nan, math.nan
+    deviations = left - left.mean()
+    error = math.sqrt((g - 1) / g * float(deviations @ deviations))
+    half = float(stdtrit(g - 1, _UPPER)) * error
+    return full - half, full + half
+
+
+def spans(interval: tuple[float, float], threshold: float) -> bool:
+    """Whether a threshold lies inside an interval, its ends not counted; an interval of NaN excludes nothing."""
+    low, high = interval
+    if math.isnan(low) or math.isnan(high):
+        return True
+    return low < threshold < high
+
+
+def decided(value: float, interval: tuple[float, float], *thresholds: float, passed: bool) -> bool | None:
+    """Whether a number passes its thresholds, or None where that is open.
+
+    Args:
+        value: the number.
+        interval: its interval.
+        *thresholds: what it is held against.
+        passed: whether the number itself is on the right side of all of them.
+
+    Returns:
+        `passed`, or None if the number is NaN or its interval spans one of the thresholds.
+    """
+    if math.isnan(value) or any(spans(interval, threshold) for threshold in thresholds):
+        return None
+    return passed
+
+
+def all_of(*conditions: bool | None) -> bool | None:
+    """Whether all conditions hold; None where that hangs on one that is open."""
+    if False in conditions:
+        return False
+    return None if None in conditions else True
+
+
+def any_of(*conditions: bool | None) -> bool | None:
+    """Whether at least one condition holds; None where that hangs on one that is open."""
+    if True in conditions:
+        return True
+    return None if None in conditions else False
+
+
+def too_few_data(run: Run) -> str | None:
+    """Why a run of activations is too small for a verdict, as a sentence, or None."""
+    if run.n_sequences < LEAST_SEQUENCES:
+        return f"{_counted(run.n_sequences, 'sequence')}; at least {LEAST_SEQUENCES} are needed."
+    if run.n_tokens < LEAST_TOKENS:
+        return f"{_counted(run.n_tokens, 'token')}; at least {LEAST_TOKENS} are needed."
+    return None
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n:,} {what}" + ("" if n == 1 else "s")

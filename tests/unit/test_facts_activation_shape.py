@@ -1,0 +1,370 @@
+"""F1 on values of known laws."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from lmfacts.distribution import Distribution
+from lmfacts.facts import Verdict
+from lmfacts.facts.dim_laws import DimLaws
+from lmfacts.facts.f01_activation_shape import DEFINITION
+from lmfacts.facts.generalized_normal import GeneralizedNormal
+from lmfacts.families import fit_families
+from support import oracle
+from support.accumulated_runs import accumulated_run, inputs_of
+
+N_DIMS = 768
+OUTLIER_DIMS = (3, 250, 700)
+SHAPE = {"n_sequences": 16, "n_positions": 65}
+
+
+def gaussian(rng, n_tokens, n_dims=N_DIMS):
+    return rng.normal(size=(n_tokens, n_dims))
+
+
+def logistic(rng, n_tokens, n_dims=N_DIMS):
+    return rng.logistic(size=(n_tokens, n_dims))
+
+
+def of_unlike_scale(rng, n_tokens, n_dims=N_DIMS):
+    return rng.normal(size=(n_tokens, n_dims)) * np.exp(0.3 * rng.normal(size=n_dims))
+
+
+def of_unlike_mean(rng, n_tokens, n_dims=N_DIMS):
+    return rng.normal(size=(n_tokens, n_dims)) + 2.0 * rng.choice([-1.0, 1.0], size=n_dims)
+
+
+def run_of(*laws, outliers=True, dtype="float32", change=None, **options):
+    """A run with a block for each law, and three dims at 50 standard deviations."""
+
+    def values_of(layer, sequence, position):
+        rng = np.random.default_rng(100 + layer)
+        values = laws[max(layer, 0)](rng, position.size)
+        if outliers:
+            values[:, OUTLIER_DIMS] = 50.0 * rng.normal(size=(position.size, 3))
+        if change is not None:
+            change(values, sequence, position)
+        return values
+
+    return accumulated_run(values_of, n_layers=len(laws), dtype=dtype, **{**SHAPE, **options})
+
+
+def check(run):
+    return DEFINITION.check(inputs_of(run))
+
+
+def measure(fact, start):
+    return next(one for one in fact.evidence.measures if one.name.startswith(start))
+
+
+def table(fact, start):
+    return next(one for one in fact.evidence.tables if one.title.startswith(start))
+
+
+# The paths of the decision
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gaussian_with_outlier_dims_holds(dtype):
+    fact = check(run_of(gaussian, dtype=dtype))
+    assert fact.verdict is Verdict.HOLDS
+    assert measure(fact, "outlier dims").value == 3
+    assert "3, 250, 700" in measure(fact, "outlier dims").note
+    assert measure(fact, "KS").value < 0.003
+    assert measure(fact, "Weibull k").value == pytest.approx(1.206, abs=0.006)
+    assert measure(fact, "tail exponent").value == pytest.approx(1.62, abs=0.05)
+    assert measure(fact, "beta").value == pytest.approx(2.0, abs=0.02)
+    # 3 of 768 dims of 50 sd, of which 28 % lie beyond 6 sd of the pool (19.3).
+    assert measure(fact, "f(|z| > 6)").value == pytest.approx(3 / 768 * 0.70, rel=0.05)
+    assert not fact.evidence.notes or "equally well" in fact.evidence.notes[0]
+    for name in ("KS", "Weibull k", "tail exponent", "beta"):
+        low, high = measure(fact, name).interval
+        assert low < measure(fact, name).value < high
+
+
+def test_the_full_pool_stands_beside_the_clean_one():
+    rows = {row[0]: row for row in table(check(run_of(gaussian)), "The pool").rows}
+    assert rows["layer 0, clean pool"][1] == pytest.approx(0.0, abs=0.02)
+    assert rows["layer 0, full pool"][1] > 300
+    assert rows["layer 0, clean pool"][4] == 0.0
+    assert rows["logistic"][1:3] == (1.21, 1.159)
+    assert len(rows) == 9
+
+
+def test_without_outliers_only_the_body_is_left():
+    fact = check(run_of(gaussian, outliers=False))
+    assert fact.verdict is Verdict.BODY_ONLY
+    assert "no outliers" in fact.summary
+    assert "tails" not in fact.summary
+    assert measure(fact, "f(|z| > 6)").passed is False
+
+
+def test_values_beyond_6_without_an_outlier_dim_are_outliers():
+    def spread(values, sequence, position):
+        values[np.ix_(position == 5, [40])] = 8.0
+
+    fact = check(run_of(gaussian, outliers=False, change=spread))
+    assert fact.verdict is Verdict.HOLDS
+    assert measure(fact, "f(|z| > 6)").value == pytest.approx(16 / (16 * 64 * N_DIMS), rel=0.02)
+    assert "no outlier dims" in fact.summary
+
+
+def test_a_body_without_gaussian_tails():
+    def stretch(values, sequence, position):
+        values[np.abs(values) > 3] *= 2.0
+
+    fact = check(run_of(gaussian, change=stretch))
+    assert fact.verdict is Verdict.BODY_ONLY
+    assert "tails that are not" in fact.summary
+    assert "no outliers" not in fact.summary
+    assert measure(fact, "tail exponent").value < 1.45
+
+
+def test_logistic_dims_fail():
+    fact = check(run_of(logistic, outliers=False))
+    assert fact.verdict is Verdict.FAILS
+    assert "best family: logistic" in fact.summary
+    fits = {row[0]: row for row in table(fact, "Families").rows}
+    assert fits["logistic"][2] <= 1e-3
+    assert fits["Gaussian"][2] > 1e-2
+    assert fits["Gaussian scale mixture"][3]
+    assert "Gaussian scale mixture" in next(note for note in fact.evidence.notes if "equally well" in note)
+    assert measure(fact, "share of dims with").value < 0.1
+    assert measure(fact, "share of dims likelier").value < 0.1
+    assert "themselves are heavy-tailed" in fact.evidence.notes[0]
+
+
+def test_gaussian_dims_of_unlike_scale_fail_for_another_reason():
+    mixed, own = check(run_of(of_unlike_scale, outliers=False)), check(run_of(logistic, outliers=False))
+    assert mixed.verdict is Verdict.FAILS
+    for name, off in (("KS", 0.003), ("Weibull k", 0.015), ("tail exponent", 0.15)):
+        assert measure(mixed, name).value == pytest.approx(measure(own, name).value, abs=off)
+    assert measure(mixed, "share of dims with").value > 0.9
+    assert measure(mixed, "share of dims likelier").value > 0.9
+    assert measure(mixed, "spread of ln std").value == pytest.approx(0.3, abs=0.03)
+    assert "differ in scale" in mixed.evidence.notes[0]
+    assert "in mean" not in mixed.evidence.notes[0]
+
+
+def test_dims_of_unlike_mean():
+    fact = check(run_of(of_unlike_mean, outliers=False))
+    assert fact.verdict is Verdict.FAILS
+    assert "differ in mean (by 2.00" in fact.evidence.notes[0]
+    assert "in scale" not in fact.evidence.notes[0]
+
+
+def test_half_of_the_dims_heavy_tailed():
+    def law(rng, n_tokens):
+        return np.concatenate([gaussian(rng, n_tokens, 384), rng.laplace(size=(n_tokens, 384))], axis=1)
+
+    fact = check(run_of(law, outliers=False))
+    assert fact.verdict is Verdict.FAILS
+    assert "both at once" in fact.evidence.notes[0]
+
+
+def test_dims_without_tails():
+    fact = check(run_of(lambda rng, n: rng.uniform(-1, 1, size=(n, N_DIMS)), outliers=False))
+    assert fact.verdict is Verdict.FAILS
+    assert "light-tailed" in fact.evidence.notes[0]
+
+
+@pytest.mark.parametrize("law", [gaussian, logistic, of_unlike_scale])
+def test_bfloat16_and_float32_agree(law):
+    narrow, wide = (check(run_of(law, outliers=False, dtype=dtype)) for dtype in ("bfloat16", "float32"))
+    assert narrow.verdict is wide.verdict
+    for one, other in zip(narrow.evidence.measures[:4], wide.evidence.measures[:4], strict=True):
+        assert one.value == pytest.approx(other.value, rel=0.02, abs=5e-4)
+
+
+# Five depths
+
+
+def test_most_of_the_depths_decide():
+    assert check(run_of(gaussian, logistic, gaussian, logistic, gaussian)).verdict is Verdict.HOLDS
+    fact = check(run_of(gaussian, logistic, logistic, logistic, gaussian))
+    assert fact.verdict is Verdict.FAILS
+    assert "at 3 of 5 depths (layer 2" in fact.summary
+    assert [row[:2] for row in table(fact, "By depth").rows] == [
+        (0, "holds"),
+        (1, "fails"),
+        (2, "fails"),
+        (3, "fails"),
+        (4, "holds"),
+    ]
+
+
+def test_a_body_at_most_of_the_depths():
+    def heavy(rng, n_tokens):
+        values = gaussian(rng, n_tokens)
+        values[np.abs(values) > 3] *= 2.0
+        return values
+
+    fact = check(run_of(gaussian, heavy, logistic, heavy, gaussian))
+    assert fact.verdict is Verdict.BODY_ONLY
+    assert "A Gaussian body at 4 of 5 depths (layer 1" in fact.summary
+
+
+def test_five_of_many_layers_are_looked_at():
+    fact = check(run_of(*[gaussian] * 9, n_positions=17))
+    assert [row[0] for row in table(fact, "By depth").rows] == [0, 2, 4, 6, 8]
+
+
+# What stays open
+
+
+def in_one_sequence(values, sequence, position):
+    values[np.ix_((sequence == 2) & (position < 13) & (position > 0), [40])] = 8.0
+
+
+def test_outliers_of_one_text_leave_it_open():
+    fact = check(run_of(gaussian, outliers=False, change=in_one_sequence))
+    assert measure(fact, "f(|z| > 6)").value > 1e-5
+    assert fact.verdict is Verdict.INCONCLUSIVE
+    assert "layer 0 (f(|z| > 6))" in fact.summary
+    assert table(fact, "By depth").rows[0][1] == "open"
+    # Where the body fails, nothing hangs on them.
+    assert check(run_of(logistic, outliers=False, change=in_one_sequence)).verdict is Verdict.FAILS
+
+
+def test_texts_of_two_laws_leave_it_open():
+    def law(rng, n_tokens):
+        values = gaussian(rng, n_tokens)
+        part = (np.arange(n_tokens) // 65) % 8 == 0
+        values[part] = rng.laplace(size=(part.sum(), N_DIMS))
+        return values
+
+    fact = check(run_of(law))
+    low, high = measure(fact, "KS").interval
+    assert low < 0.010 < high
+    assert fact.verdict is Verdict.INCONCLUSIVE
+    assert "KS" in fact.summary
+
+
+def test_open_depths_matter_only_if_they_could_change_the_majority():
+    def values_of(laws):
+        def of(layer, sequence, position):
+            rng = np.random.default_rng(layer + 9)
+            law, is_open = laws[max(layer, 0)]
+            values = law(rng, position.size)
+            if is_open:
+                in_one_sequence(values, sequence, position)
+            else:
+                values[:, OUTLIER_DIMS] *= 50.0
+            return values
+
+        return of
+
+    holds, fails, open_ = (gaussian, False), (logistic, False), (gaussian, True)
+    settled = check(accumulated_run(values_of([holds, open_, holds, holds, open_]), n_layers=5, **SHAPE))
+    assert settled.verdict is Verdict.HOLDS
+    between = check(accumulated_run(values_of([holds, open_, fails, holds, open_]), n_layers=5, **SHAPE))
+    assert between.verdict is Verdict.INCONCLUSIVE
+    assert "layer 1" in between.summary
+    assert "layer 4" in between.summary
+
+
+@pytest.mark.parametrize(("dof", "verdict"), [(20.0, Verdict.BODY_ONLY), (11.0, Verdict.FAILS)])
+def test_how_far_a_body_may_bend(dof, verdict):
+    # KS 0.005 and k 1.191; KS 0.009, which is near enough, and k 1.180, which is not.
+    fact = check(run_of(lambda rng, n: rng.standard_t(dof, size=(n, N_DIMS))))
+    assert fact.verdict is verdict
+
+
+def test_too_little_of_everything():
+    assert "4 sequences" in check(run_of(gaussian, n_sequences=4)).summary
+    assert "50 tokens" in check(run_of(gaussian, n_sequences=10, n_positions=5)).summary
+    few = check(run_of(gaussian, n_sequences=16, n_positions=9))
+    assert few.verdict is Verdict.INCONCLUSIVE
+    assert "97,920 values at a site; at least 100,000" in few.summary
+
+
+def test_runs_without_what_it_needs():
+    old = check(run_of(gaussian, blocks=False))
+    assert old.verdict is Verdict.NOT_APPLICABLE
+    assert old.command == "lmfacts scan synthetic --sites resid"
+    none = check(accumulated_run(lambda _, __, position: gaussian(np.random.default_rng(0), position.size), n_layers=0))
+    assert none.verdict is Verdict.NOT_APPLICABLE
+    assert none.command == "lmfacts scan synthetic --sites default"
+
+
+@pytest.mark.parametrize("filler", [0.0, 3.0, math.nan, math.inf])
+@pytest.mark.parametrize("blocks", [True, False])
+def test_sites_of_one_value(filler, blocks):
+    def values_of(_, __, position):
+        return np.full((position.size, N_DIMS), filler)
+
+    fact = check(accumulated_run(values_of, blocks=blocks, **SHAPE))
+    open_ = blocks or not math.isfinite(filler)
+    assert fact.verdict is (Verdict.INCONCLUSIVE if open_ else Verdict.NOT_APPLICABLE)
+    fact.to_json()
+
+
+def test_nan_dims_and_constant_dims_are_passed_over():
+    def spoil(values, sequence, position):
+        values[:, 10] = np.nan
+        values[:, 11] = 0.0
+
+    fact = check(run_of(gaussian, change=spoil))
+    assert fact.verdict is Verdict.HOLDS
+    assert measure(fact, "outlier dims").value == 3
+
+
+# The parts
+
+
+def distribution_of(values, dtype="float32"):
+    codes, counts = np.unique(oracle.code_of(oracle.store(values, dtype), dtype), return_counts=True)
+    return Distribution(codes, counts, dtype)
+
+
+@pytest.mark.parametrize(
+    ("draw", "beta"),
+    [
+        (lambda rng: rng.normal(3.0, 0.2, size=400_000), 2.0),
+        (lambda rng: rng.laplace(-1.0, 5.0, size=400_000), 1.0),
+        (lambda rng: rng.gamma(0.25, size=400_000) ** 0.25 * rng.choice([-1.0, 1.0], size=400_000), 4.0),
+        (lambda rng: rng.gamma(2.0, size=400_000) ** 2.0 * rng.choice([-1.0, 1.0], size=400_000), 0.5),
+    ],
+)
+def test_beta_of_generalized_normal_laws(draw, beta):
+    # |x|^beta of a generalized normal law is gamma of shape 1 / beta.
+    values = draw(np.random.default_rng(1))
+    fit = GeneralizedNormal.of(distribution_of(values))
+    assert fit.beta == pytest.approx(beta, rel=0.01)
+    assert fit.location == pytest.approx(np.median(values), abs=0.02 * values.std())
+    assert fit.beta_of(distribution_of(values[:200_000])) == pytest.approx(beta, rel=0.02)
+
+
+@pytest.mark.parametrize("draw", ["logistic", "standard_normal", "skewed"])
+def test_beta_agrees_with_the_fit_of_families(draw):
+    rng = np.random.default_rng(2)
+    values = rng.gamma(20.0, size=400_000) if draw == "skewed" else getattr(rng, draw)(size=400_000)
+    pool = distribution_of(values)
+    (fit,) = fit_families(pool, ["generalized normal"])
+    assert GeneralizedNormal.of(pool).beta == pytest.approx(fit.parameters["beta"], abs=2e-3)
+
+
+def test_beta_at_the_ends_of_its_range():
+    rng = np.random.default_rng(3)
+    assert GeneralizedNormal.of(distribution_of(rng.uniform(-1, 1, size=100_000))).beta == 10.0
+    assert math.isnan(GeneralizedNormal.of(distribution_of(np.full(1000, 2.0), "float64")).beta)
+    assert math.isnan(GeneralizedNormal.of(distribution_of(np.empty(0))).beta)
+
+
+@pytest.mark.parametrize(("law", "share"), [(gaussian, 1.0), (logistic, 0.0)])
+def test_laws_of_single_dims(law, share):
+    def values_of(_, __, position):
+        scale = np.geomspace(1e-3, 1e3, 40)
+        values = (law(np.random.default_rng(4), position.size, 40) + np.linspace(-2, 2, 40)) * scale
+        values[:, 5] = 1.0
+        values[:, 6] += 1.0  # 120 standard deviations from 0: within one bin
+        return values
+
+    site = accumulated_run(values_of, n_sequences=32, n_positions=65)["blocks.0.resid_post"].rest
+    laws = DimLaws.of(site.dim_histograms, site.dims, np.array([7, 8]))
+    assert laws.n_dims == 36
+    assert laws.gaussian_share == pytest.approx(share, abs=0.06)
+    assert (laws.median_gap > 0) == (share > 0.5)

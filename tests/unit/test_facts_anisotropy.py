@@ -1,0 +1,213 @@
+"""F5: the mean cosine against all pairs, and tokens that are isotropic, rogue, or anisotropic for another reason."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lmfacts.facts import Inputs, Verdict
+from lmfacts.facts.f05_anisotropy import ANISOTROPIC, DEFINITION, ISOTROPIC, ROGUE
+from lmfacts.run import Run
+from lmfacts.site_record import SiteRecord
+from lmfacts.site_state import SiteState
+from lmfacts.token_statistics import UnitSums
+from support import oracle
+from support.synthetic_runs import residual_run, tokens
+
+D = 64
+
+
+def isotropic(values):
+    return values
+
+
+def rogue(values):
+    """Half of each token's squared length, on average, comes from one dim with a constant."""
+    values[:, 9] += np.sqrt(values.shape[1])
+    return values
+
+
+def shifted(values):
+    """The same mean cosine, from all dims alike."""
+    return values + 1.0
+
+
+def run_of(*shapes, **options):
+    def values_of(layer, positions):
+        return shapes[layer](np.random.default_rng(layer).normal(size=(positions.size, D)))
+
+    return residual_run(
+        values_of, n_layers=len(shapes), **{"n_sequences": 16, "n_positions": 33, "unit_sums": True, **options}
+    )
+
+
+def check(run):
+    return DEFINITION.check(Inputs.of([run]))
+
+
+def rows(fact):
+    (table,) = fact.evidence.tables
+    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+
+
+@pytest.mark.parametrize("shape", [isotropic, rogue, shifted])
+def test_the_formula_equals_all_pairs(shape):
+    values = shape(np.random.default_rng(1).normal(size=(200, 48)))
+    state = oracle.site_state(values, dtype="float64", unit_sums=True)
+    unit_sums = SiteRecord(SiteState.from_native(state)).unit_sums
+    expected = np.zeros(48)
+    for i in range(200):
+        for j in range(200):
+            if i != j:
+                expected += values[i] * values[j] / (np.linalg.norm(values[i]) * np.linalg.norm(values[j]))
+    expected /= 200 * 199
+    assert unit_sums is not None
+    assert unit_sums.n == 200
+    np.testing.assert_allclose(unit_sums.cosine_contributions, expected, rtol=0, atol=1e-12)
+    assert unit_sums.cosine_contributions.sum() == pytest.approx(expected.sum(), abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_fewer_than_two_tokens_have_no_cosine(n):
+    assert np.isnan(UnitSums(n, np.zeros(3), np.zeros(3)).cosine_contributions).all()
+
+
+def test_isotropic_tokens_fail():
+    fact = check(run_of(isotropic, isotropic))
+    assert (fact.verdict, fact.fact_class) == (Verdict.FAILS, ISOTROPIC)
+    for row in rows(fact):
+        # 5 standard deviations of the isotropic null: sqrt(2 / d) / n.
+        assert abs(row["mean cosine"]) < 5 * np.sqrt(2 / D) / (16 * 32)
+        assert np.isnan(row["top-3 share"])
+
+
+def test_one_rogue_dim_holds():
+    fact = check(run_of(rogue, rogue))
+    assert (fact.verdict, fact.fact_class) == (Verdict.HOLDS, ROGUE)
+    for row in rows(fact):
+        assert row["mean cosine"] == pytest.approx(0.5, abs=0.05)
+        assert row["top dims"].startswith("9, ")
+        assert row["share 1"] == pytest.approx(1.0, abs=0.02)
+        assert row["class"] == ROGUE
+    assert fact.summary.startswith("2 of 2 layers are rogue, 2 anisotropic; deepest layer: mean cosine 0.")
+    assert "of it from dims 9, " in fact.summary
+
+
+def test_a_shift_of_every_dim_is_anisotropic_and_not_rogue():
+    fact = check(run_of(shifted, shifted))
+    assert (fact.verdict, fact.fact_class) == (Verdict.FAILS, ANISOTROPIC)
+    for row in rows(fact):
+        assert row["mean cosine"] == pytest.approx(0.5, abs=0.05)
+        assert row["top-3 share"] == pytest.approx(3 / D, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "verdict", "fact_class"),
+    [
+        ((rogue, isotropic), Verdict.HOLDS, ROGUE),
+        ((isotropic, rogue, isotropic), Verdict.FAILS, ISOTROPIC),
+        ((shifted, rogue, isotropic), Verdict.FAILS, ANISOTROPIC),
+        ((rogue, rogue, shifted, isotropic), Verdict.HOLDS, ROGUE),
+    ],
+)
+def test_half_of_the_layers_decide(shapes, verdict, fact_class):
+    fact = check(run_of(*shapes))
+    assert (fact.verdict, fact.fact_class) == (verdict, fact_class)
+    assert fact.evidence.measures[0].value == sum(shape is rogue for shape in shapes) / len(shapes)
+    assert fact.evidence.measures[0].passed == (verdict is Verdict.HOLDS)
+
+
+def test_shares_are_shown_for_a_small_mean_cosine_too():
+    def slightly(values):
+        values[:, 9] += 3.0
+        return values
+
+    fact = check(run_of(slightly))
+    (row,) = rows(fact)
+    assert 0.05 < row["mean cosine"] < 0.2
+    assert row["share 1"] == pytest.approx(1.0, abs=0.05)
+    assert (fact.verdict, row["class"]) == (Verdict.FAILS, ISOTROPIC)
+
+
+def test_position_0_is_left_out():
+    def values_of(layer, positions):
+        values = np.random.default_rng(layer).normal(size=(positions.size, D))
+        values[positions == 0, 3] += 1000
+        return values
+
+    fact = check(residual_run(values_of, n_layers=2, n_sequences=80, n_positions=2, unit_sums=True))
+    assert (fact.verdict, fact.fact_class) == (Verdict.FAILS, ISOTROPIC)
+
+
+def test_the_final_norm_is_shown_and_not_counted():
+    places = tokens(16, 33)
+    states = {
+        name: SiteState.from_native(
+            oracle.site_state(
+                shape(np.random.default_rng(0).normal(size=(528, D))), dtype="float64", unit_sums=True, **places
+            )
+        )
+        for name, shape in (("blocks.0.resid_post", isotropic), ("final_norm_out", rogue))
+    }
+    metadata = {
+        "kind": "activations",
+        "model": {"id": "synthetic", "n_layers": 1},
+        "n_sequences": 16,
+        "n_tokens": 528,
+        "sites": [{"name": name, "aliases": [], "module_path": None} for name in states],
+    }
+    fact = check(Run(metadata, states))
+    assert [(row["site"], row["class"]) for row in rows(fact)] == [("layer 0", ISOTROPIC), ("final_norm_out", ROGUE)]
+    assert fact.verdict is Verdict.FAILS
+    assert fact.summary.startswith("0 of 1 layers")
+
+
+def test_tokens_without_a_direction_are_counted():
+    def partly(values):
+        values[1::4, 2] = np.nan
+        values[2::8] = 0.0
+        return values
+
+    fact = check(run_of(partly))
+    # 528 tokens; position 0 (every 33rd) is left out.
+    left_out = sum(i % 33 != 0 and (i % 4 == 1 or i % 8 == 2) for i in range(528))
+    assert f"layer 0: {left_out} tokens without a direction (zero or not finite) are left out." in fact.evidence.notes
+    assert not any("without a direction" in note for note in check(run_of(isotropic)).evidence.notes)
+
+
+@pytest.mark.parametrize("value", [0.0, 4.0, np.nan])
+def test_a_layer_that_holds_nothing_is_inconclusive(value):
+    fact = check(run_of(rogue, lambda values: np.full_like(values, value), rogue))
+    assert fact.verdict is Verdict.INCONCLUSIVE
+    assert fact.summary.startswith("blocks.1.resid_post ")
+
+
+def test_a_layer_without_directions_is_inconclusive():
+    def one_finite_dim(values):
+        values[:, 0] = np.nan
+        return values
+
+    fact = check(run_of(one_finite_dim, rogue))
+    assert (fact.verdict, fact.summary) == (
+        Verdict.INCONCLUSIVE,
+        "Fewer than two tokens of layer 0 have a direction.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "summary"),
+    [
+        ({"n_sequences": 7, "n_positions": 40}, "7 sequences; at least 8 are needed."),
+        ({"n_sequences": 10, "n_positions": 5}, "50 tokens; at least 128 are needed."),
+    ],
+)
+def test_too_little_text_is_inconclusive(options, summary):
+    fact = check(run_of(rogue, rogue, **options))
+    assert (fact.verdict, fact.summary) == (Verdict.INCONCLUSIVE, summary)
+
+
+@pytest.mark.parametrize("run", [run_of(), run_of(rogue, unit_sums=False)], ids=["no sites", "no unit sums"])
+def test_a_run_without_what_it_needs_says_which_command_has_it(run):
+    fact = check(run)
+    assert fact.verdict is Verdict.NOT_APPLICABLE
+    assert fact.command == "lmfacts scan synthetic --sites default"

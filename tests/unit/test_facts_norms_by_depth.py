@@ -1,0 +1,186 @@
+"""F10 on stacks of matrices whose norms are set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lmfacts.facts.f10_norms_by_depth import DEFINITION
+from lmfacts.facts.fact import Verdict
+from support.checkpoints import scanned, weights_inputs
+from support.synthetic_weights import weights_run
+
+N_LAYERS = 12
+D = 24
+
+CONSTANT = np.ones(N_LAYERS)
+GROWING = 1.05 ** np.arange(N_LAYERS)
+RISING_GAIN = 2.0 ** (np.arange(N_LAYERS) / (N_LAYERS - 1))
+
+
+def of_norm(norm, seed, shape):
+    values = np.random.default_rng(seed).standard_normal(shape)
+    return values * norm / np.linalg.norm(values)
+
+
+def model(folder, *, writing=GROWING, reading=CONSTANT, value=GROWING, gain=CONSTANT, family="llama", **changed):
+    """A stack of layers with these norms; `changed` has those of single kinds."""
+    groups = {"W_Q": reading, "W_K": reading, "W_in": reading, "W_V": value, "W_O": writing, "W_out": writing}
+    if family == "llama":
+        groups["W_gate"] = reading
+    weights = {}
+    for layer in range(N_LAYERS):
+        for index, (kind, norms) in enumerate(groups.items()):
+            shape = {"W_out": (D, 2 * D), "W_in": (2 * D, D), "W_gate": (2 * D, D)}.get(kind, (D, D))
+            norm = changed.get(kind, norms)[layer]
+            weights[f"blocks.{layer}.{kind}"] = of_norm(norm, 100 * index, shape)
+        for norm in ("ln1", "ln2"):
+            weights[f"blocks.{layer}.{norm}.gain"] = np.full(D, gain[layer])
+    return scanned(folder, weights, family=family, spectra=changed.get("spectra", 0))
+
+
+def check(run):
+    return DEFINITION.check(weights_inputs(run))
+
+
+def measure(fact, kind):
+    (found,) = [measure for measure in fact.evidence.measures if measure.name.startswith(f"{kind}:")]
+    return found
+
+
+@pytest.mark.parametrize("family", ["llama", "opt"])
+def test_growing_writing_and_constant_reading_weights_hold_both_ways(tmp_path, family):
+    fact = check(model(tmp_path, family=family))
+    assert fact.verdict is Verdict.HOLDS
+    assert fact.summary.endswith("The raw verdict: HOLDS.")
+    assert measure(fact, "W_O").value == pytest.approx(1.05 ** (N_LAYERS - 2), rel=0.01)
+    assert measure(fact, "W_Q").value == pytest.approx(1.0, abs=1e-3)
+    assert not any("Without folding" in note for note in fact.evidence.notes)
+
+
+def test_falling_raw_weights_behind_rising_gains_hold_folded_only(tmp_path):
+    fact = check(model(tmp_path, reading=1 / RISING_GAIN, value=1 / RISING_GAIN, gain=RISING_GAIN))
+    assert fact.verdict is Verdict.HOLDS
+    assert fact.summary.endswith("The raw verdict: FAILS.")
+    (note,) = [note for note in fact.evidence.notes if "Without folding" in note]
+    assert "FAILS (it fails for W_Q, W_K, W_in, W_gate)" in note
+    assert measure(fact, "W_Q").note.startswith("folded")
+
+
+def test_constant_raw_weights_behind_rising_gains_fail_folded(tmp_path):
+    fact = check(model(tmp_path, gain=RISING_GAIN))
+    assert fact.verdict is Verdict.FAILS
+    assert fact.summary.endswith("The raw verdict: HOLDS.")
+    assert "W_Q (1.88x), W_K (1.88x), W_in (1.88x), W_gate (1.88x) should be constant" in fact.summary
+    assert measure(fact, "W_Q").value == pytest.approx(2 ** (10 / 11), rel=1e-3)
+    assert measure(fact, "W_Q").passed is False
+
+
+def test_constant_writing_weights_fail(tmp_path):
+    fact = check(model(tmp_path, writing=CONSTANT))
+    assert fact.verdict is Verdict.FAILS
+    assert "W_O (1x), W_out (1x) should grow" in fact.summary
+    assert "should be constant" not in fact.summary
+
+
+def test_falling_writing_weights_fail(tmp_path):
+    fact = check(model(tmp_path, writing=1 / GROWING))
+    assert fact.verdict is Verdict.FAILS
+    assert measure(fact, "W_out").value == pytest.approx(1.05**-10, rel=1e-3)
+
+
+def test_growth_without_order_fails(tmp_path):
+    zigzag = np.where(np.arange(N_LAYERS) % 2, 1.0, 2.0) * 1.04 ** np.arange(N_LAYERS)
+    fact = check(model(tmp_path, W_O=zigzag))
+    assert measure(fact, "W_O").value >= 1.25
+    assert fact.verdict is Verdict.FAILS
+    assert "W_O (" in fact.summary
+    assert "rho" in fact.summary
+    assert measure(fact, "W_out").passed
+
+
+@pytest.mark.parametrize(("kind", "named"), [("W_gate", True), ("W_K", True), ("W_V", False)])
+def test_each_kind_counts_but_the_values(tmp_path, kind, named):
+    fact = check(model(tmp_path, **{kind: 1.05 ** np.arange(N_LAYERS) ** 1.1}))
+    assert (fact.verdict is Verdict.FAILS) is named
+    assert (f"{kind} (" in fact.summary) is named
+    assert measure(fact, kind).passed is (False if named else None)
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(1.26, Verdict.HOLDS), (1.24, Verdict.FAILS)])
+def test_the_least_growth(tmp_path, factor, expected):
+    norms = factor ** (np.arange(N_LAYERS) / (N_LAYERS - 2))
+    assert check(model(tmp_path, writing=norms)).verdict is expected
+
+
+@pytest.mark.parametrize(
+    ("factor", "expected"),
+    [(1.34, Verdict.HOLDS), (1.36, Verdict.FAILS), (1 / 1.34, Verdict.HOLDS), (1 / 1.36, Verdict.FAILS)],
+)
+def test_the_most_change(tmp_path, factor, expected):
+    norms = factor ** (np.arange(N_LAYERS) / (N_LAYERS - 2))
+    assert check(model(tmp_path, reading=norms)).verdict is expected
+
+
+def test_the_first_layer_does_not_count(tmp_path):
+    def with_first(norms):
+        return np.concatenate([[50.0], norms[1:]])
+
+    assert check(model(tmp_path, writing=with_first(GROWING), reading=with_first(CONSTANT))).verdict is Verdict.HOLDS
+
+
+def test_writing_weights_are_centered_before_a_layer_norm_only(tmp_path):
+    """A constant added to all output dims of an input is taken out again by a LayerNorm, and not by an RMSNorm."""
+    for family, expected in (("opt", Verdict.HOLDS), ("llama", Verdict.FAILS)):
+        rng = np.random.default_rng(5)
+        changed = {}
+        for layer in range(N_LAYERS):
+            for kind, width in (("W_O", D), ("W_out", 2 * D)):
+                centered = rng.standard_normal((D, width))
+                centered -= centered.mean(axis=0)
+                centered *= GROWING[layer] / np.linalg.norm(centered)
+                changed[f"blocks.{layer}.{kind}"] = centered + 5.0
+            for index, kind in enumerate(("W_Q", "W_K", "W_in")):
+                changed[f"blocks.{layer}.{kind}"] = of_norm(1.0, index, (D, D))
+        fact = check(scanned(tmp_path / family, changed, family=family, spectra=0))
+        assert fact.verdict is expected
+
+
+def test_spectral_norms_are_listed_where_they_are_known(tmp_path):
+    assert len(check(model(tmp_path)).evidence.tables) == 1
+    _, table = check(model(tmp_path / "spectra", spectra=64)).evidence.tables
+    assert table.title == "Spectral norm by depth"
+    assert "as claimed" not in table.columns
+    (row,) = [row for row in table.rows if row[0] == "W_O"]
+    assert row[table.columns.index("total")] == pytest.approx(1.05**10, rel=0.01)
+
+
+@pytest.mark.parametrize("n_layers", [2, 3])
+def test_few_layers_are_left_open(n_layers):
+    fact = check(weights_run(n_layers))
+    assert fact.verdict is Verdict.INCONCLUSIVE
+    assert f"{n_layers} layers are too few" in fact.summary
+
+
+def test_without_weights_that_write_it_does_not_apply(tmp_path):
+    weights = {f"blocks.{layer}.W_Q": np.eye(D) for layer in range(6)}
+    fact = check(scanned(tmp_path, weights, spectra=0))
+    assert fact.verdict is Verdict.NOT_APPLICABLE
+    assert "write to it (W_O, W_out)" in fact.summary
+    assert "read it" not in fact.summary
+
+
+def test_kinds_that_are_missing_are_named(tmp_path):
+    weights = {}
+    for layer in range(N_LAYERS):
+        weights[f"blocks.{layer}.W_O"] = GROWING[layer] * np.eye(D)
+        weights[f"blocks.{layer}.W_Q"] = np.eye(D)
+    fact = check(scanned(tmp_path, weights, spectra=0))
+    assert fact.verdict is Verdict.HOLDS
+    assert any("no W_out, W_K, W_in" in note for note in fact.evidence.notes)
+
+
+def test_matrices_of_zeros_are_left_open(tmp_path):
+    fact = check(model(tmp_path, W_O=0 * CONSTANT))
+    assert fact.verdict is Verdict.INCONCLUSIVE
+    assert fact.summary.startswith("W_O: fewer than 3 norms above zero")

@@ -1,0 +1,217 @@
+"""F2 on runs with planted dims: which verdict each pattern through depth gets, and why."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lmfacts.facts import Inputs, Verdict
+from lmfacts.facts.f02_outlier_dims import DEFINITION, listed
+from support.synthetic_runs import residual_run
+
+N_DIMS = 64
+N_LAYERS = 12
+
+
+def planted(dims_of=lambda _: (), *, n_layers=N_LAYERS, n_dims=N_DIMS, where=None, mean=None, **options):
+    """A Gaussian run in which `dims_of(layer)` are 20 times as large.
+
+    `where` limits that to some positions; `mean(layer)` plants a constant instead of scaling.
+    """
+
+    def values_of(layer, positions):
+        values = np.random.default_rng(layer).normal(size=(positions.size, n_dims))
+        chosen = np.ones(positions.size, bool) if where is None else where(positions)
+        block = np.ix_(chosen, list(dims_of(layer)))
+        values[block] = values[block] * 20 if mean is None else mean(layer)
+        return values
+
+    return residual_run(values_of, n_layers=n_layers, **{"n_sequences": 8, **options})
+
+
+def check(run):
+    return DEFINITION.check(Inputs.of([run]))
+
+
+def table(fact, title):
+    (found,) = (table for table in fact.evidence.tables if table.title == title)
+    return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+
+
+def measure(fact, name):
+    (found,) = (measure for measure in fact.evidence.measures if measure.name == name)
+    return found
+
+
+def holds_by(fact):
+    """Population -> whether the claim holds there by the main criterion."""
+    rows = table(fact, "Persistent dims by population and criterion")
+    return {row["population"]: row["claim holds"] for row in rows if row["criterion"] == "RMS > 5 x median"}
+
+
+def test_fixed_dims_hold_and_are_named():
+    fact = check(planted(lambda _: (3, 50, 700), n_dims=768))
+    assert fact.verdict is Verdict.HOLDS
+    assert fact.summary == (
+        "3 dims (3, 50, 700) are outlier dims in at least 75 % of layers; median overlap of neighbors 1.00."
+    )
+    assert measure(fact, "persistent outlier dims").value == 3
+    assert all(measure.passed for measure in fact.evidence.measures if measure.threshold)
+    rows = table(fact, "Outlier dims")
+    assert sorted(row["dim"] for row in rows) == [3, 50, 700]
+    assert {row["persistence, rest"] for row in rows} == {1.0}
+    ratios = [row[f"RMS / median, layer {layer}"] for row in rows for layer in (1, 3, 5, 8, 10)]
+    assert ratios == pytest.approx([20] * 15, rel=0.25)
+    assert [row["share of position 0"] for row in rows] == pytest.approx([1 / 16] * 3, rel=0.4)
+    layers = table(fact, "Outlier dims of each layer (`rest`)")
+    assert [row["layer"] for row in layers] == list(range(1, 11))
+    assert {row["outlier dims"] for row in layers} == {"3, 50, 700"}
+    assert holds_by(fact) == {"rest": True, "all": True, "first": True}
+
+
+def test_one_dim_reads_as_one():
+    assert check(planted(lambda _: (7,))).summary.startswith("Dim 7 is an outlier dim in")
+
+
+def test_fresh_dims_in_each_layer_fail():
+    fact = check(planted(lambda layer: range(3 * layer, 3 * layer + 3)))
+    assert fact.verdict is Verdict.FAILS
+    assert measure(fact, "median overlap of neighboring layers (Jaccard)").value == 0.0
+    assert measure(fact, "largest persistence of a dim").value == pytest.approx(0.1)
+    assert fact.summary.startswith("No dim is an outlier dim in at least 75 % of layers; the most persistent")
+
+
+def test_no_outlier_dims_fail():
+    fact = check(planted())
+    assert fact.verdict is Verdict.FAILS
+    assert fact.summary.startswith("No dim has an RMS above 5 x the median; the largest is 1.")
+    assert table(fact, "Outlier dims") == []
+
+
+@pytest.mark.parametrize("in_layer", [lambda layer: layer < 6, lambda layer: layer % 2])
+def test_dims_in_half_of_the_layers_fail(in_layer):
+    fact = check(planted(lambda layer: (5, 9) if in_layer(layer) else ()))
+    assert fact.verdict is Verdict.FAILS
+    assert measure(fact, "largest persistence of a dim").value == 0.5
+    assert not measure(fact, "largest persistence of a dim").passed
+
+
+@pytest.mark.parametrize(("n_layers_hit", "verdict"), [(6, Verdict.HOLDS), (5, Verdict.FAILS)])
+def test_three_quarters_of_the_inner_layers_are_enough(n_layers_hit, verdict):
+    fact = check(planted(lambda layer: (5,) if 1 <= layer <= n_layers_hit else (), n_layers=10))
+    assert measure(fact, "largest persistence of a dim").value == n_layers_hit / 8
+    assert fact.verdict is verdict
+
+
+def test_a_persistent_dim_among_fresh_ones_fails_by_overlap():
+    fact = check(planted(lambda layer: (63, *range(4 * layer, 4 * layer + 4))))
+    assert fact.verdict is Verdict.FAILS
+    assert measure(fact, "largest persistence of a dim").passed
+    assert measure(fact, "median overlap of neighboring layers (Jaccard)").value == pytest.approx(1 / 9)
+    assert fact.summary.endswith("median overlap of neighbors 0.11, below 0.5.")
+
+
+def test_the_first_and_the_last_layer_do_not_count():
+    fact = check(planted(lambda layer: (5,) if 1 <= layer <= 10 else (40, 41)))
+    assert fact.verdict is Verdict.HOLDS
+    assert measure(fact, "largest persistence of a dim").value == 1.0
+
+
+def test_dims_that_are_large_at_position_0_hold_for_first_only():
+    fact = check(planted(lambda _: (3,), where=lambda at: at == 0, n_sequences=16, n_positions=8))
+    assert fact.verdict is Verdict.FAILS
+    assert holds_by(fact) == {"rest": False, "all": True, "first": True}
+    assert fact.summary.endswith("At position 0 the claim holds (dim 3).")
+    (row,) = table(fact, "Outlier dims")
+    assert (row["dim"], row["persistence, rest"], row["persistence, first"]) == (3, 0.0, 1.0)
+    assert row["share of position 0"] == pytest.approx(400 / 407, rel=0.01)
+
+
+@pytest.mark.parametrize(("signs", "share"), [((1, 1), 1.0), ((1, -1), 0.5), ((-1, -1), 1.0)])
+def test_the_sign_of_the_mean_is_followed_through_depth(signs, share):
+    fact = check(planted(lambda _: (3,), mean=lambda layer: 30.0 * signs[layer % 2]))
+    (row,) = table(fact, "Outlier dims")
+    assert row["same sign"] == share
+
+
+def test_a_constant_dim_stands_out_by_scale_and_not_by_variance():
+    rows = table(check(planted(lambda _: (3,), mean=lambda _: 30.0)), "Persistent dims by population and criterion")
+    found = {row["criterion"]: row["persistent dims"] for row in rows if row["population"] == "rest"}
+    assert found == {"RMS > 5 x median": "3", "RMS > mean + 3 SD": "3", "variance > 5 x mean": None}
+
+
+# Too little
+
+
+@pytest.mark.parametrize(
+    ("options", "summary"),
+    [
+        ({"n_sequences": 7, "n_positions": 40}, "7 sequences; at least 8 are needed."),
+        ({"n_sequences": 1, "n_positions": 50}, "1 sequence; at least 8 are needed."),
+        ({"n_sequences": 10, "n_positions": 5}, "50 tokens; at least 128 are needed."),
+        ({"n_layers": 2}, "The run has resid_post at 2 layers; at least 3 are needed."),
+    ],
+)
+def test_too_little_is_inconclusive(options, summary):
+    fact = check(planted(lambda _: (3,), **options))
+    assert (fact.verdict, fact.summary) == (Verdict.INCONCLUSIVE, summary)
+
+
+@pytest.mark.parametrize(
+    ("n_layers", "counted", "note"),
+    [
+        (3, [0, 1, 2], "Only 1 recorded layer between the first and the last: all 3 recorded layers are counted"),
+        (4, [1, 2], "Only 2 recorded layers between the first and the last: persistence"),
+    ],
+)
+def test_few_layers_are_said(n_layers, counted, note):
+    fact = check(planted(lambda _: (3,), n_layers=n_layers))
+    assert fact.verdict is Verdict.HOLDS
+    assert [row["layer"] for row in table(fact, "Outlier dims of each layer (`rest`)")] == counted
+    assert fact.evidence.notes[0].startswith(note)
+
+
+def test_layers_that_were_not_recorded_are_said():
+    run = planted(lambda _: (3,), n_layers=6, metadata={"model": {"id": "synthetic", "n_layers": 12}})
+    fact = check(run)
+    assert [row["layer"] for row in table(fact, "Outlier dims of each layer (`rest`)")] == [1, 2, 3, 4, 5]
+    assert any("at 6 of 12 layers" in note for note in fact.evidence.notes)
+
+
+def test_a_run_without_the_residual_stream_says_which_command_has_it():
+    fact = check(planted(n_layers=0))
+    assert fact.verdict is Verdict.NOT_APPLICABLE
+    assert fact.command == "lmfacts scan synthetic --sites default"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda values: values * 0, "blocks.2.resid_post holds the value 0 everywhere (rest tokens)."),
+        (lambda values: values * 0 + 2.5, "blocks.2.resid_post holds the value 2.50 everywhere (rest tokens)."),
+        (lambda values: values * np.nan, "blocks.2.resid_post has no finite values (rest tokens)."),
+        (
+            lambda values: np.where(np.arange(N_DIMS) < 40, 0, values),
+            "Half of the dims or more are 0 at layer 2, so the median RMS is no scale.",
+        ),
+    ],
+)
+def test_a_layer_that_holds_nothing_is_inconclusive(spoil, reason):
+    def values_of(layer, positions):
+        values = np.random.default_rng(layer).normal(size=(positions.size, N_DIMS))
+        return spoil(values) if layer == 2 else values
+
+    fact = check(residual_run(values_of, n_layers=5, n_sequences=8))
+    assert (fact.verdict, fact.summary) == (Verdict.INCONCLUSIVE, reason)
+
+
+def test_a_dim_without_values_is_no_outlier_dim():
+    fact = check(planted(lambda _: (3,), mean=lambda _: np.nan))
+    assert fact.verdict is Verdict.FAILS
+    assert table(fact, "Outlier dims") == []
+
+
+def test_long_lists_of_dims_are_cut():
+    assert listed([3]) == "3"
+    assert listed(range(8)) == "0, 1, 2, 3, 4, 5, 6, 7"
+    assert listed(range(10)) == "0, 1, 2, 3, 4, 5, 6, 7 and 2 more"
