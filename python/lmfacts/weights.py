@@ -122,6 +122,7 @@ class _Scan:
                 "family": layout.family,
                 "n_layers": layout.n_layers,
                 "norm_kind": layout.norm_kind,
+                "gain_offset": layout.gain_offset,
                 "n_parameters": sum(entry["n_values"] for entry in self.entries),
                 **described,
             },

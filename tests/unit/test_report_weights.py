@@ -17,7 +17,6 @@ from rich.console import Console
 
 from lmfacts.report.console import STANDOUT, to_text
 from lmfacts.report.weight_figures import Spread, WeightFigures, farness, stands_out
-from lmfacts.report.weight_norms import norm_trends, spearman
 from lmfacts.report.weight_page import render_weight
 from lmfacts.report.weights_json import weight_json, weights_summary_json
 from lmfacts.report.weights_summary import render_weights_summary
@@ -120,42 +119,6 @@ def test_a_tensor_without_a_role_keeps_its_name(run):
     odd = weights_run(2, extra={"extra.mixer": np.random.default_rng(0).normal(size=(9, 7))})
     assert "extra.mixer" in to_text(render_weights_summary(odd), 120)
     assert "named by its parameter" in to_text(render_weight(odd["extra.mixer"], odd), 120)
-
-
-# Norms
-
-
-def test_trends_are_those_of_the_norms(run):
-    trends = {(trend.kind, trend.folded): trend for trend in norm_trends(WeightsView(run))}
-    assert set(trends) >= {("W_O", False), ("W_Q", False), ("W_Q", True), ("W_V", True)}
-    assert ("W_O", True) not in trends  # it has no folded norm of its own
-    trend = trends["W_out", False]
-    layers = np.arange(1, N_LAYERS)
-    norms = np.array([run[f"blocks.{layer}.W_out"].frobenius for layer in layers])
-    assert trend.slope == pytest.approx(np.polyfit(layers, np.log(norms), 1)[0], rel=1e-9)
-    assert trend.total_factor == pytest.approx(math.exp(trend.slope * (N_LAYERS - 2)))
-    assert trend.spearman == pytest.approx(1.0)
-    assert trend.group == "writing"
-    assert trends["W_V", True].group == "value"
-    assert 1 / 1.1 < trends["W_in", True].total_factor < 1.1
-    assert trends["W_in", False].total_factor < 0.6
-
-
-@pytest.mark.parametrize(
-    ("x", "y", "expected"),
-    [
-        ([1, 2, 3, 4], [10, 20, 30, 40], 1.0),
-        ([1, 2, 3], [3, 2, 1], -1.0),
-        ([1, 2, 3, 4], [1, 1, 2, 2], 0.8944271909999159),
-    ],
-)
-def test_spearman(x, y, expected):
-    assert spearman(np.array(x, float), np.array(y, float)) == pytest.approx(expected)
-
-
-def test_spearman_without_meaning():
-    assert math.isnan(spearman(np.array([1.0, 2.0]), np.array([1.0, 2.0])))
-    assert math.isnan(spearman(np.arange(4.0), np.ones(4)))
 
 
 # Figures

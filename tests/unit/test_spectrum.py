@@ -21,6 +21,8 @@ from lmfacts.spectrum import (
     gaussian_null_slope,
     head_window,
     marchenko_pastur_edge,
+    marchenko_pastur_quantiles,
+    marchenko_pastur_slope,
     shuffled_edge,
     singular_values,
     weightwatcher,
@@ -215,6 +217,37 @@ def test_the_null_slope_is_the_published_one_and_remembered():
     assert gaussian_null_slope(100, 400, None, 1) == gaussian_null_slope(400, 100, None, 1)
 
 
+@pytest.mark.parametrize("shape", [(R, R), (200, 700), (64, 4096)])
+def test_the_quantiles_of_the_law_are_those_of_drawn_matrices(shape):
+    law = marchenko_pastur_quantiles(*shape)
+    assert law.shape == (min(shape),)
+    assert (np.diff(law) < 0).all()
+    drawn = np.mean([gaussian_singular_values(*shape, seed) for seed in range(8)], axis=0)
+    bulk = slice(law.size // 20, -law.size // 20)
+    np.testing.assert_allclose(law[bulk], drawn[bulk], rtol=0.01, atol=0.002 * law[0])
+    assert law[0] == pytest.approx(marchenko_pastur_edge(*shape, 1.0), rel=0.02)
+    assert (law**2).sum() == pytest.approx(shape[0] * shape[1], rel=1e-3)
+
+
+def test_no_quantiles_of_an_empty_matrix():
+    assert marchenko_pastur_quantiles(0, 5).size == 0
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (128, 512), (192, 576), (576, 1536), (R, R), (2048, 2048)])
+@pytest.mark.parametrize("window", [head_window, body_window])
+def test_the_slope_of_the_law_is_the_mean_of_drawn_ones(shape, window):
+    ranks = window(min(shape))
+    slopes = np.array([gaussian_null_slope(*shape, ranks, seed) for seed in range(8)])
+    allowed = 3 * slopes.std(ddof=1) / math.sqrt(slopes.size) + 0.003
+    assert marchenko_pastur_slope(*shape, ranks) == pytest.approx(slopes.mean(), abs=allowed)
+
+
+def test_the_slope_of_the_law_is_that_of_a_true_matrix(gaussian):
+    assert marchenko_pastur_slope(R, R) == pytest.approx(-0.270, rel=0.01)
+    assert marchenko_pastur_slope(R, R) == pytest.approx(Spectrum.of(gaussian).body.slope, abs=0.003)
+    assert marchenko_pastur_slope(300, 90, (1, 16)) == marchenko_pastur_slope(90, 300, (1, 16))
+
+
 # WeightWatcher
 
 
@@ -230,13 +263,24 @@ def test_a_pareto_tail_is_recovered_within_two_sigma():
     assert within >= 24
 
 
-def test_the_fit_is_the_best_of_all_thresholds():
-    values = np.random.default_rng(11).standard_exponential(120)
+SAMPLES = {
+    "exponential": np.random.default_rng(11).standard_exponential(120),
+    "Pareto": np.random.default_rng(1).pareto(2.0, size=300),
+    "noise": gaussian_singular_values(200, 200, 0),
+    "equal steps": np.round(10 * np.random.default_rng(2).random(90)) + 1,
+    "power law": np.arange(1.0, 400.0) ** -0.6,
+}
+
+
+@pytest.mark.parametrize("values", SAMPLES.values(), ids=SAMPLES.keys())
+def test_the_fit_is_the_best_of_all_thresholds(values):
     fit = weightwatcher(values)
     eigenvalues = np.sort(values**2)
     candidates = []
     for start in range(eigenvalues.size - 1):
         tail = eigenvalues[start:]
+        if tail[-1] == tail[0]:
+            continue
         alpha = 1 + tail.size / np.log(tail / tail[0]).sum()
         law = 1 - (tail / tail[0]) ** (1 - alpha)
         steps = np.arange(tail.size + 1) / tail.size

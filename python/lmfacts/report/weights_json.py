@@ -46,11 +46,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lmfacts.distribution_shape import shape_statistics
 from lmfacts.families import fit_families
+from lmfacts.norm_trends import norm_trends
 from lmfacts.report.json_documents import json_safe
 from lmfacts.report.run_header import notes
 from lmfacts.report.site_figures import SiteFigures
 from lmfacts.report.weight_figures import WeightFigures
-from lmfacts.report.weight_norms import norm_trends
 from lmfacts.report.weight_shape import QUANTILES, gaussian_quantiles, standardized_quantiles
 from lmfacts.report.weights_header import dtypes
 from lmfacts.report.weights_view import WeightsView
@@ -114,7 +114,7 @@ def weights_summary_json(run: Run) -> dict[str, Any]:
                     "total_factor": trend.total_factor,
                     "spearman": trend.spearman,
                 }
-                for trend in norm_trends(view)
+                for trend in norm_trends(view.run)
             ],
         }
     )
