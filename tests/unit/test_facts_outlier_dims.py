@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lmfacts.facts import Inputs, Verdict
-from lmfacts.facts.f02_outlier_dims import DEFINITION, listed
+from lmfacts.facts.f02_outlier_dims import DEFINITION
+from lmfacts.facts.site_checks import listed
 from support.synthetic_runs import residual_run
 
 N_DIMS = 64

@@ -11,6 +11,7 @@ import numpy as np
 from lmfacts.facts.definition import Definition, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, too_few_data
+from lmfacts.facts.site_checks import degenerate, listed, number_of_layers, unrecorded_layers
 from lmfacts.outlier_dims import (
     Persistence,
     persistence_of,
@@ -21,7 +22,7 @@ from lmfacts.outlier_dims import (
 from lmfacts.report import formats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -44,46 +45,7 @@ _CRITERIA: Final[dict[str, Callable[[SiteRecord], NDArray[np.int64]]]] = {
 }
 _MAIN: Final = "RMS > 5 x median"
 _MOST_DIMS: Final = 16
-_MOST_LISTED: Final = 8
 _MOST_DEPTHS: Final = 5
-
-
-# What the facts on single dims share: sites that hold something, layers, lists of dims
-
-
-def degenerate(sites: Iterable[SiteRecord]) -> str | None:
-    """Why one of the sites says nothing, as a sentence, or None: no finite values, or the same value everywhere."""
-    for site in sites:
-        dims = site.dims
-        filled = dims.n > 0
-        if not filled.any():
-            return f"{site.name} has no finite values ({site.population} tokens)."
-        low, high = dims.min[filled].min(), dims.max[filled].max()
-        if low == high:
-            return f"{site.name} holds the value {formats.number(float(low))} everywhere ({site.population} tokens)."
-    return None
-
-
-def number_of_layers(inputs: Inputs, recorded: Iterable[int]) -> int:
-    """Number of blocks of the model: as the run says, and at least as many as the recorded layers show."""
-    return max(inputs.n_layers or 0, 1 + max(recorded, default=-1))
-
-
-def unrecorded_layers(recorded: Sequence[int], n_layers: int, kind: str) -> tuple[str, ...]:
-    """A note where some layers were not recorded, for `Evidence.notes`."""
-    if len(recorded) == n_layers:
-        return ()
-    return (f"{kind} was recorded at {len(recorded)} of {n_layers} layers; neighbors are the next recorded ones.",)
-
-
-def listed(dims: Iterable[int]) -> str:
-    """Dims as text: `3, 50, 90`, at most eight and then how many more."""
-    found = [int(dim) for dim in dims]
-    more = f" and {len(found) - _MOST_LISTED} more" if len(found) > _MOST_LISTED else ""
-    return ", ".join(map(str, found[:_MOST_LISTED])) + more
-
-
-# The fact
 
 
 @dataclass(frozen=True)
@@ -172,6 +134,12 @@ def _check(inputs: Inputs) -> Fact:
     sites = {layer: run[names[layer]] for layer in window}
     if reason := degenerate(site.rest for site in sites.values()):
         return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)
+    widths = {site.n_dims for site in sites.values()}
+    if len(widths) > 1:
+        return DEFINITION.fact(
+            Verdict.INCONCLUSIVE,
+            f"The layers of the stream differ in width ({', '.join(map(str, sorted(widths)))} dims).",
+        )
     depths = _Depths.of(sites)
     if not (depths.medians > 0).all():
         layer = depths.layers[int((depths.medians == 0).argmax())]

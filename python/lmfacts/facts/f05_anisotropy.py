@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
-from lmfacts.facts.f02_outlier_dims import degenerate, listed, number_of_layers, unrecorded_layers
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, too_few_data
+from lmfacts.facts.site_checks import degenerate, listed, number_of_layers, unrecorded_layers
 from lmfacts.report import formats
 
 if TYPE_CHECKING:

@@ -65,6 +65,8 @@ class Requirement:
         """What is missing, as a sentence, or None if nothing is."""
         if self.is_met(fact):
             return None
+        if fact.verdict is Verdict.MEASURED:
+            return f"{fact.id} is {fact.verdict}, and makes no claim that could be required."
         least = " at least" if self.verdict is Verdict.BODY_ONLY else ""
         summary = fact.summary.rstrip(".")
         return f"{fact.id} is {fact.verdict}, and{least} {self.verdict} is required: {summary or fact.title}."

@@ -1,0 +1,96 @@
+"""`lmfacts compare`."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from lmfacts.cli.exit_codes import ExitCode, complain, sentences
+from lmfacts.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from lmfacts.comparison import Comparison
+    from lmfacts.site_record import Population
+
+__all__ = ["compare"]
+
+_MOST_NAMES: Final = 3
+
+
+class _Choice(StrEnum):
+    rest = "rest"
+    first = "first"
+    all = "all"
+
+
+_NAMES: Final[dict[_Choice, Population]] = {_Choice.rest: "rest", _Choice.first: "first", _Choice.all: "all"}
+
+
+@sentences
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A run file to compare with.", show_default=False)],
+    b: Annotated[Path, typer.Argument(metavar="B", help="A run file of the same kind.", show_default=False)],
+    *,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, help="Exit with 4 if the effect at a site is larger: 0.01 is one percent.", show_default=False
+        ),
+    ] = None,
+    require_same_facts: Annotated[
+        bool, typer.Option("--require-same-facts", help="Exit with 4 if the verdict on a fact changed.")
+    ] = False,
+    top: Annotated[int, typer.Option(min=1, help="How many of the sites that changed most to list.")] = 20,
+    population: Annotated[
+        _Choice | None,
+        typer.Option(
+            help="Tokens to compare: rest (all but position 0 of each sequence), first, or all. Default: rest.",
+            show_default=False,
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> ExitCode:
+    """Compare two runs: what changed from A to B, per fact and per site, with effect sizes."""
+    # No matrices are multiplied here, and starting threads for that takes a tenth of a second.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from lmfacts.cli.output import print_json, print_result
+    from lmfacts.comparison import compare as compare_runs
+    from lmfacts.run import load
+
+    found = compare_runs(load(a), load(b), population=None if population is None else _NAMES[population])
+    if json:
+        from lmfacts.report.comparison_json import comparison_json
+
+        print_json(comparison_json(found))
+    else:
+        from lmfacts.report.comparison_view import render_comparison
+
+        print_result(render_comparison(found, top))
+    failures = [*_beyond(found, threshold), *(_other_verdicts(found) if require_same_facts else ())]
+    for failure in failures:
+        complain(failure)
+    return ExitCode.FACT_FAILED if failures else ExitCode.FINE
+
+
+def _beyond(found: Comparison, threshold: float | None) -> list[str]:
+    """A sentence that names the sites with the largest effects, if any is above the threshold."""
+    sites = [] if threshold is None else found.beyond(threshold)
+    if not sites:
+        return []
+    shown = [(site, site.decided_by) for site in sites[:_MOST_NAMES]]
+    named = ", ".join(f"{site.name} {site.effect:.3g} ({by.label})" for site, by in shown if by is not None)
+    have = "has" if len(sites) == 1 else "have"
+    more = f" and {len(sites) - _MOST_NAMES} more" if len(sites) > _MOST_NAMES else ""
+    noun = "weights" if found.a.kind == "weights" else "sites"
+    many = f"{len(sites)} of {len(found.sites)} {noun} {have} an effect above the threshold {threshold:g}"
+    return [f"{many}: {named}{more}"]
+
+
+def _other_verdicts(found: Comparison) -> list[str]:
+    """A sentence that names the facts whose verdict changed, if any did."""
+    changed = [f"{fact.id} {fact.a.verdict} in A, {fact.b.verdict} in B" for fact in found.changed_facts]
+    return [f"verdicts changed: {'; '.join(changed)}"] if changed else []

@@ -1,0 +1,128 @@
+"""Two runs held against each other: per site and per fact, what changed and how much."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lmfacts.comparison.fact_change import FactChange, changes_of_facts
+from lmfacts.comparison.matching import NotComparable, match
+from lmfacts.comparison.norm_change import KindNormChange, NormChange, changes_of_norms, changes_of_weight_norms
+from lmfacts.comparison.run_differences import differences_of_runs
+from lmfacts.comparison.site_change import SiteChange, change_of_site
+from lmfacts.errors import MismatchedRunsError, UsageError
+
+if TYPE_CHECKING:
+    from lmfacts.run import Run
+    from lmfacts.site_record import Population
+
+__all__ = ["Comparison", "compare"]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What changed from run A to run B.
+
+    Attributes:
+        a: run A.
+        b: run B.
+        population: the tokens that were compared; `all` for weights.
+        sites: the sites that both have, in A's order of depth.
+        not_comparable: sites of both that cannot be compared.
+        only_a: names of sites that only A has.
+        only_b: names of sites that only B has.
+        facts: the catalogue for both, in its order.
+        norms: the residual stream's norm by depth; empty for weights.
+        weight_norms: Frobenius norms of weights by kind; empty for activations.
+        caveats: sentences on what else differs between the runs.
+    """
+
+    a: Run
+    b: Run
+    population: Population
+    sites: tuple[SiteChange, ...]
+    not_comparable: tuple[NotComparable, ...]
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+    facts: tuple[FactChange, ...]
+    norms: tuple[NormChange, ...]
+    weight_norms: tuple[KindNormChange, ...]
+    caveats: tuple[str, ...]
+
+    @property
+    def by_effect(self) -> list[SiteChange]:
+        """The sites, those with the largest effect first, and in order of depth where it is the same."""
+        return sorted(self.sites, key=lambda site: -site.effect)
+
+    def beyond(self, threshold: float) -> list[SiteChange]:
+        """The sites whose effect is larger than the threshold, the largest first."""
+        return [site for site in self.by_effect if site.effect > threshold]
+
+    @property
+    def changed_facts(self) -> list[FactChange]:
+        """The facts whose verdict or class is another one."""
+        return [fact for fact in self.facts if fact.verdict_changed]
+
+
+def compare(a: Run, b: Run, *, population: Population | None = None) -> Comparison:
+    """Compare run B with run A: every site that both have, and every fact.
+
+    Args:
+        a: what is compared with; effects are in its units.
+        b: what may have changed.
+        population: the tokens to compare; by default all but position 0 (`rest`), or all where one of the runs has no
+            others. Weights have no populations.
+
+    Raises:
+        UsageError: a population given for weights, or none of that name.
+        MismatchedRunsError: runs of different kinds, or without a site in common that can be compared.
+    """
+    if a.kind != b.kind:
+        raise MismatchedRunsError(
+            f"A is a run of {a.kind} and B one of {b.kind}: two runs of one kind can be compared. Scan both models the "
+            "same way."
+        )
+    chosen = _population(a, b, population)
+    matching = match(a, b, chosen)
+    if not matching.pairs:
+        raise MismatchedRunsError(_nothing_in_common(a, b, matching.not_comparable))
+    sites = tuple(change_of_site(a[x].in_population(chosen), b[y].in_population(chosen)) for x, y in matching.pairs)
+    weights = a.kind == "weights"
+    return Comparison(
+        a=a,
+        b=b,
+        population=chosen,
+        sites=sites,
+        not_comparable=matching.not_comparable,
+        only_a=matching.only_a,
+        only_b=matching.only_b,
+        facts=changes_of_facts(a, b),
+        norms=() if weights else changes_of_norms(a, b, chosen, dict(matching.pairs)),
+        weight_norms=changes_of_weight_norms(sites),
+        caveats=differences_of_runs(a, b),
+    )
+
+
+def _population(a: Run, b: Run, asked: Population | None) -> Population:
+    if a.kind == "weights":
+        if asked not in (None, "all"):
+            raise UsageError(f"population: weights have no tokens, so that there is no population {asked!r} to compare")
+        return "all"
+    if asked is not None:
+        if asked not in ("all", "first", "rest"):
+            raise UsageError(f"population: expected all, first or rest, got {asked!r}")
+        return asked
+    have_rest = (any(entry["n_tokens"]["rest"] for entry in run.metadata["sites"]) for run in (a, b))
+    return "rest" if all(have_rest) else "all"
+
+
+def _nothing_in_common(a: Run, b: Run, refused: tuple[NotComparable, ...]) -> str:
+    if refused:
+        first = refused[0]
+        others = f", and {len(refused) - 1} more likewise" if len(refused) > 1 else ""
+        return f"The runs have no site that can be compared: {first.name} has {first.reason}{others}."
+    named = ", ".join([next(iter(run), "no site") for run in (a, b)])
+    return (
+        f"The runs have no site in common (A has {len(a)}, B has {len(b)}; the first are {named}). Record the same "
+        "sites of both models."
+    )

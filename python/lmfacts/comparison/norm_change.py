@@ -1,0 +1,95 @@
+"""How norms changed with depth: those of the residual stream, and those of the weights of each kind."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from lmfacts.comparison.site_change import SiteChange
+    from lmfacts.run import Run
+    from lmfacts.site_record import Population
+
+__all__ = ["KindNormChange", "NormChange", "changes_of_norms", "changes_of_weight_norms"]
+
+_RESIDUAL_KINDS: Final = ("resid_post", "resid_pre", "resid_mid")
+
+
+@dataclass(frozen=True)
+class NormChange:
+    """The norm of the residual stream's tokens at one depth.
+
+    Attributes:
+        name: the site.
+        label: the layer, or `in` for what enters the first block.
+        mean_log: mean ln norm in A and B.
+    """
+
+    name: str
+    label: str
+    mean_log: tuple[float, float]
+
+    @property
+    def ratio(self) -> float:
+        """Geometric mean of the norms in B over that in A."""
+        return math.exp(self.mean_log[1] - self.mean_log[0])
+
+
+@dataclass(frozen=True)
+class KindNormChange:
+    """The Frobenius norms of the weights of one kind.
+
+    Attributes:
+        kind: `W_O`.
+        layers: the layer of each weight, None outside the blocks, in order of depth.
+        norms: Frobenius norms of each in A and B.
+        folded: the same, folded (`WeightRecord.frobenius_folded`).
+    """
+
+    kind: str
+    layers: tuple[int | None, ...]
+    norms: tuple[tuple[float, float], ...]
+    folded: tuple[tuple[float, float], ...]
+
+
+def changes_of_norms(a: Run, b: Run, population: Population, pairs: Mapping[str, str]) -> tuple[NormChange, ...]:
+    """The norms by depth, over the sites of one kind that both runs have; empty where there are none.
+
+    Args:
+        a: run A.
+        b: run B.
+        population: the tokens looked at.
+        pairs: name in A -> name in B of the sites that can be compared.
+    """
+    for kind in _RESIDUAL_KINDS:
+        sites = {str(layer): name for layer, name in a.layers_of(kind).items() if name in pairs}
+        if not sites:
+            continue
+        if kind == "resid_post" and "blocks.0.resid_pre" in a and a.resolve("blocks.0.resid_pre") in pairs:
+            sites = {"in": a.resolve("blocks.0.resid_pre"), **sites}
+        found = []
+        for label, name in sites.items():
+            in_a, in_b = a[name].in_population(population), b[pairs[name]].in_population(population)
+            found.append(NormChange(name, label, (in_a.norms.mean_log, in_b.norms.mean_log)))
+        return tuple(found)
+    return ()
+
+
+def changes_of_weight_norms(changes: Iterable[SiteChange]) -> tuple[KindNormChange, ...]:
+    """The Frobenius norms of the matrices by kind, each kind where its first matrix is."""
+    kinds: dict[str, list[SiteChange]] = {}
+    for change in changes:
+        if change.weight is not None and len(change.weight.shape) > 1:
+            kinds.setdefault(change.kind, []).append(change)
+    return tuple(
+        KindNormChange(
+            kind,
+            tuple(change.layer for change in members),
+            tuple(change.weight.frobenius for change in members if change.weight),
+            tuple(change.weight.frobenius_folded for change in members if change.weight),
+        )
+        for kind, members in kinds.items()
+    )

@@ -1,0 +1,56 @@
+"""What else differs between two runs, for a reader who would put all of the differences down to the model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lmfacts.run import Run
+
+__all__ = ["differences_of_runs"]
+
+_SIZES: Final = {"family": "family", "n_layers": "number of layers", "n_dims": "number of dims"}
+_SETTINGS: Final = {"seq_len": "length of sequences", "pack": "packing of documents"}
+
+
+def differences_of_runs(a: Run, b: Run) -> tuple[str, ...]:
+    """One sentence each: incomplete runs, other text, other sizes, other settings."""
+    return tuple(_sentences(a, b))
+
+
+def _sentences(a: Run, b: Run) -> Iterator[str]:
+    for side, run in (("A", a), ("B", b)):
+        if not run.complete:
+            reason = (run.incomplete_reason or "the reason was not recorded").rstrip(".")
+            yield f"{side} is not complete: {reason}."
+    sizes = _unlike(a.model, b.model, _SIZES)
+    if sizes:
+        yield f"The models are of different build ({sizes}): sites are matched by their names alone."
+    if a.kind == "weights":
+        return
+    if a.tokenizer.get("fingerprint") != b.tokenizer.get("fingerprint"):
+        yield "The tokenizers differ, so that the same text is other tokens."
+    hashes = a.metadata["token_hash"], b.metadata["token_hash"]
+    if a.n_tokens != b.n_tokens:
+        yield (
+            f"The runs read different amounts of text ({a.n_tokens:,} and {b.n_tokens:,} tokens): a part of every "
+            "difference is the text's."
+        )
+    elif None in hashes:
+        yield "Whether the runs read the same text was not recorded."
+    elif hashes[0] != hashes[1]:
+        yield "The runs read different text: a part of every difference is the text's."
+    settings = _unlike(a.settings, b.settings, _SETTINGS)
+    if settings:
+        yield f"The text was cut differently ({settings})."
+
+
+def _unlike(a: dict[str, Any], b: dict[str, Any], names: dict[str, str]) -> str:
+    """What both have and have differently, in words."""
+    return ", ".join(
+        f"{name} {a[key]} and {b[key]}"
+        for key, name in names.items()
+        if a.get(key) is not None and b.get(key) is not None and a[key] != b[key]
+    )

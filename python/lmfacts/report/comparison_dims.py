@@ -1,0 +1,105 @@
+"""The outlier dims that came and went."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from rich.text import Text
+
+from lmfacts.comparison.dim_change import OUTLIER_FACTOR
+from lmfacts.report import formats
+from lmfacts.report.comparison_sites import ranges
+from lmfacts.report.console import STANDOUT, paragraph, section
+from lmfacts.report.table import Column, NumberTable
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+    from lmfacts.comparison import Comparison, OutlierDimChange, SiteChange
+
+__all__ = ["OutlierDimsChanged"]
+
+_MOST_ROWS: Final = 20
+
+
+@dataclass
+class _Row:
+    """A dim of one kind of site that came, or went, at some layers."""
+
+    kind: str
+    axis: str
+    dim: int
+    gained: bool
+    places: list[tuple[SiteChange, OutlierDimChange]] = field(default_factory=list)
+
+    @property
+    def clearest(self) -> tuple[SiteChange, OutlierDimChange]:
+        """Where it changed most."""
+        return max(self.places, key=lambda place: _size(place[1]))
+
+
+class OutlierDimsChanged:
+    """The section on outlier dims gained and lost; nothing where there are none."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        """The section of a comparison."""
+        rows: dict[tuple[str, str, int, bool], _Row] = {}
+        self.n_gained = self.n_lost = self.n_kept = 0
+        for site in comparison.sites:
+            for dims in site.dims:
+                self.n_gained += len(dims.gained)
+                self.n_lost += len(dims.lost)
+                self.n_kept += dims.n_kept
+                for gained, changes in ((True, dims.gained), (False, dims.lost)):
+                    for change in changes:
+                        key = (site.kind, dims.axis, change.dim, gained)
+                        rows.setdefault(key, _Row(*key)).places.append((site, change))
+        self.rows = sorted(rows.values(), key=lambda row: -_size(row.clearest[1]))
+        self.with_axis = any(row.axis != "dim" for row in self.rows)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if not self.rows:
+            return
+        columns = [
+            Column("kind", "left", shrink_to=12, cut="start"),
+            Column("dim", "left"),
+            Column("", "left"),
+            Column("sites"),
+            Column("layers", "left", shrink_to=8),
+            Column("A", group="RMS over median, where it changed most"),
+            Column("B", group="RMS over median, where it changed most"),
+            Column("at layer", group="RMS over median, where it changed most", keep=60),
+        ]
+        n_more = len(self.rows) - _MOST_ROWS
+        yield section(
+            "Outlier dims gained and lost",
+            paragraph(
+                f"An outlier dim has more than {OUTLIER_FACTOR:g} times the RMS of its site's median dim. Counted at "
+                f"each site {self.n_gained:,} came, {self.n_lost:,} went, and {self.n_kept:,} are there in both runs. "
+                "Those that changed most come first."
+            ),
+            Text(""),
+            NumberTable(columns, [self._row(row) for row in self.rows[:_MOST_ROWS]]),
+            paragraph(f"and {n_more:,} more") if n_more > 0 else None,
+        )
+
+    def _row(self, row: _Row) -> list[str | Text]:
+        site, change = row.clearest
+        return [
+            row.kind,
+            f"{row.axis.removesuffix('dim')}{row.dim}" if self.with_axis else str(row.dim),
+            Text("gained" if row.gained else "lost", style=STANDOUT),
+            str(len(row.places)),
+            ranges(place.layer for place, _ in row.places if place.layer is not None),
+            f"{formats.number(change.ratio_a, 4)}x",
+            f"{formats.number(change.ratio_b, 4)}x",
+            "" if site.layer is None else str(site.layer),
+        ]
+
+
+def _size(change: OutlierDimChange) -> float:
+    """How far its RMS over the median moved, as a factor."""
+    least, largest = sorted((change.ratio_a, change.ratio_b))
+    return largest / least if least > 0 else math.inf

@@ -1,0 +1,162 @@
+"""`lmfacts compare` on files, and on runs of the embedded model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+import lmfacts
+from lmfacts.cli.compare import compare
+from lmfacts.comparison import compare as compare_runs
+from lmfacts.model_loading import load_model
+from support.synthetic_runs import gaussian_run, residual_run
+from support.synthetic_weights import weights_run
+
+app = typer.Typer(pretty_exceptions_enable=False)
+app.command()(compare)
+
+
+def invoke(*arguments):
+    return CliRunner(env={"COLUMNS": "120", "NO_COLOR": "1"}).invoke(app, list(map(str, arguments)))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Name -> run file: one run, the same again, one that grew by a fifth at layer 1, and one of weights."""
+    folder = tmp_path_factory.mktemp("runs")
+    runs = {
+        "a": residual_run(lambda layer, _: values(layer, 0.0), n_layers=3),
+        "again": residual_run(lambda layer, _: values(layer, 0.0), n_layers=3),
+        "grown": residual_run(lambda layer, _: values(layer), n_layers=3),
+        "weights": weights_run(2),
+        "other": gaussian_run(n_dims=5),
+    }
+    return {name: run.save(folder / f"{name}.lmfacts") for name, run in runs.items()}
+
+
+def values(layer, growth=0.2):
+    generator = torch.Generator().manual_seed(layer)
+    factor = 1.0 + growth * (layer == 1)
+    return factor * torch.randn(64, 16, generator=generator, dtype=torch.float64).numpy()
+
+
+def test_what_changed_is_printed_and_the_exit_code_is_0(files):
+    done = invoke(files["a"], files["grown"])
+    assert done.exit_code == 0
+    assert done.stderr == ""
+    assert "1 of 3 sites changed. The largest effect is 0.182, at blocks.1.resid_post" in done.stdout
+    assert "+20 %" in done.stdout
+
+
+def test_a_threshold_decides_the_exit_code_and_says_why(files):
+    assert invoke(files["a"], files["grown"], "--threshold", 0.2).exit_code == 0
+    assert invoke(files["a"], files["again"], "--threshold", 0).exit_code == 0
+    done = invoke(files["a"], files["grown"], "--threshold", 0.1)
+    assert done.exit_code == 4
+    assert done.stderr.startswith(
+        "lmfacts: 1 of 3 sites has an effect above the threshold 0.1: blocks.1.resid_post 0.182 ("
+    )
+    assert done.stderr.count("\n") == 1
+    assert "What changed" in done.stdout
+    assert invoke(files["a"], files["grown"], "--threshold", -1).exit_code == 2
+
+
+def test_json_is_one_document_whatever_the_exit_code(files):
+    done = invoke(files["a"], files["grown"], "--json", "--threshold", 0.1)
+    assert done.exit_code == 4
+    document = json.loads(done.stdout)
+    assert document["document"] == "lmfacts.comparison"
+    assert document["n_changed"] == 1
+    assert document["a"]["path"] == str(files["a"])
+
+
+def test_facts_can_be_required_to_stay(files, monkeypatch):
+    assert invoke(files["a"], files["again"], "--require-same-facts").exit_code == 0
+    from lmfacts.comparison import fact_change
+    from lmfacts.facts import Fact, Verdict
+
+    verdicts = iter([Verdict.HOLDS, Verdict.FAILS])
+    monkeypatch.setattr(
+        fact_change, "check", lambda _run: [Fact("F2", "title", "claim", "source", next(verdicts), "summary")]
+    )
+    done = invoke(files["a"], files["again"], "--require-same-facts")
+    assert done.exit_code == 4
+    assert done.stderr == "lmfacts: verdicts changed: F2 HOLDS in A, FAILS in B\n"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "sentence"),
+    [
+        ("a", "weights", "A is a run of activations and B one of weights"),
+        ("a", "other", "no site that can be compared"),
+        ("a", "missing", "no run file"),
+    ],
+)
+def test_runs_that_cannot_be_compared_are_a_sentence(files, a, b, sentence):
+    done = invoke(files[a], files.get(b, "missing.lmfacts"))
+    assert done.exit_code == 2
+    assert sentence in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_number_of_sites_and_the_population(files):
+    assert "position 0 only" in invoke(files["a"], files["grown"], "--population", "first").stdout
+    assert invoke(files["a"], files["grown"], "--population", "last").exit_code == 2
+    assert invoke(files["weights"], files["weights"], "--population", "rest").exit_code == 2
+    assert invoke(files["a"], files["grown"], "--top", 0).exit_code == 2
+
+
+def test_the_command_loads_neither_torch_nor_transformers(files):
+    program = (
+        "import sys, typer; from lmfacts.cli.compare import compare\n"
+        "app = typer.Typer(); app.command()(compare)\n"
+        f"app([{str(files['a'])!r}, {str(files['grown'])!r}], standalone_mode=False)\n"
+        "print(sorted({'torch', 'transformers'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr.strip().endswith("[]")
+
+
+# A real model
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    """The embedded model in float32, in bfloat16, and in float32 with noise of 2 % on its matrices."""
+    runs = {}
+    for name, dtype, noise in (("float32", "float32", 0.0), ("bfloat16", "bfloat16", 0.0), ("noisy", "float32", 0.02)):
+        loaded = load_model("demo", dtype=dtype)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in loaded.model.parameters() if noise else ():
+                if parameter.ndim > 1:
+                    parameter.add_(noise * parameter.std() * torch.randn(parameter.shape, generator=generator))
+        runs[name] = lmfacts.scan(loaded.model, tokenizer=loaded.tokenizer, sites="default", max_tokens=4_000)
+        runs[f"{name} weights"] = lmfacts.scan_weights(loaded.model)
+    return runs
+
+
+def test_bfloat16_changes_little_and_noise_changes_much(scans):
+    coarse = compare_runs(scans["float32"], scans["bfloat16"])
+    noisy = compare_runs(scans["float32"], scans["noisy"])
+    assert coarse.caveats == noisy.caveats == ()
+    assert coarse.by_effect[0].effect < 0.02
+    assert sum(site.effect == 0 for site in coarse.sites) > 0.8 * len(coarse.sites)
+    assert min(site.effect for site in noisy.sites) > 0.01
+    assert noisy.by_effect[0].effect > 10 * coarse.by_effect[0].effect
+
+
+def test_the_weights_of_both(scans):
+    # The checkpoint is stored in bfloat16: in float32 it holds the same numbers.
+    assert compare_runs(scans["float32 weights"], scans["bfloat16 weights"]).beyond(0.0) == []
+    noisy = compare_runs(scans["float32 weights"], scans["noisy weights"])
+    assert {site.name for site in noisy.beyond(0.0)} == {
+        site.name for site in noisy.sites if len(site.weight.shape) > 1
+    }
+    assert all(site.weight.relative_change <= 0.021 for site in noisy.sites)
