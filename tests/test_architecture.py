@@ -124,6 +124,10 @@ def test_no_file_is_longer_than_a_reader_can_hold():
         "import lmfacts.run, lmfacts.report.summary, lmfacts.report.site_page, lmfacts.report.json_documents",
         "import lmfacts.cli",
         "import lmfacts.live",
+        "import lmfacts.facts, lmfacts.report.facts_table, lmfacts.report.fact_page",
+        "import lmfacts.comparison, lmfacts.report.comparison_view",
+        "import lmfacts.export",
+        "import lmfacts.page",
     ],
 )
 def test_what_reads_runs_loads_neither_torch_nor_transformers(statement):

@@ -205,8 +205,10 @@ class _Scan:
         )
 
     def _finish(self, reason: str | None) -> Run:
-        self.report(Progress("saving", self.loaded.name, n_tokens=self.recorder.n_tokens, fraction=1.0))
         wall_s = time.perf_counter() - self.started
+        self.report(
+            Progress("saving", self.loaded.name, n_tokens=self.recorder.n_tokens, fraction=1.0, elapsed_s=wall_s)
+        )
         model = {"revision": self.loaded.revision} | ({"id": self.loaded.name} if self.loaded.name else {})
         run = self.recorder.run(
             incomplete_reason=reason,

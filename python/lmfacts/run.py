@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from lmfacts.facts import Fact
     from lmfacts.site_state import SiteState
 
 __all__ = ["Run", "load"]
@@ -263,6 +264,26 @@ class Run(Mapping[str, SiteRecord]):
         if self._extra_arrays is None:
             self._extra_arrays = self._states.extra_arrays() if isinstance(self._states, RunFile) else {}
         return self._extra_arrays
+
+    def facts(self, *others: Run, only: Sequence[str] | None = None) -> list[Fact]:
+        """Check the catalogue of facts on this run.
+
+            lmfacts.load("gpt2.lmfacts").facts(lmfacts.load("gpt2-weights.lmfacts"))
+
+        Args:
+            others: runs of other kinds of the same model, so that more facts can be checked.
+            only: ids of the facts to check (`["F2", "F8"]`); all by default.
+
+        Returns:
+            The facts in the catalogue's order; NOT-APPLICABLE where a run that is needed is not given.
+
+        Raises:
+            UsageError: two runs of one kind, or an id that the catalogue lacks.
+            MismatchedRunsError: runs of different models.
+        """
+        from lmfacts.facts import check  # noqa: PLC0415  brings every fact, and most runs are asked for none
+
+        return check([self, *others], only=only)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the run to a file, atomically: under that name there is the old file or the whole new one.

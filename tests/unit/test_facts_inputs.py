@@ -8,7 +8,7 @@ import pytest
 
 from lmfacts.demo import MODEL_DIR
 from lmfacts.errors import MismatchedRunsError, UsageError
-from lmfacts.facts import Inputs
+from lmfacts.facts import Inputs, check
 from lmfacts.run import Run
 
 GAIN = {"name": "blocks.0.ln1.gain", "role": "blocks.0.ln1.gain", "shape": [32]}
@@ -125,3 +125,9 @@ def test_the_names_of_saved_runs_are_their_files(tmp_path):
     with pytest.raises(MismatchedRunsError) as caught:
         Inputs.of([one, other])
     assert f"{one.path} is of m, {other.path} of n" in str(caught.value)
+
+
+def test_a_model_with_a_blank_in_its_name_can_be_pasted_into_a_shell():
+    run = activations(id="my models/gpt 2", n_layers=3)
+    command = check(run, only=["F8"])[0].command
+    assert command == "lmfacts weights 'my models/gpt 2' -o weights.lmfacts"

@@ -206,6 +206,15 @@ def test_a_layer_that_holds_nothing_is_inconclusive(spoil, reason):
     assert (fact.verdict, fact.summary) == (Verdict.INCONCLUSIVE, reason)
 
 
+def test_layers_of_different_width_are_inconclusive():
+    def values_of(layer, positions):
+        return np.random.default_rng(layer).normal(size=(positions.size, 48 + 16 * (layer == 3)))
+
+    fact = check(residual_run(values_of, n_layers=5, n_sequences=8))
+    assert fact.verdict is Verdict.INCONCLUSIVE
+    assert fact.summary == "The layers of the stream differ in width: 48 and 64 dims."
+
+
 def test_a_dim_without_values_is_no_outlier_dim():
     fact = check(planted(lambda _: (3,), mean=lambda _: np.nan))
     assert fact.verdict is Verdict.FAILS

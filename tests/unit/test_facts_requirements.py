@@ -77,3 +77,5 @@ def test_what_is_missing_is_one_sentence():
     assert (
         Requirement.parse("F8").shortfall(replace(fails, summary="")) == "F8 is FAILS, and HOLDS is required: Weights."
     )
+    panel = replace(fails, verdict=Verdict.MEASURED)
+    assert Requirement.parse("F8").shortfall(panel) == "F8 is MEASURED, and makes no claim that could be required."

@@ -11,8 +11,12 @@ from typing import Annotated
 import typer
 
 import lmfacts
+from lmfacts.cli.compare import compare
 from lmfacts.cli.demo import demo
+from lmfacts.cli.export import export
+from lmfacts.cli.facts import facts
 from lmfacts.cli.info import info
+from lmfacts.cli.report import report
 from lmfacts.cli.scan import scan
 from lmfacts.cli.show import show
 from lmfacts.cli.weights import weights
@@ -30,6 +34,10 @@ app = typer.Typer(
 app.command()(scan)
 app.command()(weights)
 app.command()(show)
+app.command()(facts)
+app.command()(compare)
+app.command()(report)
+app.command()(export)
 app.command()(demo)
 app.command()(info)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmfacts.cli.exit_codes import ExitCode, sentences
+from lmfacts.cli.exit_codes import ExitCode, complain, sentences
 from lmfacts.cli.options import JsonOption, QuietOption
 from lmfacts.cli.scan import outcome
+
+if TYPE_CHECKING:
+    from lmfacts.run import Run
 
 __all__ = ["demo"]
 
@@ -21,17 +24,61 @@ _N_TOKENS = 131_072
 def demo(
     *,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Keep the run in this file.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="NAME.lmfacts",
+            help="Keep the activations in this file, and the weights in NAME-weights.lmfacts beside it.",
+            show_default=False,
+        ),
     ] = None,
     max_tokens: Annotated[int, typer.Option(help="Stop after so many tokens.")] = _N_TOKENS,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> ExitCode:
-    """Scan every site of the embedded model over the embedded text; no network, about half a minute."""
+    """Scan every site of the embedded model over the embedded text, measure its weights, and check the facts on both.
+
+    No network; about half a minute.
+    """
+    from lmfacts.atomic_file import check_destination
     from lmfacts.live import progress_view
 
+    out_weights = None if out is None else out.with_name(f"{out.stem}-weights{out.suffix}")
+    if out_weights is not None:
+        check_destination(out_weights)
     with nullcontext() if quiet else progress_view() as progress:
         from lmfacts.activations import scan as scan_model
 
         run = scan_model("demo", sites="all", out=out, max_tokens=max_tokens, batch_size=16, progress=progress)
-    return outcome(run, json=json)
+    if not run.complete:  # somebody is in a hurry
+        return outcome(run, json=json)
+    if not json:
+        outcome(run, json=False)
+
+    from lmfacts.weights import scan_weights
+
+    _print_facts(run, scan_weights("demo", out=out_weights), json=json)
+    return ExitCode.FINE
+
+
+def _print_facts(run: Run, weights: Run, *, json: bool) -> None:
+    """The table of verdicts, or everything as one document; then where the weights are."""
+    from lmfacts.cli.output import print_json, print_result
+    from lmfacts.facts import Inputs, check
+
+    inputs = Inputs.of([run, weights])
+    found = check(inputs)
+    if json:
+        from lmfacts.report.json_documents import summary_json
+
+        print_json({**summary_json(run), "facts": [fact.to_json() for fact in found]})
+    else:
+        from rich.text import Text
+
+        from lmfacts.report.facts_table import render_facts
+
+        print_result(Text(""))
+        print_result(render_facts(inputs, found))
+    if weights.path is not None:
+        complain(f"saved {run.path} and {weights.path}" if json else f"saved {weights.path}")

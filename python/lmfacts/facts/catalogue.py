@@ -92,6 +92,6 @@ def check(runs: Run | Iterable[Run] | Inputs, only: Sequence[str] | None = None)
 def _check_one(entry: Definition, inputs: Inputs) -> Fact:
     for kind in entry.needs:
         if getattr(inputs, kind) is None:
-            command = _COMMANDS[kind].format(model=inputs.model_id)
+            command = _COMMANDS[kind].format(model=inputs.model_argument)
             return entry.not_applicable(f"It needs a run of {kind}, and none was given.", command)
     return entry.check(inputs)

@@ -56,7 +56,7 @@ def _check(inputs: Inputs) -> Fact:
     if not depths:
         return DEFINITION.not_applicable(
             "The run has no resid_post sites at the five depths that are looked at.",
-            f"lmfacts scan {inputs.model_id} --sites default",
+            f"lmfacts scan {inputs.model_argument} --sites default",
         )
     too_few = too_few_data(run)
     if too_few:
@@ -67,7 +67,7 @@ def _check(inputs: Inputs) -> Fact:
         return DEFINITION.not_applicable(
             "The run does not count the dims of the residual stream apart, so its outlier dims cannot be set aside: it "
             "was recorded by an earlier version.",
-            f"lmfacts scan {inputs.model_id} --sites resid",
+            f"lmfacts scan {inputs.model_argument} --sites resid",
         )
     shapes = [shape for layer, name in depths.items() if (shape := _shape(run, layer, name)) is not None]
     return _judge(run, shapes, max(names) + 1)

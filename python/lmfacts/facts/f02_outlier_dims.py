@@ -121,7 +121,7 @@ def _check(inputs: Inputs) -> Fact:
     names = run.layers_of(_KIND)
     if not names:
         return DEFINITION.not_applicable(
-            f"The run has no {_KIND} sites.", f"lmfacts scan {inputs.model_id} --sites default"
+            f"The run has no {_KIND} sites.", f"lmfacts scan {inputs.model_argument} --sites default"
         )
     if reason := too_few_data(run):
         return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)
@@ -136,10 +136,8 @@ def _check(inputs: Inputs) -> Fact:
         return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)
     widths = {site.n_dims for site in sites.values()}
     if len(widths) > 1:
-        return DEFINITION.fact(
-            Verdict.INCONCLUSIVE,
-            f"The layers of the stream differ in width ({', '.join(map(str, sorted(widths)))} dims).",
-        )
+        named = " and ".join(map(str, sorted(widths)))
+        return DEFINITION.fact(Verdict.INCONCLUSIVE, f"The layers of the stream differ in width: {named} dims.")
     depths = _Depths.of(sites)
     if not (depths.medians > 0).all():
         layer = depths.layers[int((depths.medians == 0).argmax())]

@@ -131,7 +131,7 @@ def _check(inputs: Inputs) -> Fact:
     names = run.layers_of("resid_post")
     if not names:
         return DEFINITION.not_applicable(
-            "The run has no resid_post sites.", f"lmfacts scan {inputs.model_id} --sites default"
+            "The run has no resid_post sites.", f"lmfacts scan {inputs.model_argument} --sites default"
         )
     too_few = too_few_data(run)
     if too_few:
@@ -142,7 +142,7 @@ def _check(inputs: Inputs) -> Fact:
         if any(run[name].all.n for name in names.values()):
             return DEFINITION.not_applicable(
                 "The run does not keep the largest value of each sequence: it was recorded by an earlier version.",
-                f"lmfacts scan {inputs.model_id} --sites resid",
+                f"lmfacts scan {inputs.model_argument} --sites resid",
             )
         return DEFINITION.fact(Verdict.INCONCLUSIVE, "The outputs of the blocks have no finite values.")
     usable = [spikes for spikes in layers if math.isfinite(spikes.ratio)]

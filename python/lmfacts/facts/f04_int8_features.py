@@ -138,7 +138,7 @@ def _check(inputs: Inputs) -> Fact:
         if reason:
             return DEFINITION.not_applicable(f"The model has no ln1_out: {reason.rstrip('.')}.")
         return DEFINITION.not_applicable(
-            "The run has no ln1_out or ln2_out sites.", f"lmfacts scan {inputs.model_id} --sites default"
+            "The run has no ln1_out or ln2_out sites.", f"lmfacts scan {inputs.model_argument} --sites default"
         )
     n_layers = number_of_layers(inputs, [layer for found in names.values() for layer in found])
     sites = _ProjectionInputs.of(run, names, n_layers)
@@ -146,7 +146,7 @@ def _check(inputs: Inputs) -> Fact:
     if threshold is not None:
         return DEFINITION.not_applicable(
             f"The run counted values from {formats.number(threshold)}, and the definition needs those from 6.",
-            f"lmfacts scan {inputs.model_id} --threshold 6",
+            f"lmfacts scan {inputs.model_argument} --threshold 6",
         )
     if reason := too_few_data(run):
         return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)

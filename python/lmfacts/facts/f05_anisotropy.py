@@ -96,7 +96,7 @@ def _check(inputs: Inputs) -> Fact:
     run = inputs.activations
     assert run is not None
     names = run.layers_of(_KIND)
-    command = f"lmfacts scan {inputs.model_id} --sites default"
+    command = f"lmfacts scan {inputs.model_argument} --sites default"
     if not names:
         return DEFINITION.not_applicable(f"The run has no {_KIND} sites.", command)
     sites = {f"layer {layer}": run[name].rest for layer, name in names.items()}

@@ -85,7 +85,7 @@ def _check(inputs: Inputs) -> Fact:
     names = run.layers_of(_KIND)
     if not names:
         return DEFINITION.not_applicable(
-            f"The run has no {_KIND} sites.", f"lmfacts scan {inputs.model_id} --sites default"
+            f"The run has no {_KIND} sites.", f"lmfacts scan {inputs.model_argument} --sites default"
         )
     if reason := too_few_data(run):
         return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)

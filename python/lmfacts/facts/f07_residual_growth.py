@@ -118,7 +118,7 @@ def _check(inputs: Inputs) -> Fact:
     names = run.layers_of("resid_pre")
     if not names:
         return DEFINITION.not_applicable(
-            "The run has no resid_pre sites.", f"lmfacts scan {inputs.model_id} --sites default"
+            "The run has no resid_pre sites.", f"lmfacts scan {inputs.model_argument} --sites default"
         )
     too_few = too_few_data(run)
     if too_few:
@@ -138,7 +138,7 @@ def _check(inputs: Inputs) -> Fact:
         return DEFINITION.not_applicable(
             "The run keeps no blocks of sequences, so there is nothing to take intervals from: it was recorded by an "
             "earlier version.",
-            f"lmfacts scan {inputs.model_id} --sites resid",
+            f"lmfacts scan {inputs.model_argument} --sites resid",
         )
     hollow = [layer for layer in fitted if not math.isfinite(layers[layer].y)]
     if hollow:

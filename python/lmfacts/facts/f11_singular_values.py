@@ -86,7 +86,7 @@ def _check(inputs: Inputs) -> Fact:
     found = [spectral for matrix in matrices if (spectral := _spectral(run, matrix)) is not None]
     if not found:
         return DEFINITION.not_applicable(
-            "The run has no singular values of matrices in the blocks.", spectra_command(inputs.model_id, matrices)
+            "The run has no singular values of matrices in the blocks.", spectra_command(inputs.model_argument, matrices)
         )
     judged = [spectral for spectral in found if spectral.judged]
     notes = _notes(len(matrices), found, judged)

@@ -70,7 +70,7 @@ def _check(inputs: Inputs) -> Fact:
     evidence = Evidence(
         tuple(measures),
         (_weibull_table(shapes), *([_alpha_table(fitted)] if fitted else [])),
-        _notes(inputs.model_id, matrices, fitted),
+        _notes(inputs.model_argument, matrices, fitted),
     )
     return DEFINITION.fact(Verdict.MEASURED, f"{summary}.", evidence)
 

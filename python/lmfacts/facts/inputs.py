@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -57,6 +58,11 @@ class Inputs:
     def runs(self) -> tuple[Run, ...]:
         """The runs that are there."""
         return tuple(run for run in (self.activations, self.weights, self.gradients) if run is not None)
+
+    @property
+    def model_argument(self) -> str:
+        """The model's id as a command line takes it."""
+        return shlex.quote(self.model_id)
 
     @property
     def model_id(self) -> str:
