@@ -159,7 +159,8 @@ class PopulationState:
             return f"token_moments count more tokens than there are ({self.n_tokens})"
         if n_dims and int(self.dim_counts.max()) > self.n_tokens:
             return f"dim_counts exceed the number of tokens, {self.n_tokens}"
-        return self._problem_of_blocks() or self._problem_of_detail(n_dims)
+        problem = self._problem_of_blocks() if "blocks" in options else None
+        return problem or (self._problem_of_detail(n_dims) if "detail" in options else None)
 
     def _problem_of_blocks(self) -> str | None:
         if self.maxima_values.size != self.maxima_index.shape[0]:

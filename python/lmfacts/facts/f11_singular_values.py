@@ -85,9 +85,8 @@ def _check(inputs: Inputs) -> Fact:
         return DEFINITION.not_applicable(NO_MATRICES)
     found = [spectral for matrix in matrices if (spectral := _spectral(run, matrix)) is not None]
     if not found:
-        return DEFINITION.not_applicable(
-            "The run has no singular values of matrices in the blocks.", spectra_command(inputs.model_argument, matrices)
-        )
+        command = spectra_command(inputs.model_argument, matrices)
+        return DEFINITION.not_applicable("The run has no singular values of matrices in the blocks.", command)
     judged = [spectral for spectral in found if spectral.judged]
     notes = _notes(len(matrices), found, judged)
     if not judged:
