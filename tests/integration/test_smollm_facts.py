@@ -1,0 +1,108 @@
+"""SmolLM2-135M: facts, explanations, report, comparison and tables from one run of activations and one of weights."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import lmfacts
+from lmfacts.facts import CATALOGUE, Verdict
+from support.smollm import gguf_path
+
+pytestmark = pytest.mark.real_model
+
+
+def command(*arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "lmfacts", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("smollm")
+    activations, weights = folder / "activations.lmfacts", folder / "weights.lmfacts"
+    lmfacts.scan(gguf_path(), seq_len=128, max_tokens=2048, batch_size=4, out=activations)
+    lmfacts.scan_weights(gguf_path(), spectra=600).save(weights)
+    return activations, weights
+
+
+@pytest.fixture(scope="module")
+def facts(runs):
+    done = command("facts", *runs, "--json")
+    assert done.returncode == 0, done.stderr
+    return {fact["id"]: fact for fact in json.loads(done.stdout)["facts"]}
+
+
+def test_every_fact_has_a_verdict(facts):
+    assert list(facts) == list(CATALOGUE)
+    assert {fact["verdict"] for fact in facts.values()} <= set(Verdict)
+    assert not [fact["id"] for fact in facts.values() if fact["verdict"] == "NOT-APPLICABLE"]
+
+
+def test_what_is_known_of_this_model_is_found(facts):
+    # Its outlier dims were found independently with NumPy (test_smollm.py); its first token carries a massive activation.
+    assert facts["F2"]["verdict"] == "HOLDS"
+    assert "(247, 308, 371, 507)" in facts["F2"]["summary"]
+    assert (facts["F3"]["verdict"], facts["F3"]["class"]) == ("HOLDS", "massive")
+    assert "dim 507, position 0" in facts["F3"]["summary"]
+    assert (facts["F6"]["verdict"], facts["F6"]["class"]) == ("HOLDS", "strong")
+    assert facts["F5"]["class"] == "rogue"
+    # 4-bit weights are far from Gaussian entry by entry, and less so once scales are divided out.
+    assert facts["F8"]["verdict"] == "FAILS"
+
+
+def test_all_facts_can_be_explained(runs):
+    done = command("facts", *runs, "--explain", "all")
+    assert done.returncode == 0, done.stderr
+    for entry in CATALOGUE.values():
+        assert entry.title in done.stdout
+
+
+def test_requirements_set_the_exit_code(runs):
+    assert command("facts", *runs, "--require", "F2").returncode == 0
+    failed = command("facts", *runs, "--require", "F2", "--require", "F8")
+    assert failed.returncode == 4
+    assert "F8" in failed.stderr
+    assert "F2" not in failed.stderr
+
+
+def test_the_report_has_every_fact_and_needs_nothing_else(runs, tmp_path):
+    page = tmp_path / "report.html"
+    done = command("report", *runs, "-o", page)
+    assert done.returncode == 0, done.stderr
+    text = page.read_text(encoding="utf-8")
+    for entry in CATALOGUE.values():
+        assert entry.title in text
+    assert text.count("<svg") >= 10
+    assert "<script" not in text
+    assert "<link" not in text
+    assert 'src="http' not in text
+    assert command("report", *runs, "-o", tmp_path / "report.md").returncode == 0
+
+
+def test_a_run_against_itself_has_no_difference(runs):
+    activations, _ = runs
+    done = command("compare", activations, activations, "--threshold", "0", "--require-same-facts")
+    assert done.returncode == 0, done.stderr
+
+
+def test_tables_hold_what_the_run_holds(runs, tmp_path):
+    activations, _ = runs
+    assert command("export", activations, "-o", tmp_path / "t.csv").returncode == 0
+    run = lmfacts.load(activations)
+    with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
+        rows = {(row["site"], row["population"], row["statistic"]): row["value"] for row in csv.DictReader(file)}
+    for site in ("blocks.7.resid_post", "blocks.29.mlp_post", "embed"):
+        assert float(rows[site, "rest", "std"]) == run[site].rest.std
