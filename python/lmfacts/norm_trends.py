@@ -112,14 +112,21 @@ def _kinds(run: Run) -> list[tuple[str, Group, list[dict[str, Any]]]]:
 
 def _raw(run: Run, entry: dict[str, Any], norm: str) -> float:
     if norm == "frobenius":
-        return float(entry["frobenius"])
+        return _number(entry["frobenius"])
     values = run.extra_arrays.get(f"{entry['name']}/singular_values")
     return math.nan if values is None or not values.size else float(values[0])
 
 
 def _folded(run: Run, entry: dict[str, Any], norm: str) -> float:
-    folded = entry[f"{norm}_folded"]
+    if norm == "frobenius":
+        return _number(entry["frobenius_folded"])
+    folded = entry["spectral_folded"]  # None where folding changes nothing
     return _raw(run, entry, norm) if folded is None else float(folded)
+
+
+def _number(value: float | None) -> float:
+    """A number of the metadata, which hold null for NaN."""
+    return math.nan if value is None else float(value)
 
 
 def _trend(kind: str, group: Group, norms: dict[int, float], *, folded: bool) -> NormTrend:

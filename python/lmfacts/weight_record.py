@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -84,7 +85,7 @@ class WeightRecord(SiteRecord):
         shape: [out, in] of a matrix, [n] of a vector.
         stored_dtype: what the checkpoint stores; for quantized tensors the type is in `quantization`.
         quantization: GGUF's name of the quantization, or None.
-        frobenius: root of the sum of squares.
+        frobenius: root of the sum of squares of the finite values.
         frobenius_folded: for weights that read the residual stream, the same after multiplying each input dim by the
             gain of the norm before it; for weights that write to it in models with LayerNorm, after centering over the
             output dims, as the next norm does; the plain one otherwise.
@@ -110,8 +111,8 @@ class WeightRecord(SiteRecord):
         self.shape: tuple[int, ...] = tuple(entry["shape"])
         self.stored_dtype: str = entry["stored_dtype"]
         self.quantization: str | None = entry["quantization"]
-        self.frobenius: float = entry["frobenius"]
-        self.frobenius_folded: float = entry["frobenius_folded"]
+        self.frobenius: float = _number(entry["frobenius"])
+        self.frobenius_folded: float = _number(entry["frobenius_folded"])
         self.spectral_folded: float | None = entry["spectral_folded"]
         self.shuffled_edge: float | None = entry.get("shuffled_edge")
         self._transposed: bool = entry["transposed"]
@@ -196,3 +197,8 @@ class WeightRecord(SiteRecord):
         """What follows from the singular values; None where they were not computed."""
         values = self.singular_values
         return None if values is None else Spectrum(values, (self.shape[0], self.shape[1]), self.frobenius)
+
+
+def _number(value: float | None) -> float:
+    """A number of the metadata, which hold null for NaN."""
+    return math.nan if value is None else value

@@ -181,8 +181,7 @@ class _Scan:
             np.frombuffer(measured["scaled_moments"], "<f8") if is_matrix else nothing
         )
 
-        moments = state.rest.moments
-        frobenius = float(np.sqrt(np.sum(moments[1] + n_rows * moments[0] ** 2)))
+        frobenius = float(np.sqrt(np.sum(_column_squares(state))))
         folded, scales = self._folded(view, state, n_rows, n_columns, layout)
         spectral_folded = shuffled = None
         if (
@@ -194,7 +193,7 @@ class _Scan:
             self.arrays[f"{name}/singular_values"] = singular_values(values, dtype=dtype)
             if SiteRecord(state).excess_kurtosis > _HEAVY_TAILS:
                 shuffled = shuffled_edge(values, dtype=dtype)
-            if scales is not None:
+            if scales is not None and np.isfinite(scales).all():
                 matrix = _floats(values, tensor.dtype).reshape(n_rows, n_columns)
                 along = scales[:, None] if view.transposed else scales[None, :]
                 spectral_folded = largest_singular_value(matrix * along.astype(matrix.dtype))
@@ -216,8 +215,8 @@ class _Scan:
                 "quantization": tensor.quantization,
                 "n_values": n_rows * n_columns,
                 "n_nonfinite": int(state.rest.dim_counts[0].sum()),
-                "frobenius": frobenius,
-                "frobenius_folded": frobenius if folded is None else folded,
+                "frobenius": _if_finite(frobenius),
+                "frobenius_folded": _if_finite(frobenius if folded is None else folded),
                 "spectral_folded": spectral_folded,
                 "shuffled_edge": shuffled,
             }
@@ -234,7 +233,7 @@ class _Scan:
             if view.transposed and gain.size == n_rows:
                 return float(np.sqrt(np.sum((gain * row_rms) ** 2) * n_columns)), gain
             if not view.transposed and gain.size == n_columns:
-                return float(np.sqrt(np.sum(gain**2 * (moments[1] + n_rows * moments[0] ** 2)))), gain
+                return float(np.sqrt(np.sum(gain**2 * _column_squares(state)))), gain
         if view.kind in _WRITING and layout.norm_kind == "layernorm" and row_rms is not None:
             if view.transposed:
                 means = self.arrays[f"{view.name}/row_means"]
@@ -251,6 +250,18 @@ def _floats(values: NDArray[Any], dtype: str) -> NDArray[Any]:
         as_floats: NDArray[np.float32] = float8_values(dtype)[values]
         return as_floats
     return values
+
+
+def _column_squares(state: SiteState) -> NDArray[np.float64]:
+    """The sum of the squares of each column's finite values."""
+    rest = state.rest
+    n = rest.n_tokens - rest.dim_counts[0].astype(np.float64)
+    return np.asarray(rest.moments[1] + n * rest.moments[0] ** 2)
+
+
+def _if_finite(value: float) -> float | None:
+    """A number for the metadata, which have no NaN: a NaN in a weight or in the gain that folds into it leaves none."""
+    return value if np.isfinite(value) else None
 
 
 def _has_nonfinite(state: SiteState) -> bool:

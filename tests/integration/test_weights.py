@@ -216,6 +216,38 @@ def test_odd_tensors_have_the_statistics_they_have(tmp_path, values, said):
     assert set(run.metadata["skipped"]) == {"none", "ids"}
 
 
+def test_nan_in_weights_and_gains_is_counted_and_stops_nothing(tmp_path):
+    from safetensors.torch import save_file
+
+    tensors = load_file(MODEL_DIR / "model.safetensors")
+    tensors["transformer.h.1.mlp.c_fc.weight"][3, 5] = torch.nan
+    tensors["transformer.h.2.ln_1.weight"][7] = torch.inf
+    tensors["transformer.h.3.attn.c_proj.weight"].zero_()
+    for name in ("config.json", "tokenizer.json"):
+        if (MODEL_DIR / name).is_file():
+            (tmp_path / name).write_bytes((MODEL_DIR / name).read_bytes())
+    save_file(tensors, tmp_path / "model.safetensors")
+    run = lmfacts.scan_weights(tmp_path, out=tmp_path / "w.lmfacts")
+    for found in (run, lmfacts.load(tmp_path / "w.lmfacts")):
+        broken = found["blocks.1.W_in"]
+        finite = tensors["transformer.h.1.mlp.c_fc.weight"].double().nan_to_num(0.0)
+        assert (broken.n_nan, broken.singular_values) == (1, None)
+        assert broken.frobenius == pytest.approx(float(finite.norm()), rel=1e-12)
+        assert np.isnan(broken.frobenius_folded)
+        assert np.isnan(found["blocks.2.W_Q"].frobenius_folded)
+        assert found["blocks.2.W_Q"].spectral_folded is None
+        assert found["blocks.2.W_Q"].spectral > 0
+        assert found["blocks.3.W_O"].frobenius == 0
+    for command in (["show"], ["show", "--json"], ["facts"], ["facts", "--json"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "lmfacts", command[0], str(tmp_path / "w.lmfacts"), *command[1:]],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 def sharded(folder, n_shards, n_rows, n_columns):
     """A checkpoint of equal shards, written without holding more than one."""
     from safetensors.numpy import save_file
