@@ -31,6 +31,13 @@ MAY_IMPORT = {
     "rich": {"report", "live", "cli", "demo"},
     "typer": {"cli", "demo"},
     "lmfacts._native": {"recorder", "token_batch", "run", "weights", "cli"},
+    "matplotlib": {"page"},
+    "pyarrow": {"export"},
+    "lmfacts.report": {"report", "page", "live", "cli"},
+    "lmfacts.page": {"page", "cli"},
+    "lmfacts.facts": {"facts", "run", "comparison", "report", "page", "cli"},
+    "lmfacts.comparison": {"comparison", "report", "cli"},
+    "lmfacts.export": {"export", "cli"},
     "lmfacts.cli": {"__main__", "cli"},
 }
 

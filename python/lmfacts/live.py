@@ -15,11 +15,11 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from lmfacts.report import formats
+from lmfacts import formats
 from lmfacts.report.console import BULK, PROBLEM, on_terminal, progress_console
 from lmfacts.report.depth_table import evenly, histogram_text, histogram_width
-from lmfacts.report.site_figures import SiteFigures
 from lmfacts.report.table import Column, NumberTable
+from lmfacts.site_figures import SiteFigures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

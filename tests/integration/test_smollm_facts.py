@@ -52,7 +52,7 @@ def test_every_fact_has_a_verdict(facts):
 
 
 def test_what_is_known_of_this_model_is_found(facts):
-    # Its outlier dims were found independently with NumPy (test_smollm.py); its first token carries a massive activation.
+    # test_smollm.py finds its outlier dims with NumPy; its first token carries a massive activation.
     assert facts["F2"]["verdict"] == "HOLDS"
     assert "(247, 308, 371, 507)" in facts["F2"]["summary"]
     assert (facts["F3"]["verdict"], facts["F3"]["class"]) == ("HOLDS", "massive")

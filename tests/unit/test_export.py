@@ -14,8 +14,8 @@ from lmfacts.distribution_shape import bimodality_coefficient, shape_statistics
 from lmfacts.export import export_run
 from lmfacts.export.catalogue import STATISTICS
 from lmfacts.outlier_dims import rms_outlier_dims
-from lmfacts.report.site_figures import SiteFigures
 from lmfacts.run import Run
+from lmfacts.site_figures import SiteFigures
 from lmfacts.site_state import SiteState
 from lmfacts.spectrum import weightwatcher
 from support import oracle

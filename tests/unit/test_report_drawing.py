@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from rich.text import Text
 
-from lmfacts.report import formats
+from lmfacts import formats
 from lmfacts.report.blocks import MARK, bar, histogram_line, resample, sparkline, tall_histogram
 from lmfacts.report.console import to_text
 from lmfacts.report.histogram_plot import HistogramPlot
-from lmfacts.report.site_figures import GAUSSIAN_BEYOND_6_STD, SiteFigures
 from lmfacts.report.table import Column, NumberTable
 from lmfacts.report.token_text import quoted
+from lmfacts.site_figures import GAUSSIAN_BEYOND_6_STD, SiteFigures
 from support.synthetic_runs import gaussian_run
 
 

@@ -68,7 +68,7 @@ def report(
 
 def _saved(files: Sequence[Path]) -> str:
     """What was written, in a sentence."""
-    from lmfacts.report.formats import file_size
+    from lmfacts.formats import file_size
 
     size = file_size(sum(file.stat().st_size for file in files))
     if len(files) == 1:

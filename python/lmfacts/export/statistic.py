@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from lmfacts.distribution_shape import ShapeStatistics, shape_statistics
-from lmfacts.report.site_figures import SiteFigures
+from lmfacts.site_figures import SiteFigures
 
 if TYPE_CHECKING:
     from collections.abc import Callable

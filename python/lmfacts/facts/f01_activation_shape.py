@@ -15,7 +15,7 @@ from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.intervals import too_few_data
 from lmfacts.facts.pool_shape import LEAST_VALUES, Standing, pool_shape
 from lmfacts.families import TIE, fit_families, tied_families
-from lmfacts.report.formats import number, percent, share
+from lmfacts.formats import number, percent, share
 from lmfacts.sites import detail_sites
 
 if TYPE_CHECKING:

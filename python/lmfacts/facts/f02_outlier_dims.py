@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lmfacts import formats
 from lmfacts.facts.definition import Definition, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, too_few_data
@@ -19,7 +20,6 @@ from lmfacts.outlier_dims import (
     three_sigma_outlier_dims,
     variance_outlier_dims,
 )
-from lmfacts.report import formats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

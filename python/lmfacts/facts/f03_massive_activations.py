@@ -12,7 +12,7 @@ import numpy as np
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.intervals import LEAST_SEQUENCES, all_of, any_of, decided, jackknife, spans, too_few_data
-from lmfacts.report.formats import number, percent
+from lmfacts.formats import number, percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

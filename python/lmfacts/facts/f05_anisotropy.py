@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lmfacts import formats
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, too_few_data
 from lmfacts.facts.site_checks import degenerate, listed, number_of_layers, unrecorded_layers
-from lmfacts.report import formats
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

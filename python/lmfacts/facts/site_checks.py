@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from lmfacts.report import formats
+from lmfacts import formats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from lmfacts import formats
 from lmfacts.page.document import Column, Paragraph, Section, TableBlock
 from lmfacts.page.words import context_of, token
-from lmfacts.report import formats
 from lmfacts.report.largest_values import find_largest
 from lmfacts.report.run_view import POPULATION_TITLES
 

@@ -6,13 +6,13 @@ from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from lmfacts import formats
 from lmfacts.codes import is_exact
 from lmfacts.facts.fact import Verdict
 from lmfacts.page.document import Badge, Code, Column, Link, Paragraph, Section, Strong, TableBlock
 from lmfacts.page.fact_section import section_id
 from lmfacts.page.runs_view import model_name
 from lmfacts.page.words import linked
-from lmfacts.report import formats
 from lmfacts.report.run_header import never_reached, notes
 
 if TYPE_CHECKING:

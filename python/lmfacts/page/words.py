@@ -6,8 +6,8 @@ import math
 import re
 from typing import TYPE_CHECKING, Final
 
+from lmfacts import formats
 from lmfacts.page.document import Code, Context, Foreign, Link
-from lmfacts.report import formats
 from lmfacts.report.token_text import quoted
 
 if TYPE_CHECKING:

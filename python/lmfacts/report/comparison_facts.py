@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from lmfacts.report import formats
+from lmfacts import formats
 from lmfacts.report.console import STANDOUT, paragraph, section
 from lmfacts.report.table import Column, NumberTable
 

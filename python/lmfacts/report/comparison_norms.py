@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from rich.text import Text
 
-from lmfacts.report import formats
+from lmfacts import formats
 from lmfacts.report.blocks import resample, sparkline
 from lmfacts.report.comparison_sites import ratio_text
 from lmfacts.report.console import BULK, paragraph, section

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Group
 from rich.text import Text
 
-from lmfacts.report import formats
+from lmfacts import formats
 from lmfacts.report.comparison_dims import OutlierDimsChanged
 from lmfacts.report.comparison_facts import FactsChanged
 from lmfacts.report.comparison_norms import NormsChanged

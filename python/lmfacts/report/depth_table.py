@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import numpy as np
 from rich.text import Text
 
-from lmfacts.report import formats
+from lmfacts import formats
 from lmfacts.report.blocks import histogram_line
 from lmfacts.report.console import BULK, PROBLEM, STANDOUT, paragraph, section
 from lmfacts.report.table import Column, NumberTable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from lmfacts.report.run_view import RunView
-    from lmfacts.report.site_figures import SiteFigures
+    from lmfacts.site_figures import SiteFigures
 
 __all__ = ["HISTOGRAM_LIMIT", "DepthTable", "evenly", "histogram_text", "histogram_width"]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-    from lmfacts.report.site_figures import SiteFigures
+    from lmfacts.site_figures import SiteFigures
 
 __all__ = ["DistributionSection"]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Group
 from rich.text import Text
 
+from lmfacts import formats
 from lmfacts.facts.fact import Verdict
-from lmfacts.report import formats
 from lmfacts.report.console import paragraph, result_console, section
 from lmfacts.report.facts_header import Title
 from lmfacts.report.run_header import LabeledLines

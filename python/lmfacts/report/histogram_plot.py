@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from rich.text import Text
 
-from lmfacts.report import formats
+from lmfacts import formats
 from lmfacts.report.blocks import MARK, tall_histogram
 from lmfacts.report.console import BULK, STANDOUT
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console, ConsoleOptions
 
-    from lmfacts.report.site_figures import SiteFigures
+    from lmfacts.site_figures import SiteFigures
 
 __all__ = ["HistogramPlot", "beside", "tail_limit"]
 

@@ -48,8 +48,8 @@ from lmfacts.report.norm_chart import norms_by_depth
 from lmfacts.report.outlier_dims_table import find_outlier_dims
 from lmfacts.report.run_header import n_copies, never_reached, nonfinite_sites, notes
 from lmfacts.report.run_view import RunView
-from lmfacts.report.site_figures import SiteFigures
 from lmfacts.report.site_page import CRITERIA, QUANTILES
+from lmfacts.site_figures import SiteFigures
 
 if TYPE_CHECKING:
     from lmfacts.run import Run

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from lmfacts.report import formats
+from lmfacts import formats
 from lmfacts.report.console import PROBLEM, paragraph, section
 from lmfacts.report.depth_table import histogram_text, histogram_width
 from lmfacts.report.table import Column, NumberTable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
     from lmfacts.report.run_view import RunView
-    from lmfacts.report.site_figures import SiteFigures
+    from lmfacts.site_figures import SiteFigures
 
 __all__ = ["KindsTable", "SiteGroup", "group_sites"]
 

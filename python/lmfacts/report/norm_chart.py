@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from lmfacts.report import formats
+from lmfacts import formats
 from lmfacts.report.blocks import bar
 from lmfacts.report.console import BULK, STANDOUT, paragraph, section
 from lmfacts.report.depth_table import evenly

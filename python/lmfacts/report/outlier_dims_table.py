@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from rich.text import Text
 
+from lmfacts import formats
 from lmfacts.outlier_dims import persistence_of
-from lmfacts.report import formats
 from lmfacts.report.blocks import resample, sparkline
 from lmfacts.report.console import BULK, STANDOUT, paragraph, section
 from lmfacts.report.run_view import POPULATION_TITLES

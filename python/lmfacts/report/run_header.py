@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
 
+from lmfacts import formats
 from lmfacts.codes import is_exact
-from lmfacts.report import formats
 from lmfacts.report.console import PROBLEM, heading, paragraph
 
 if TYPE_CHECKING:

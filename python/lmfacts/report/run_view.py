@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from lmfacts.report.site_figures import SiteFigures
+from lmfacts.site_figures import SiteFigures
 
 if TYPE_CHECKING:
     from lmfacts.run import Run

@@ -12,15 +12,15 @@ import numpy as np
 from rich.console import Group
 from rich.text import Text
 
+from lmfacts import formats
 from lmfacts.outlier_dims import rms_outlier_dims, three_sigma_outlier_dims, variance_outlier_dims
-from lmfacts.report import formats
 from lmfacts.report.console import PROBLEM, STANDOUT, heading, paragraph, result_console, section
 from lmfacts.report.distribution_section import DistributionSection
 from lmfacts.report.largest_values import outlier_table
 from lmfacts.report.run_header import LabeledLines
 from lmfacts.report.run_view import POPULATION_TITLES
-from lmfacts.report.site_figures import SiteFigures
 from lmfacts.report.table import Column, NumberTable
+from lmfacts.site_figures import SiteFigures
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from rich.text import Text
 
+from lmfacts import formats
 from lmfacts.norm_trends import norm_trends
-from lmfacts.report import formats
 from lmfacts.report.blocks import resample, sparkline
 from lmfacts.report.console import BULK, paragraph, section
 from lmfacts.report.table import Column, NumberTable

@@ -12,17 +12,17 @@ import numpy as np
 from rich.console import Group
 from rich.text import Text
 
+from lmfacts import formats
 from lmfacts.families import fit_families, tied_families
-from lmfacts.report import formats
 from lmfacts.report.blocks import histogram_line
 from lmfacts.report.console import BULK, PROBLEM, STANDOUT, heading, paragraph, result_console, section
 from lmfacts.report.distribution_section import DistributionSection
 from lmfacts.report.run_header import LabeledLines
-from lmfacts.report.site_figures import SiteFigures
 from lmfacts.report.spectrum_section import SpectrumSection
 from lmfacts.report.table import Column, NumberTable
 from lmfacts.report.weight_figures import Spread, WeightFigures, emphasis
 from lmfacts.report.weight_shape import QuantileTable, ShapeTable
+from lmfacts.site_figures import SiteFigures
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from rich.text import Text
 
+from lmfacts import formats
 from lmfacts.distribution_shape import (
     NULL_TABLE,
     bimodality_coefficient,
@@ -16,12 +17,11 @@ from lmfacts.distribution_shape import (
     shape_statistics,
     weibull,
 )
-from lmfacts.report import formats
 from lmfacts.report.blocks import MARK, bar
 from lmfacts.report.console import BULK, STANDOUT, paragraph, section
-from lmfacts.report.site_figures import SiteFigures
 from lmfacts.report.table import Column, NumberTable
 from lmfacts.report.weight_figures import emphasis
+from lmfacts.site_figures import SiteFigures
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

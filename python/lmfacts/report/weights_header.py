@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from lmfacts.report import formats
+from lmfacts import formats
 from lmfacts.report.console import PROBLEM, heading, paragraph
 from lmfacts.report.run_header import LabeledLines, notes
 

@@ -49,11 +49,11 @@ from lmfacts.families import fit_families
 from lmfacts.norm_trends import norm_trends
 from lmfacts.report.json_documents import json_safe
 from lmfacts.report.run_header import notes
-from lmfacts.report.site_figures import SiteFigures
 from lmfacts.report.weight_figures import WeightFigures
 from lmfacts.report.weight_shape import QUANTILES, gaussian_quantiles, standardized_quantiles
 from lmfacts.report.weights_header import dtypes
 from lmfacts.report.weights_view import WeightsView
+from lmfacts.site_figures import SiteFigures
 from lmfacts.spectrum import gaussian_null_slope, weightwatcher
 
 if TYPE_CHECKING:

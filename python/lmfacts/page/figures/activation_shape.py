@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lmfacts import formats
 from lmfacts.families import fit_families, tied_families
 from lmfacts.outlier_dims import rms_outlier_dims
 from lmfacts.page.document import Figure, Key
 from lmfacts.page.figures.densities import LOG_RANGE, Body, linear_panel, log_panel, share_text
 from lmfacts.page.palette import depth_color
 from lmfacts.page.panel import panel
-from lmfacts.report import formats
 
 if TYPE_CHECKING:
     from lmfacts.families import FamilyFit

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lmfacts import formats
 from lmfacts.page.document import Figure, Key
 from lmfacts.page.panel import panel
-from lmfacts.report import formats
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

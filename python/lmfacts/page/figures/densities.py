@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lmfacts import formats
 from lmfacts.cells import Cells
-from lmfacts.report import formats
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

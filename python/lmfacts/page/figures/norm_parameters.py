@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lmfacts import formats
 from lmfacts.page.document import Figure, Key
 from lmfacts.page.figures.weights_by_kind import matrices
 from lmfacts.page.palette import SERIES
 from lmfacts.page.panel import panel
-from lmfacts.report import formats
 
 if TYPE_CHECKING:
     from lmfacts.page.document import Drawing

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lmfacts import formats
 from lmfacts.norm_trends import norm_trends
 from lmfacts.page.document import Figure, Key
 from lmfacts.page.figures.weights_by_kind import kind_color, kind_name
 from lmfacts.page.panel import panel
-from lmfacts.report import formats
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lmfacts import formats
 from lmfacts.outlier_dims import rms_outlier_dims
 from lmfacts.page.document import Figure
 from lmfacts.page.palette import COLORS, SERIES
 from lmfacts.page.panel import panel
-from lmfacts.report import formats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

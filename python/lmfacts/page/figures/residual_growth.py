@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lmfacts import formats
 from lmfacts.cells import Cells
 from lmfacts.facts.f07_residual_growth import fit_window
 from lmfacts.page.document import Figure, Key
 from lmfacts.page.palette import depth_color
 from lmfacts.page.panel import panel
 from lmfacts.page.runs_view import evenly_chosen
-from lmfacts.report import formats
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

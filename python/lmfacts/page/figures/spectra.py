@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lmfacts import formats
 from lmfacts.page.document import Figure, Key
 from lmfacts.page.figures.weights_by_kind import in_the_middle, kind_color, kind_name, matrices
 from lmfacts.page.panel import panel
-from lmfacts.report import formats
 from lmfacts.spectrum import marchenko_pastur_edge, marchenko_pastur_quantiles
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lmfacts import formats
 from lmfacts.page.document import Figure, Key
 from lmfacts.page.figures.weights_by_kind import kind_color, kind_name, matrices
 from lmfacts.page.palette import COLORS
 from lmfacts.page.panel import panel
 from lmfacts.page.runs_view import evenly_chosen
-from lmfacts.report import formats
 from lmfacts.report.weight_figures import GAUSSIAN_K
 from lmfacts.spectrum import weightwatcher
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lmfacts import formats
 from lmfacts.page.document import Figure, Key
 from lmfacts.page.figures.densities import LOG_RANGE, Body, log_line, log_panel, share_text
 from lmfacts.page.figures.weights_by_kind import heat_map, in_the_middle, kind_name, matrices, step_keys
 from lmfacts.page.palette import DIVERGING, HEAT
 from lmfacts.page.panel import panel
-from lmfacts.report import formats
 from lmfacts.report.weight_figures import GAUSSIAN_K
 
 if TYPE_CHECKING:
