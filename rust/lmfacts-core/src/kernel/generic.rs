@@ -42,18 +42,23 @@ pub(super) fn row_sums<E: Element>(row: &[E]) -> (f64, f64) {
     let mut square = [0.0; ROW_LANES];
     let (groups, tail) = row.as_chunks::<ROW_LANES>();
     for group in groups {
-        for lane in 0..ROW_LANES {
-            let x = group[lane].widen();
-            sum[lane] += x;
-            square[lane] += x * x;
-        }
+        add_row_lanes(&mut sum, &mut square, &group.map(E::widen));
     }
-    for (lane, value) in tail.iter().enumerate() {
-        let x = value.widen();
-        sum[lane] += x;
-        square[lane] += x * x;
+    let mut last = [0.0; ROW_LANES];
+    for (x, value) in last.iter_mut().zip(tail) {
+        *x = value.widen();
     }
-    (fold_lanes(sum), fold_lanes(square))
+    add_row_lanes(&mut sum, &mut square, &last);
+    // Seeing both results together, the compiler would pair sum with square through all of the loop and take lane by lane.
+    (fold_lanes(std::hint::black_box(sum)), fold_lanes(std::hint::black_box(square)))
+}
+
+#[inline(always)]
+fn add_row_lanes(sum: &mut [f64; ROW_LANES], square: &mut [f64; ROW_LANES], x: &[f64; ROW_LANES]) {
+    for lane in 0..ROW_LANES {
+        sum[lane] += x[lane];
+        square[lane] += x[lane] * x[lane];
+    }
 }
 
 /// Adds the lanes, a power of two of them, in halves: 16 to 8 to 4 to 2 to 1.
