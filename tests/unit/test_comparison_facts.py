@@ -81,3 +81,10 @@ def test_each_run_is_checked_alone():
     assert found.changed_facts == []
     assert [change.a.verdict for change in found.facts] == [change.b.verdict for change in found.facts]
     assert found.facts[0].id == "F1"
+
+
+@pytest.mark.parametrize("values", [(0.0, math.nan), (math.nan, 0.0), (math.inf, 0.0), (math.inf, -math.inf)])
+def test_zero_beside_a_number_without_meaning(compared, values):
+    in_a, in_b = ([fact("F1", FAILS, [("number", value)])] for value in values)
+    (change,) = compared(in_a, in_b).facts
+    assert math.isnan(change.measures[0].relative_change)

@@ -193,3 +193,20 @@ def test_without_singular_values():
     found = change_of_weight(a, b)
     assert math.isnan(found.spectral_ratio)
     assert found.relative_change == pytest.approx(1.0, rel=1e-5)
+
+
+def test_infinities_in_both_are_passed_over_in_silence():
+    spoiled = MATRIX.copy()
+    spoiled[2, 3] = math.inf
+    site = change(spoiled, 1.1 * spoiled)
+    assert site.weight.relative_change == pytest.approx(0.1, abs=0.01)
+    vector = VECTOR.copy()
+    vector[0] = math.inf
+    assert change(vector, vector).effect == 0
+
+
+def test_nan_is_not_the_same_as_infinity():
+    a, b = MATRIX.copy(), MATRIX.copy()
+    a[2, 3], b[2, 3] = math.nan, math.inf
+    assert difference(change(a, b), "nonfinite").size == 1
+    assert difference(change(a, a), "nonfinite").size == 0

@@ -13,6 +13,7 @@ from lmfacts.facts.dim_laws import DimLaws
 from lmfacts.facts.f01_activation_shape import DEFINITION
 from lmfacts.facts.generalized_normal import GeneralizedNormal
 from lmfacts.families import fit_families
+from lmfacts.run import Run
 from support import oracle
 from support.accumulated_runs import accumulated_run, inputs_of
 
@@ -368,3 +369,25 @@ def test_laws_of_single_dims(law, share):
     assert laws.n_dims == 36
     assert laws.gaussian_share == pytest.approx(share, abs=0.06)
     assert (laws.median_gap > 0) == (share > 0.5)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "verdict"),
+    [((0, 1), Verdict.INCONCLUSIVE), ((0, 1, 2), Verdict.HOLDS), ((0, 1, 3, 4), Verdict.HOLDS)],
+)
+def test_depths_that_were_not_recorded_count_as_open(recorded, verdict):
+    full = run_of(*[gaussian] * 5)
+    entries = {entry["name"]: entry for entry in full.metadata["sites"]}
+    names = [f"blocks.{layer}.resid_post" for layer in recorded]
+    metadata = {**full.metadata, "sites": [entries[name] for name in names]}
+    fact = check(Run(metadata, {name: full[name].state for name in names}))
+    assert fact.verdict is verdict
+    assert any(note.startswith(f"{len(recorded)} of the 5 depths") for note in fact.evidence.notes)
+    if verdict is Verdict.INCONCLUSIVE:
+        assert fact.summary.startswith("2 of 5 depths were recorded")
+
+
+def test_where_no_dim_can_be_compared_no_lead_is_named():
+    fact = check(accumulated_run(lambda _, __, position: np.full((position.size, N_DIMS), 3.0), **SHAPE))
+    (note,) = [one.note for one in fact.evidence.measures if one.name.startswith("share of dims likelier")]
+    assert note == "layer 0, 0 dims"

@@ -131,3 +131,9 @@ def test_a_model_with_a_blank_in_its_name_can_be_pasted_into_a_shell():
     run = activations(id="my models/gpt 2", n_layers=3)
     command = check(run, only=["F8"])[0].command
     assert command == "lmfacts weights 'my models/gpt 2' -o weights.lmfacts"
+
+
+def test_a_class_is_no_argument_of_a_command():
+    inputs = Inputs.of([activations(id="GPT2LMHeadModel", architecture="GPT2LMHeadModel")])
+    assert (inputs.model_id, inputs.model_argument) == ("GPT2LMHeadModel", "MODEL")
+    assert Inputs.of([activations(id="gpt2", architecture="GPT2LMHeadModel")]).model_argument == "gpt2"

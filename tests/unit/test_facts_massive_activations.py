@@ -211,3 +211,25 @@ def test_a_broken_layer_does_not_hide_the_others():
     fact = check(accumulated_run(values_of, n_layers=4))
     assert fact.verdict is Verdict.HOLDS
     assert fact.summary.startswith("Layers 0, 2-3: ")
+
+
+@pytest.mark.parametrize("filler", [0.0, math.nan, math.inf])
+def test_a_layer_that_cannot_be_read_may_be_the_massive_one(filler):
+    def values_of(layer, _, position):
+        values = np.random.default_rng(layer + 1).normal(size=(position.size, N_DIMS))
+        return np.full_like(values, filler) if layer == 1 else values
+
+    fact = check(accumulated_run(values_of, n_layers=4))
+    assert (fact.verdict, fact.fact_class) == (Verdict.INCONCLUSIVE, None)
+    assert "1 of 4 layers could not be read" in fact.summary
+
+
+def test_layers_that_were_not_recorded_leave_it_open_unless_another_is_enough():
+    def of_three(planted=None):
+        run = run_of(planted, n_layers=2)
+        run.model["n_layers"] = 3
+        return check(run)
+
+    assert of_three().verdict is Verdict.INCONCLUSIVE
+    assert "1 of 3 layers could not be read" in of_three().summary
+    assert of_three(lambda sequences: np.full(sequences.size, 2000.0)).verdict is Verdict.HOLDS

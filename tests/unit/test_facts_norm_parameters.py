@@ -208,3 +208,9 @@ def test_values_that_are_not_finite_are_passed_over(tmp_path):
         return gain
 
     assert check(model(tmp_path, broken)).verdict is Verdict.HOLDS
+
+
+def test_gains_without_finite_values_are_not_called_constant(tmp_path):
+    fact = check(model(tmp_path, lambda _, n: np.full(n, np.nan)))
+    assert fact.verdict is Verdict.INCONCLUSIVE
+    assert fact.summary.endswith("they have no finite values.")

@@ -184,3 +184,10 @@ def test_matrices_of_zeros_are_left_open(tmp_path):
     fact = check(model(tmp_path, W_O=0 * CONSTANT))
     assert fact.verdict is Verdict.INCONCLUSIVE
     assert fact.summary.startswith("W_O: fewer than 3 norms above zero")
+
+
+def test_layers_without_a_norm_are_said():
+    zeros = {"blocks.5.W_O": np.zeros((48, 48))}
+    (note,) = [one for one in check(weights_run(8, extra=zeros)).evidence.notes if one.startswith("Left out")]
+    assert note.endswith(": W_O of layer 5.")
+    assert not any(one.startswith("Left out") for one in check(weights_run(8)).evidence.notes)

@@ -225,3 +225,9 @@ def test_long_lists_of_dims_are_cut():
     assert listed([3]) == "3"
     assert listed(range(8)) == "0, 1, 2, 3, 4, 5, 6, 7"
     assert listed(range(10)) == "0, 1, 2, 3, 4, 5, 6, 7 and 2 more"
+
+
+def test_a_site_without_tokens_past_position_0_is_called_so():
+    fact = check(residual_run(lambda _, at: np.ones((at.size, 8)), n_layers=4, n_sequences=200, n_positions=1))
+    assert fact.verdict is Verdict.INCONCLUSIVE
+    assert fact.summary == "blocks.1.resid_post has no tokens past position 0."

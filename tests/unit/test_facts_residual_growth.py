@@ -180,3 +180,7 @@ def test_the_fit_against_numpy():
     assert fit.curvature == pytest.approx(np.polyfit(layers, y, 2)[0])
     rest = y - np.polyval(np.polyfit(layers, y, 2), layers)
     assert fit.r2_quadratic == pytest.approx(1 - rest @ rest / ((y - y.mean()) ** 2).sum())
+
+
+def test_the_window_ends_with_the_model():
+    assert [fit_window(n).stop for n in (1, 2, 3, 4)] == [1, 2, 3, 4]

@@ -234,3 +234,17 @@ def test_the_made_up_run_of_small_matrices_is_left_open():
 
 def test_embeddings_do_not_count(tmp_path):
     assert check(scanned(tmp_path, {"embed.W_E": gaussian()})).verdict is Verdict.NOT_APPLICABLE
+
+
+def test_a_matrix_of_rank_1_is_not_called_zero(tmp_path):
+    fact = check(model(tmp_path, W_Q=[np.outer(np.ones(R), RANKS)]))
+    assert fact.verdict is Verdict.INCONCLUSIVE
+    assert "zero or of low rank" in fact.summary
+
+
+def test_where_nan_is_the_reason_no_command_is_named(tmp_path):
+    broken = power(0.5)
+    broken[3, 3] = np.nan
+    fact = check(model(tmp_path, W_Q=[broken, broken]))
+    assert (fact.verdict, fact.command) == (Verdict.INCONCLUSIVE, None)
+    assert fact.summary == "Every matrix in the blocks holds NaN or infinities."

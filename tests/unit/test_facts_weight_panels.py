@@ -142,3 +142,8 @@ def test_evenly_keeps_both_ends():
 def test_the_median_passes_over_nan():
     assert median([math.nan, 3.0, 1.0]) == 2.0
     assert math.isnan(median([math.nan]))
+
+
+def test_what_has_no_meaning_is_not_in_the_summary(tmp_path):
+    zeros = check(scanned(tmp_path, {f"blocks.0.{kind}": np.zeros((80, 80)) for kind in ("W_Q", "W_O")}))
+    assert zeros.summary == "No matrix has a Weibull k."

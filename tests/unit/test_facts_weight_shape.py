@@ -226,3 +226,11 @@ def test_the_sampling_deviation_of_k_behind_the_least_number_of_values():
     deviation = float(np.std(ks))
     assert deviation == pytest.approx(1.36 / math.sqrt(LEAST_VALUES), rel=0.15)
     assert np.mean(np.abs(np.array(ks) - 1.205) > 0.03) <= 0.05
+
+
+def test_values_that_are_not_finite_are_said(tmp_path):
+    values = np.random.default_rng(0).normal(size=(120, 120))
+    spoiled = values.copy()
+    spoiled[3, 4] = np.nan
+    fact = check(scanned(tmp_path, {"blocks.0.W_Q": values, "blocks.0.W_K": spoiled}, spectra=0))
+    assert any(note.startswith("1 of 2 matrices hold NaN or infinities") for note in fact.evidence.notes)

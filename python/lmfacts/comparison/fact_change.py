@@ -40,8 +40,9 @@ class MeasureChange:
         """|b - a| over the larger magnitude, 0 to 2; NaN where one of them has no meaning."""
         if self.a == self.b or (math.isnan(self.a) and math.isnan(self.b)):
             return 0.0
-        largest = max(abs(self.a), abs(self.b))
-        return abs(self.b - self.a) / largest if math.isfinite(largest) else math.nan
+        if not (math.isfinite(self.a) and math.isfinite(self.b)):
+            return math.nan
+        return abs(self.b - self.a) / max(abs(self.a), abs(self.b))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ changed; 0.01 stands for one percent.
 | `std` | ln(std of B / std of A) |
 | `dim_scale` | largest ln(RMS in B / RMS in A) of a dim; of matrices `output_dim_scale`, `input_dim_scale` |
 | `dim_mean` | largest change of a dim's mean in units of the dim's RMS; activations only |
-| `nonfinite` | 1 if only one run has NaN or infinities, else the difference of their shares |
+| `nonfinite` | 1 if only one run has NaN, or only one has infinities; else the difference of their shares |
 | `relative_change` | of weights: norm of B - A over norm of A, of a matrix the most that it is known to be at least |
 | `spectral` | ln(spectral norm of B / of A) of matrices |
 
@@ -174,7 +174,9 @@ def change_of_site(a: SiteRecord, b: SiteRecord) -> SiteChange:
     weight = change_of_weight(*weights) if weights else None
     resolution = max(rounding(a.dtype, b.dtype), _SUMS_OF_WEIGHTS if weights else _SUMS)
     differences: tuple[Difference, ...]
-    nonfinite = Difference("nonfinite", _nonfinite((a.n, b.n), n_nonfinite))
+    n_values = a.n + n_nonfinite[0], b.n + n_nonfinite[1]
+    apart_by = [_nonfinite(n_values, bad) for bad in ((a.n_nan, b.n_nan), (a.n_inf, b.n_inf))]
+    nonfinite = Difference("nonfinite", max(apart_by))
     if weight is not None and weight.exact:
         differences = (_relative_change(weight, resolution), nonfinite)
     else:
@@ -247,8 +249,9 @@ def _largest(site: SiteRecord) -> float:
     return max(abs(site.min), abs(site.max))
 
 
-def _nonfinite(n: tuple[int, int], n_nonfinite: tuple[int, int]) -> float:
+def _nonfinite(n_values: tuple[int, int], n_nonfinite: tuple[int, int]) -> float:
+    """How much a number of values that are not finite differs: 1 where only one run has any."""
     if bool(n_nonfinite[0]) != bool(n_nonfinite[1]):
         return 1.0
-    shares = [bad / max(good + bad, 1) for good, bad in zip(n, n_nonfinite, strict=True)]
+    shares = [bad / max(of, 1) for of, bad in zip(n_values, n_nonfinite, strict=True)]
     return abs(shares[1] - shares[0])

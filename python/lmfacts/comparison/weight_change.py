@@ -88,24 +88,25 @@ def dims_of_weights(a: WeightRecord, b: WeightRecord) -> tuple[DimChange, ...]:
 
 def _relative_change(a: WeightRecord, b: WeightRecord) -> float:
     if not a.is_matrix:
-        return in_units(_norm(b.dims.mean - a.dims.mean), a.frobenius)
+        return in_units(_distance(b.dims.mean, a.dims.mean), a.frobenius)
     n_out, n_in = math.prod(a.shape[:-1]), a.shape[-1]
     least = [
-        math.sqrt(n_in) * _norm(b.row_rms - a.row_rms),
-        math.sqrt(n_out) * _norm(b.column_rms - a.column_rms),
+        math.sqrt(n_in) * _distance(b.row_rms, a.row_rms),
+        math.sqrt(n_out) * _distance(b.column_rms, a.column_rms),
         abs(b.frobenius - a.frobenius),
     ]
     # Of a matrix that is stored transposed the stored columns, whose means are those of the dims, are its rows.
     per_stored_column = a.n / max(len(a.dims), 1)
-    least.append(math.sqrt(per_stored_column) * _norm(b.dims.mean - a.dims.mean))
+    least.append(math.sqrt(per_stored_column) * _distance(b.dims.mean, a.dims.mean))
     values_a, values_b = a.singular_values, b.singular_values
     if values_a is not None and values_b is not None and values_a.size == values_b.size:
-        least.append(_norm(values_b - values_a))
+        least.append(_distance(values_b, values_a))
     known = [x for x in least if math.isfinite(x)]
     return in_units(max(known), a.frobenius) if known else math.nan
 
 
-def _norm(x: NDArray[np.float64]) -> float:
-    """The norm of the finite entries."""
+def _distance(b: NDArray[np.float64], a: NDArray[np.float64]) -> float:
+    """The norm of b - a over the entries where that is finite."""
     with np.errstate(all="ignore"):
+        x = b - a
         return float(np.sqrt(np.sum(x[np.isfinite(x)] ** 2)))

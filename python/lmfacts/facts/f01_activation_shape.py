@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -70,7 +70,7 @@ def _check(inputs: Inputs) -> Fact:
             f"lmfacts scan {inputs.model_argument} --sites resid",
         )
     shapes = [shape for layer, name in depths.items() if (shape := _shape(run, layer, name)) is not None]
-    return _judge(run, shapes, max(names) + 1)
+    return _judge(run, shapes, max(names) + 1, len(wanted))
 
 
 def _shape(run: Run, layer: int, name: str) -> PoolShape | None:
@@ -78,8 +78,11 @@ def _shape(run: Run, layer: int, name: str) -> PoolShape | None:
     return pool_shape(site.rest, layer) if site.state.detail else None
 
 
-def _judge(run: Run, shapes: list[PoolShape], n_layers: int) -> Fact:
-    lowest, highest = (_majority([getattr(shape, end) for shape in shapes]) for end in ("lowest", "highest"))
+def _judge(run: Run, shapes: list[PoolShape], n_layers: int, n_depths: int) -> Fact:
+    """The verdict; depths that were not recorded could be anything."""
+    n_absent = n_depths - len(shapes)
+    lowest = _majority([shape.lowest for shape in shapes] + [Standing.FAILS] * n_absent)
+    highest = _majority([shape.highest for shape in shapes] + [Standing.HOLDS] * n_absent)
     verdict = _VERDICTS[lowest] if lowest == highest else Verdict.INCONCLUSIVE
     alike = [shape for shape in shapes if (shape.lowest, shape.highest) == (lowest, highest)]
     if verdict is Verdict.INCONCLUSIVE:
@@ -87,8 +90,12 @@ def _judge(run: Run, shapes: list[PoolShape], n_layers: int) -> Fact:
     shown = min(alike or shapes, key=lambda shape: abs(shape.layer - (n_layers - 1) / 2))
     fits = fit_families(shown.clean_pool)
     cause = _cause(shown)
-    summary = _summary(verdict, shapes, shown, fits)
-    return DEFINITION.fact(verdict, summary, _evidence(run, shapes, shown, fits, cause))
+    summary = _summary(verdict, shapes, shown, fits, n_depths)
+    evidence = _evidence(run, shapes, shown, fits, cause)
+    if n_absent:
+        note = f"{len(shapes)} of the {n_depths} depths were recorded; the others count as open."
+        evidence = replace(evidence, notes=(*evidence.notes, note))
+    return DEFINITION.fact(verdict, summary, evidence)
 
 
 def _majority(standings: Sequence[Standing]) -> Standing:
@@ -99,7 +106,9 @@ def _majority(standings: Sequence[Standing]) -> Standing:
 # The summary
 
 
-def _summary(verdict: Verdict, shapes: list[PoolShape], shown: PoolShape, fits: Sequence[FamilyFit]) -> str:
+def _summary(
+    verdict: Verdict, shapes: list[PoolShape], shown: PoolShape, fits: Sequence[FamilyFit], n_depths: int
+) -> str:
     ks, k = shown.body
     tail, beta = shown.tails
     body = f"layer {shown.layer}: KS {ks.value:.4f}, k {k.value:.3f}"
@@ -125,6 +134,9 @@ def _summary(verdict: Verdict, shapes: list[PoolShape], shown: PoolShape, fits: 
     doubts = ", ".join(
         f"layer {shape.layer} ({', '.join(shape.open_criteria)})" for shape in shapes if shape.open_criteria
     )
+    if not doubts:
+        of = "depth was" if n_depths == 1 else "depths were"
+        return f"{len(shapes)} of {n_depths} {of} recorded, and the others could change the verdict ({body}, {tails})."
     return f"The verdict hangs on numbers that are open, their intervals spanning a threshold: {doubts}."
 
 
@@ -211,7 +223,8 @@ def _evidence(
             Measure(
                 "share of dims likelier Gaussian than logistic",
                 laws.gaussian_share,
-                note=f"{here}, {laws.n_dims} dims; the Gaussian leads by {laws.median_gap:.4f} nats in the median dim",
+                note=f"{here}, {laws.n_dims} dims"
+                + (f"; the Gaussian leads by {laws.median_gap:.4f} nats in the median dim" if laws.n_dims else ""),
             )
         )
     notes = [cause] if cause else []
@@ -362,8 +375,8 @@ DEFINITION: Final = Definition(
         "At a site: HOLDS = Gaussian with outliers; BODY-ONLY = body, but tails or outliers missing; FAILS = no body",
         "Of the model: the most that more than half of the five sites reach, HOLDS above BODY-ONLY above FAILS (ours)",
         (
-            "INCONCLUSIVE where an interval that spans a threshold could change that, below 100,000 values a site "
-            "(ours), or with fewer than 8 sequences or 128 tokens (ours)"
+            "INCONCLUSIVE where an interval that spans a threshold or a depth that was not recorded could change that, "
+            "below 100,000 values a site (ours), or with fewer than 8 sequences or 128 tokens (ours)"
         ),
         (
             "The cause of a departure (ours): the dims differ if at least 80 % of them have an excess kurtosis within "

@@ -128,7 +128,9 @@ def _check(inputs: Inputs) -> Fact:
     n_layers = number_of_layers(inputs, names)
     if len(names) < MIN_LAYERS:
         return DEFINITION.fact(
-            Verdict.INCONCLUSIVE, f"The run has {_KIND} at {len(names)} layers; at least {MIN_LAYERS} are needed."
+            Verdict.INCONCLUSIVE,
+            f"The run has {_KIND} at {len(names)} layer{'' if len(names) == 1 else 's'}; "
+            f"at least {MIN_LAYERS} are needed.",
         )
     window, notes = _window(list(names), n_layers)
     sites = {layer: run[names[layer]] for layer in window}

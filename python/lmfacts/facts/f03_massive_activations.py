@@ -12,6 +12,7 @@ import numpy as np
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.intervals import LEAST_SEQUENCES, all_of, any_of, decided, jackknife, spans, too_few_data
+from lmfacts.facts.site_checks import number_of_layers
 from lmfacts.formats import number, percent
 
 if TYPE_CHECKING:
@@ -156,14 +157,16 @@ def _check(inputs: Inputs) -> Fact:
             Verdict.INCONCLUSIVE,
             f"{n_maxima} sequences have a largest value; at least {LEAST_SEQUENCES} are needed.",
         )
-    return _judge(run, found, usable)
+    return _judge(run, found, usable, number_of_layers(inputs, names))
 
 
-def _judge(run: Run, found: Mapping[Population, list[_Spikes]], usable: list[_Spikes]) -> Fact:
+def _judge(run: Run, found: Mapping[Population, list[_Spikes]], usable: list[_Spikes], n_layers: int) -> Fact:
+    """The verdict; one block is enough for it to hold, and all of them are needed for it to fail."""
     passes = {spikes.layer: all_of(*spikes.massive()) for spikes in usable}
     holding = [spikes for spikes in usable if passes[spikes.layer]]
     open_ = [spikes for spikes in usable if passes[spikes.layer] is None]
-    holds = any_of(*passes.values())
+    n_unread = n_layers - len(usable)
+    holds = any_of(*passes.values(), None if n_unread else False)
     peak = max(holding or open_ or usable, key=lambda spikes: spikes.ratio)
     fact_class = None if holds is None else peak.class_()
 
@@ -181,6 +184,8 @@ def _judge(run: Run, found: Mapping[Population, list[_Spikes]], usable: list[_Sp
             for what, passed, threshold in (("M", large, _LEAST_VALUE), ("r", far, _LEAST_RATIO))
             if passed is None
         )
+        if not open_:
+            doubts = f"{n_unread} of {n_layers} layers could not be read (not recorded, or without a finite ratio)"
         summary = f"At layer {peak.layer} {size}, but {doubts}."
     else:
         verdict = Verdict.FAILS
@@ -366,6 +371,7 @@ DEFINITION: Final = Definition(
             "INCONCLUSIVE if the verdict hangs on an interval that spans 100 or 1000, or with fewer than 8 sequences "
             "or 128 tokens (ours)"
         ),
+        "INCONCLUSIVE if no block passes and some were not recorded, or have no finite values or no median (ours)",
     ),
     check=_check,
     objections=(

@@ -33,9 +33,9 @@ _LARGEST_EXPONENT: Final = 709.0
 
 
 def fit_window(n_layers: int) -> range:
-    """The layers that are fitted: round(0.10 L) to round(0.85 L), halves up; 5 to 41 of 48."""
+    """The layers that are fitted: round(0.10 L) to round(0.85 L) or the last, halves up; 5 to 41 of 48."""
     first, last = (math.floor(share * n_layers + 0.5) for share in (_FIRST_SHARE, _LAST_SHARE))
-    return range(first, last + 1)
+    return range(first, min(last + 1, n_layers))
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def _judge(inputs: Inputs, layers: dict[int, _Layer], fitted: list[int]) -> Fact
 
 
 _WORDS: Final = {
-    "non-growing": f"it does not grow by {_LEAST_GROWTH - 1:.0%} per layer",
+    "non-growing": f"it does not grow by {100 * (_LEAST_GROWTH - 1):.0f} % per layer",
     "super-exponential": "growth that speeds up with depth, super-exponential",
     "irregular": "no steady exponential",
 }

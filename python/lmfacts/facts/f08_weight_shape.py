@@ -94,7 +94,7 @@ def _check(inputs: Inputs) -> Fact:
     evidence = Evidence(
         measures=(*_measures("", raw), *_measures("after scaling: ", scaled, decides=False), *_medians(judged)),
         tables=(_kinds_table(matrices, raw), _depth_table(matrices), *([_worst_table(run, worst)] if worst else [])),
-        notes=(*_notes(raw, judged), *_family(run, worst), *_quantized(run, matrices)),
+        notes=(*_notes(raw, judged), *_not_finite(run, matrices), *_family(run, worst), *_quantized(run, matrices)),
     )
     if verdict is Verdict.INCONCLUSIVE:
         most = max(matrix.raw.n for matrix in matrices)
@@ -296,6 +296,14 @@ def _notes(shapes: Sequence[Shape], judged: Sequence[tuple[MatrixShape, Shape]])
         )
         notes.append(f"Dividing by the RMS of columns and rows {change}: {cause}.")
     return tuple(notes)
+
+
+def _not_finite(run: Run, matrices: Sequence[MatrixShape]) -> tuple[str, ...]:
+    names = {matrix.matrix.name for matrix in matrices}
+    n = sum(entry["name"] in names and bool(entry.get("n_nonfinite")) for entry in run.metadata["sites"])
+    if not n:
+        return ()
+    return (f"{n} of {len(matrices)} matrices hold NaN or infinities; all figures are of their finite values.",)
 
 
 def _quantized(run: Run, matrices: Sequence[MatrixShape]) -> tuple[str, ...]:

@@ -115,7 +115,9 @@ def _check(inputs: Inputs) -> Fact:
     tables = (_kinds_table(vectors), *_kovaleva_table(vectors))
     if not judged:
         why = "they are constant, as before training"
-        if all(vector.values.size < _LEAST_DIMS for vector in gains):
+        if not any(np.isfinite(vector.values).any() for vector in gains):
+            why = "they have no finite values"
+        elif all(vector.values.size < _LEAST_DIMS for vector in gains):
             why = f"they have fewer than {_LEAST_DIMS} values, too few for a kurtosis"
         elif any(vector.z.size for vector in gains):
             why = f"they are constant or have fewer than {_LEAST_DIMS} values"

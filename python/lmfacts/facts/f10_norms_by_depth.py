@@ -52,7 +52,7 @@ def _check(inputs: Inputs) -> Fact:
             _table("Frobenius norm by depth", trends, _HOW_TO_READ, decides=True),
             *_spectral_tables(norm_trends(run, "spectral")),
         ),
-        notes=_notes(verdict, raw_verdict, raw, inputs.norm_kind),
+        notes=(*_notes(verdict, raw_verdict, raw, inputs.norm_kind), *_left_out(folded)),
     )
     if verdict is Verdict.INCONCLUSIVE:
         return DEFINITION.fact(verdict, _why_open(folded), evidence)
@@ -171,6 +171,15 @@ def _notes(
     if norm_kind is None or norm_kind == "unknown":
         notes.append("Which norm comes before which matrix is not known for this model, so that nothing is folded.")
     return tuple(notes)
+
+
+def _left_out(trends: Mapping[str, NormTrend]) -> tuple[str, ...]:
+    found = []
+    for trend in trends.values():
+        layers = [layer for layer, norm in trend.norms.items() if layer > 0 and not (norm > 0 and math.isfinite(norm))]
+        if layers:
+            found.append(f"{trend.kind} of layer {', '.join(map(str, layers))}")
+    return (f"Left out of the trends, their norm being 0 or not finite: {'; '.join(found)}.",) if found else ()
 
 
 _LMF: Final = "LM_facts_across_training, step 142,000, all layers, raw"

@@ -85,13 +85,18 @@ def _check(inputs: Inputs) -> Fact:
         return DEFINITION.not_applicable(NO_MATRICES)
     found = [spectral for matrix in matrices if (spectral := _spectral(run, matrix)) is not None]
     if not found:
+        names = {matrix.name for matrix in matrices}
+        if all(entry.get("n_nonfinite") for entry in run.metadata["sites"] if entry["name"] in names):
+            return DEFINITION.fact(Verdict.INCONCLUSIVE, "Every matrix in the blocks holds NaN or infinities.")
         command = spectra_command(inputs.model_argument, matrices)
         return DEFINITION.not_applicable("The run has no singular values of matrices in the blocks.", command)
     judged = [spectral for spectral in found if spectral.judged]
     notes = _notes(len(matrices), found, judged)
     if not judged:
         rank = max(spectral.matrix.rank for spectral in found)
-        why = "every matrix that is large enough is zero" if rank >= _LEAST_RANK else f"the largest rank is {rank}"
+        why = f"the largest rank is {rank}"
+        if rank >= _LEAST_RANK:
+            why = "every matrix that is large enough is zero or of low rank"
         return DEFINITION.fact(
             Verdict.INCONCLUSIVE,
             f"No spectrum can be judged: {why}; fits need {_LEAST_RANK} singular values.",
@@ -264,7 +269,9 @@ def _notes(n_matrices: int, found: Sequence[_Spectral], judged: Sequence[_Spectr
             "--spectra, or hold values that are not finite."
         )
     if left_out:
-        notes.append(f"{left_out} matrices are left out: their rank is below {_LEAST_RANK}, or they are zero.")
+        notes.append(
+            f"{left_out} matrices are left out: a side is below {_LEAST_RANK}, or they are zero or of low rank."
+        )
     if judged:
         n = sum(s.body.r2_exponential > s.body.r2_power for s in judged)
         notes.append(

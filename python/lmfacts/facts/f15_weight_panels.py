@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -60,11 +61,12 @@ def _check(inputs: Inputs) -> Fact:
     k = median(shape.raw.weibull_k for group in shapes.values() for shape in group)
     alpha = median(each.fit.alpha for group in fitted.values() for each in group)
     low, high = _extreme_kinds(shapes)
-    summary = f"Median Weibull k {k:.3f} (Gaussian 1.205)"
-    if low != high:
+    known = not math.isnan(k)
+    summary = f"Median Weibull k {k:.3f} (Gaussian 1.205)" if known else "No matrix has a Weibull k"
+    if known and low != high:
         summary += f", least in {low[0]} ({low[1]:.3f}), most in {high[0]} ({high[1]:.3f})"
     measures = [Measure("median Weibull k", k, note="of all matrices")]
-    if fitted:
+    if not math.isnan(alpha):
         summary += f"; median WeightWatcher alpha {alpha:.2f}"
         measures.append(Measure("median WeightWatcher alpha", alpha, note="of the matrices that were fitted"))
     evidence = Evidence(

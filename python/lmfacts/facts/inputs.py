@@ -61,8 +61,9 @@ class Inputs:
 
     @property
     def model_argument(self) -> str:
-        """The model's id as a command line takes it."""
-        return shlex.quote(self.model_id)
+        """The model's id as a command line takes it; `MODEL` for a model that only has a class."""
+        only_a_class = self.model_id == self.runs[0].model.get("architecture")
+        return "MODEL" if only_a_class else shlex.quote(self.model_id)
 
     @property
     def model_id(self) -> str:

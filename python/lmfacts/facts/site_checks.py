@@ -18,8 +18,10 @@ _MOST_LISTED: Final = 8
 
 
 def degenerate(sites: Iterable[SiteRecord]) -> str | None:
-    """Why one of the sites says nothing, as a sentence, or None: no finite values, or the same value everywhere."""
+    """Why one of the sites says nothing, or None: no tokens, no finite values, or the same value everywhere."""
     for site in sites:
+        if not site.n_tokens:
+            return f"{site.name} has no tokens{' past position 0' if site.population == 'rest' else ''}."
         dims = site.dims
         filled = dims.n > 0
         if not filled.any():
