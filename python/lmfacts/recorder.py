@@ -136,6 +136,7 @@ class Recorder:
         self._entered = 0.0
         self._own_s_before = 0.0
         self._hooks: ExitStack | None = None
+        self._left_by: str | None = None
 
     def _accumulator(self, site: str) -> _native.SiteAccumulator:
         along_depth = _is_along_depth(site)
@@ -171,6 +172,7 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._left_by = None if kind is None else kind.__name__
         self.detach()
 
     def _taps(self) -> list[Tap]:
@@ -273,6 +275,8 @@ class Recorder:
         """
         states = {name: self._state(name) for name in self._channels}
         reason = incomplete_reason or self._why_incomplete()
+        if reason is None and self._left_by is not None:
+            reason = f"recording was ended by {self._left_by}"
         own: dict[str, Any] = {
             "kind": "activations",
             "model": self._model_metadata(),

@@ -38,6 +38,8 @@ GRAM_ASPECT: Final = 4
 Method = Literal["auto", "gram", "svd"]
 
 _BLOCK_BYTES = 32 << 20
+_SAFE_EXPONENT = 32
+"""Powers of two within which the squares of a matrix's entries can be summed as they are."""
 _PATTERNS = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
 
 
@@ -92,11 +94,18 @@ def largest_singular_value(matrix: NDArray[Any], *, seed: int = 0) -> float:
     Args:
         matrix: [m, n], float32 or float64, finite; float32 is multiplied as such.
         seed: of the vector to start from.
+
     """
     from scipy.sparse.linalg import LinearOperator, eigsh  # noqa: PLC0415
 
     if min(matrix.shape) <= 2 or not matrix.any():  # noqa: PLR2004
         return float(singular_values(matrix)[0]) if matrix.size else 0.0
+    # Squares of very large or small entries would leave the range of the type.
+    exponent = math.frexp(max(-float(matrix.min()), float(matrix.max())))[1]
+    if abs(exponent) > _SAFE_EXPONENT:
+        matrix = np.ldexp(matrix, -exponent)
+    else:
+        exponent = 0
     narrow = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
     size = narrow.shape[1]
 
@@ -106,7 +115,7 @@ def largest_singular_value(matrix: NDArray[Any], *, seed: int = 0) -> float:
     operator = LinearOperator((size, size), matvec=times_gram, dtype=matrix.dtype)
     start = np.random.default_rng(seed).standard_normal((1, size)).astype(matrix.dtype)[0]
     (eigenvalue,) = eigsh(operator, k=1, which="LA", tol=1e-6, v0=start, return_eigenvectors=False, maxiter=20 * size)
-    return math.sqrt(max(float(eigenvalue), 0.0))
+    return math.ldexp(math.sqrt(max(float(eigenvalue), 0.0)), exponent)
 
 
 def shuffled_spectral_norm(

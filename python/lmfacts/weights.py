@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from dataclasses import dataclass, field
@@ -195,8 +196,11 @@ class _Scan:
                 shuffled = shuffled_edge(values, dtype=dtype)
             if scales is not None and np.isfinite(scales).all():
                 matrix = _floats(values, tensor.dtype).reshape(n_rows, n_columns)
-                along = scales[:, None] if view.transposed else scales[None, :]
-                spectral_folded = largest_singular_value(matrix * along.astype(matrix.dtype))
+                # Scaled to at most 1, so that no product leaves the range of float32.
+                exponent = math.frexp(float(np.abs(scales).max()))[1]
+                small = np.ldexp(scales, -exponent).astype(matrix.dtype)
+                folded_matrix = matrix * (small[:, None] if view.transposed else small[None, :])
+                spectral_folded = _if_finite(math.ldexp(largest_singular_value(folded_matrix), exponent))
         shape = (n_columns, n_rows) if view.transposed else (n_rows, n_columns)
         tied = [alias for alias, owner in self.source.tied.items() if owner == tensor.name and view.part is None]
         alias = [tensor.name] if view.part is None and name != tensor.name else []

@@ -294,3 +294,22 @@ def test_the_demo_refuses_a_place_where_the_weights_cannot_go(tmp_path):
     assert "d-weights.lmfacts" in done.stderr.decode()
     assert done.stdout == b""
     assert {path.name for path in tmp_path.iterdir()} == {"d-weights.lmfacts"}
+
+
+def test_a_reader_that_leaves_changes_no_exit_code(tmp_path):
+    from lmfacts.demo import MODEL_DIR
+
+    path = tmp_path / "w.lmfacts"
+    lmfacts.scan_weights(MODEL_DIR, spectra=0).save(path)
+    command = f"'{sys.executable}' -m lmfacts facts '{path}' --explain all"
+    for more, expected in (("", 0), (" --require F10", 4)):
+        done = subprocess.run(
+            ["bash", "-c", f"{command}{more} | head -1 > /dev/null; exit ${{PIPESTATUS[0]}}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == expected, done.stderr
+        assert "Traceback" not in done.stderr
+    closed = subprocess.run(["bash", "-c", f"{command} >&-"], capture_output=True, text=True, check=False)
+    assert "Traceback" not in closed.stderr

@@ -248,6 +248,20 @@ def test_nan_in_weights_and_gains_is_counted_and_stops_nothing(tmp_path):
         assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("scale", [1e30, 1e-30])
+def test_weights_of_any_scale_are_folded(tmp_path, scale):
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.float() for name, tensor in load_file(MODEL_DIR / "model.safetensors").items()}
+    expected = lmfacts.scan_weights(MODEL_DIR)["blocks.1.W_in"]
+    tensors["transformer.h.1.mlp.c_fc.weight"] *= scale
+    (tmp_path / "config.json").write_bytes((MODEL_DIR / "config.json").read_bytes())
+    save_file(tensors, tmp_path / "model.safetensors")
+    found = lmfacts.scan_weights(tmp_path)["blocks.1.W_in"]
+    assert found.spectral_folded == pytest.approx(expected.spectral_folded * scale, rel=1e-4)
+    assert found.frobenius_folded == pytest.approx(expected.frobenius_folded * scale, rel=1e-5)
+
+
 def sharded(folder, n_shards, n_rows, n_columns):
     """A checkpoint of equal shards, written without holding more than one."""
     from safetensors.numpy import save_file

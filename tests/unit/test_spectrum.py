@@ -342,3 +342,11 @@ def test_equal_singular_values_have_no_fit_quality():
     fit = Spectrum(np.ones(200), (200, 200), math.sqrt(200)).body
     assert fit.slope == pytest.approx(0.0)
     assert math.isnan(fit.r2_power)
+
+
+@pytest.mark.parametrize("exponent", [-130, -60, 0, 60, 110])
+def test_the_largest_singular_value_of_any_scale(exponent):
+    matrix = np.random.default_rng(0).normal(size=(40, 25)).astype(np.float32)
+    expected = np.linalg.svd(matrix.astype(np.float64), compute_uv=False)[0]
+    found = largest_singular_value(np.ldexp(matrix, exponent))
+    np.testing.assert_allclose(np.ldexp(found, -exponent), expected, rtol=1e-4)

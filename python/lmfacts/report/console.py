@@ -45,7 +45,7 @@ def result_console(file: IO[str] | None = None) -> Console:
     stream = sys.stdout if file is None else file
     _survive_narrow_encodings(stream)
     width = None if on_terminal(stream) else _redirected_width()
-    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    return _ResultConsole(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
 def progress_console() -> Console:
@@ -55,9 +55,17 @@ def progress_console() -> Console:
     return Console(stderr=True, width=width, highlight=False, markup=False, emoji=False)
 
 
-def on_terminal(stream: IO[str]) -> bool:
-    """Whether a stream is a terminal that understands cursor movement."""
-    return stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
+class _ResultConsole(Console):
+    """A console whose reader may leave: the rest goes nowhere, and the command ends as it would have."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def on_terminal(stream: IO[str] | None) -> bool:
+    """Whether a stream is a terminal that understands cursor movement; a closed one (None) is not."""
+    return stream is not None and stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
 def to_text(renderable: RenderableType, width: int = REDIRECTED_WIDTH) -> str:
