@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -67,8 +68,10 @@ def test_memory_does_not_grow_over_200_000_tokens(script, arguments):
     assert sizes[-1][0] == 200_000
     warm = [memory for n_tokens, memory, _ in sizes if 20_000 <= n_tokens <= 60_000]
     late = [memory for n_tokens, memory, _ in sizes if n_tokens >= 160_000]
-    # Had each token left one float32 of each dim of one site behind, it would be 70 MiB and more.
-    assert max(late) - max(warm) < 6 * MIB, f"grew by {(max(late) - max(warm)) / MIB:.1f} MiB"
+    # Had each token left one float32 of each dim of one site behind, it would be 70 MiB and more. Medians, because what
+    # the allocator has given back at the moment of looking differs by the tensors of a pass.
+    grown = statistics.median(late) - statistics.median(warm)
+    assert grown < 6 * MIB, f"grew by {grown / MIB:.1f} MiB"
     assert {state for n_tokens, _, state in sizes if n_tokens >= 20_000} == {found["state_bytes"]}
 
 
@@ -85,9 +88,16 @@ def test_the_state_has_its_full_size_after_one_pass_and_keeps_it(dtype):
             assert recorder.state_bytes == size
     assert recorder.run().metadata["state_bytes"] == size
     n_sites = len(recorder.site_names)
-    # Two populations of 65,536 counters of 4 bytes, and what the dims and outliers add.
-    n_dims = sum(recorder.site(name).n_dims for name in recorder.site_names)
-    assert n_sites * 2 * 65_536 * 4 < size < n_sites * 2 * (65_536 * 4 + 16 * 64) + n_dims * 2 * 100
+    # Two populations of 65,536 counters of 4 bytes, and what the dims and outliers add. Sites in detail have a table for
+    # each of 8 blocks of sequences in place of one, and 256 counters for each dim; those of the stream blocks and maxima.
+    sites = [recorder.site(name) for name in recorder.site_names]
+    n_dims = sum(site.n_dims for site in sites)
+    n_detailed = sum(site.state.detail for site in sites)
+    in_detail = n_detailed * 7 * 65_536 * 4 + sum(256 * 4 * site.n_dims for site in sites if site.state.detail)
+    along_stream = 2 * 8192 * sum(site.state.blocks for site in sites)
+    least = n_sites * 2 * 65_536 * 4 + in_detail
+    assert n_detailed > 0
+    assert least < size < least + along_stream + n_sites * 2 * 16 * 64 + n_dims * 2 * 100
 
 
 def test_a_large_k_is_paid_for_once():

@@ -1,5 +1,7 @@
 //! The histogram of 16-bit codes.
 
+use std::sync::Mutex;
+
 use crate::error::{Error, Result};
 use crate::kernel::{CodeTable, N_CODES};
 
@@ -14,6 +16,11 @@ pub struct CodeHistogram {
     folded: Option<Box<[u64; N_CODES]>>,
 }
 
+static SPARE: Mutex<Vec<Box<CodeTable>>> = Mutex::new(Vec::new());
+
+/// Tables that are kept for later: 8 MiB.
+const MOST_SPARE: usize = 32;
+
 #[allow(clippy::unnecessary_box_returns)] // half a megabyte belongs on the heap
 fn zeros<T: Copy + Default>() -> Box<[T; N_CODES]> {
     vec![T::default(); N_CODES].into_boxed_slice().try_into().unwrap_or_else(|_| unreachable!("the length is N_CODES"))
@@ -23,6 +30,21 @@ impl CodeHistogram {
     /// A table with nothing in it.
     pub fn zeroed_table() -> Box<CodeTable> {
         zeros()
+    }
+
+    /// A table with nothing in it, from those that were given back, or a new one.
+    pub(super) fn lend() -> Box<CodeTable> {
+        let spare = SPARE.lock().ok().and_then(|mut spare| spare.pop());
+        spare.unwrap_or_else(Self::zeroed_table)
+    }
+
+    /// Keeps a table with nothing in it for the next [`Self::lend`]: no call asks the system for memory that the one before gave back.
+    pub(super) fn give_back(table: Box<CodeTable>) {
+        if let Ok(mut spare) = SPARE.lock()
+            && spare.len() < MOST_SPARE
+        {
+            spare.push(table);
+        }
     }
 
     /// The counters to count `n_incoming` more values into.

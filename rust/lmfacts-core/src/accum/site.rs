@@ -96,7 +96,7 @@ impl Table<'_> {
     pub(super) fn get(&mut self) -> &mut CodeTable {
         match self {
             Self::Own(table) => table,
-            Self::Lent(table) => table.get_or_insert_with(CodeHistogram::zeroed_table),
+            Self::Lent(table) => table.get_or_insert_with(CodeHistogram::lend),
         }
     }
 }
@@ -216,6 +216,7 @@ impl SiteAccumulator {
                 for (codes, table) in seen.codes.iter_mut().zip(tables) {
                     if let Some(mut table) = table {
                         codes.drain_table(&mut table);
+                        CodeHistogram::give_back(table);
                     }
                 }
             }
