@@ -88,8 +88,8 @@ def test_the_state_has_its_full_size_after_one_pass_and_keeps_it(dtype):
             assert recorder.state_bytes == size
     assert recorder.run().metadata["state_bytes"] == size
     n_sites = len(recorder.site_names)
-    # Two populations of 65,536 counters of 4 bytes, and what the dims and outliers add. Sites in detail have a table for
-    # each of 8 blocks of sequences in place of one, and 256 counters for each dim; those of the stream blocks and maxima.
+    # Two populations of 65,536 counters of 4 bytes, and what the dims and outliers add. Sites in detail have a table
+    # for each of 8 blocks of sequences in place of one, and 256 counters for each dim; those of the stream have blocks.
     sites = [recorder.site(name) for name in recorder.site_names]
     n_dims = sum(site.n_dims for site in sites)
     n_detailed = sum(site.state.detail for site in sites)
