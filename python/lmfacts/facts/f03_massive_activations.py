@@ -288,7 +288,7 @@ def _by_place(run: Run, peak: _Spikes) -> Table:
         f"Where the largest value of a sequence sits, layer {peak.layer}",
         ("dim", "position", "sequences", "mean value", "tokens"),
         tuple(rows[:_MOST_PLACES]),
-        note=f"{peak.maxima.size} sequences; {len(groups)} pairs of dim and position.",
+        note=f"{peak.maxima.size} sequences; {len(groups)} {'pair' if len(groups) == 1 else 'pairs'} of dim and position.",
     )
 
 
