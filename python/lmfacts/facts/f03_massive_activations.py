@@ -284,11 +284,12 @@ def _by_place(run: Run, peak: _Spikes) -> Table:
     rows = sorted(
         (row(place) for place in groups), key=lambda cells: (-float(cells[2] or 0), -abs(float(cells[3] or 0)))
     )
+    pairs = "1 pair" if len(groups) == 1 else f"{len(groups)} pairs"
     return Table(
         f"Where the largest value of a sequence sits, layer {peak.layer}",
         ("dim", "position", "sequences", "mean value", "tokens"),
         tuple(rows[:_MOST_PLACES]),
-        note=f"{peak.maxima.size} sequences; {len(groups)} {'pair' if len(groups) == 1 else 'pairs'} of dim and position.",
+        note=f"{peak.maxima.size} sequences; {pairs} of dim and position.",
     )
 
 
