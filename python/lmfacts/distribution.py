@@ -273,7 +273,7 @@ class Distribution:
     def _merge_zeros(self) -> None:
         """Make one cell of those of -0 and +0 (neighbors, because the cells ascend)."""
         zeros = np.flatnonzero(self.values == 0.0)
-        if zeros.size < 2:  # noqa: PLR2004
+        if zeros.size < 2:  # noqa: PLR2004  one is no spread
             return
         first, second = zeros
         self.counts[second] += self.counts[first]
@@ -329,7 +329,7 @@ class Distribution:
         """Edges as `numpy.histogram` would choose them."""
         if np.ndim(bins) > 0:
             edges = np.asarray(bins, dtype=np.float64)
-            if edges.ndim != 1 or edges.size < 2 or not np.all(np.diff(edges) >= 0):  # noqa: PLR2004
+            if edges.ndim != 1 or edges.size < 2 or not np.all(np.diff(edges) >= 0):  # noqa: PLR2004  axes
                 raise UsageError("Edges are a list of at least two numbers that ascend.")
             return edges
         try:

@@ -241,7 +241,7 @@ def expected_max_abs_z(n: int, *, signed: bool = False) -> float:
     Returns:
         The expectation; NaN if n is below 1.
     """
-    from scipy.special import ndtri  # noqa: PLC0415
+    from scipy.special import ndtri  # noqa: PLC0415  slow to load
 
     if n < 1:
         return math.nan
@@ -306,15 +306,15 @@ def tail_exponent(distribution: Distribution, center: float = 0.0) -> float:
 def _median_and_mad_scale(cells: Cells) -> tuple[float, float]:
     """Median, and MAD / 0.6745 (NaN where fewer than two cells are occupied)."""
     median = cells.median()
-    if cells.n_occupied < 2:  # noqa: PLR2004
+    if cells.n_occupied < 2:  # noqa: PLR2004  one is no spread
         return median, math.nan
     return median, float(cells.folded(median).quantile(0.5)) / _GAUSSIAN_MAD
 
 
 def _ks(cells: Cells, center: float, scale: float) -> float:
-    from scipy.special import ndtr  # noqa: PLC0415
+    from scipy.special import ndtr  # noqa: PLC0415  slow to load
 
-    if cells.n_occupied < 2 or not scale > 0:  # noqa: PLR2004
+    if cells.n_occupied < 2 or not scale > 0:  # noqa: PLR2004  one is no spread
         return math.nan
     with np.errstate(over="ignore"):
         gaussian = ndtr((cells.edges - center) / scale)

@@ -87,7 +87,7 @@ class _Family:
 
 
 def _gaussian(t: Floats, _: Floats) -> Floats:
-    from scipy.special import log_ndtr  # noqa: PLC0415
+    from scipy.special import log_ndtr  # noqa: PLC0415  slow to load
 
     return np.asarray(log_ndtr(-t))
 
@@ -104,7 +104,7 @@ def _laplace(t: Floats, _: Floats) -> Floats:
 
 def _student(t: Floats, shape: Floats) -> Floats:
     """S(t) = I_y(nu / 2, 1 / 2) / 2 with y = nu / (nu + t^2) (DLMF 8.17; Abramowitz and Stegun 26.7.1)."""
-    from scipy.special import betainc, betaln  # noqa: PLC0415
+    from scipy.special import betainc, betaln  # noqa: PLC0415  slow to load
 
     nu = math.exp(shape[0])
     a = nu / 2.0
@@ -116,7 +116,7 @@ def _student(t: Floats, shape: Floats) -> Floats:
 
 def _generalized_normal(t: Floats, shape: Floats) -> Floats:
     """S(t) = Q(1 / beta, t^beta) / 2: density beta / (2 Gamma(1 / beta)) exp(-t^beta) (Nadarajah 2005)."""
-    from scipy.special import gammaincc, gammaln  # noqa: PLC0415
+    from scipy.special import gammaincc, gammaln  # noqa: PLC0415  slow to load
 
     beta = math.exp(shape[0])
     a = 1.0 / beta
@@ -128,7 +128,7 @@ def _generalized_normal(t: Floats, shape: Floats) -> Floats:
 
 def _scale_mixture(t: Floats, shape: Floats) -> Floats:
     """S(t) = w Phi(-t) + (1 - w) Phi(-t / r), w = 1 / (1 + e^-shape_0), r = e^shape_1 >= 1."""
-    from scipy.special import log_ndtr  # noqa: PLC0415
+    from scipy.special import log_ndtr  # noqa: PLC0415  slow to load
 
     narrow, ratio = shape
     log_narrow, log_wide = -np.logaddexp(0.0, -narrow), -np.logaddexp(0.0, narrow)
@@ -272,7 +272,7 @@ def _robust_location_and_scale(cells: Cells, distribution: Distribution) -> tupl
 
 def _fit(family: _Family, bins: _Bins) -> tuple[Floats, float]:
     """The parameters of largest likelihood, in units of the bins, and that mean log mass."""
-    from scipy.optimize import minimize  # noqa: PLC0415
+    from scipy.optimize import minimize  # noqa: PLC0415  slow to load
 
     def loss(parameters: Floats) -> float:
         with np.errstate(all="ignore"):

@@ -97,7 +97,7 @@ def _device(device: str) -> torch.device:
 def _source(asked: str, revision: str | None) -> tuple[str, dict[str, Any]]:
     """Where from_pretrained shall look, and with which options."""
     if asked == "demo":
-        from lmfacts.demo import MODEL_DIR  # noqa: PLC0415
+        from lmfacts.demo import MODEL_DIR  # noqa: PLC0415  rarely needed
 
         return str(MODEL_DIR), {}
     path = Path(asked).expanduser()
@@ -144,7 +144,7 @@ def _why(asked: str, error: Exception) -> str:
             f"{asked}: no such folder here, and the hub cannot be reached (or HF_HUB_OFFLINE is set) and the model is "
             "not in its cache; expected a hub id, a model's folder, a .gguf file or demo"
         )
-    if len(text) > 300:  # noqa: PLR2004
+    if len(text) > 300:  # noqa: PLR2004  characters of a message
         text = text[:300].rsplit(" ", 1)[0] + " ..."
     return f"{asked}: cannot be loaded as a causal language model: {text or type(error).__name__}"
 
@@ -157,7 +157,7 @@ def tokenizer_of(model: torch.nn.Module) -> Any:
     """
     name = getattr(getattr(model, "config", None), "name_or_path", "")
     if name:
-        from transformers import AutoTokenizer  # noqa: PLC0415
+        from transformers import AutoTokenizer  # noqa: PLC0415  slow to load
 
         try:
             return AutoTokenizer.from_pretrained(name)

@@ -327,7 +327,7 @@ class Recorder:
             return f"a forward pass did not reach all sites: {short[0]} lacks tokens of it" if short else None
         if len(silent) == len(self._channels):
             return "no forward pass of the model was seen"
-        shown = ", ".join(silent[:5]) + (f" and {len(silent) - 5} more" if len(silent) > 5 else "")  # noqa: PLR2004
+        shown = ", ".join(silent[:5]) + (f" and {len(silent) - 5} more" if len(silent) > 5 else "")  # noqa: PLR2004  names in a sentence
         return f"{len(silent)} of {len(self._channels)} hooks never fired: {shown}"
 
     def _model_metadata(self) -> dict[str, Any]:

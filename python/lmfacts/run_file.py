@@ -51,8 +51,8 @@ def write_run_file(
         RunFileError: it cannot be written there; nothing is left behind, and a file that was there is untouched.
     """
     # Only writing needs the library, so that looking at a file does not wait for its import.
-    from safetensors import SafetensorError  # noqa: PLC0415
-    from safetensors.numpy import save_file  # noqa: PLC0415
+    from safetensors import SafetensorError  # noqa: PLC0415  see above
+    from safetensors.numpy import save_file  # noqa: PLC0415  see above
 
     with replacing(path) as temporary:
         arrays = {f"{site}/{name}": array for site, state in states.items() for name, array in state.arrays()}

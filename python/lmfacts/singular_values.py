@@ -96,9 +96,9 @@ def largest_singular_value(matrix: NDArray[Any], *, seed: int = 0) -> float:
         seed: of the vector to start from.
 
     """
-    from scipy.sparse.linalg import LinearOperator, eigsh  # noqa: PLC0415
+    from scipy.sparse.linalg import LinearOperator, eigsh  # noqa: PLC0415  slow to load
 
-    if min(matrix.shape) <= 2 or not matrix.any():  # noqa: PLR2004
+    if min(matrix.shape) <= 2 or not matrix.any():  # noqa: PLR2004  one is no spread
         return float(singular_values(matrix)[0]) if matrix.size else 0.0
     # Squares of very large or small entries would leave the range of the type.
     exponent = math.frexp(max(-float(matrix.min()), float(matrix.max())))[1]
@@ -174,7 +174,7 @@ def gaussian_singular_values(m: int, n: int, seed: int = 0) -> NDArray[np.float6
     Returns:
         float64 [min(m, n)].
     """
-    from scipy.linalg import eigvalsh_tridiagonal  # noqa: PLC0415
+    from scipy.linalg import eigvalsh_tridiagonal  # noqa: PLC0415  slow to load
 
     longer, size = max(m, n), min(m, n)
     if size == 0:
@@ -195,7 +195,7 @@ def gaussian_singular_values(m: int, n: int, seed: int = 0) -> NDArray[np.float6
 
 def _shape(matrix: NDArray[Any], dtype: str | None) -> tuple[int, int]:
     """Rows and columns, with the leading axes taken as one."""
-    if matrix.ndim < 2:  # noqa: PLR2004
+    if matrix.ndim < 2:  # noqa: PLR2004  axes
         raise UsageError(f"A spectrum needs a matrix of two or more axes; got the shape {matrix.shape}.")
     stored = _PATTERNS.get(dtype or "", dtype)
     if stored not in (None, str(matrix.dtype)):
@@ -219,7 +219,7 @@ def _blocks(matrix: NDArray[Any], dtype: str | None, exponent: int) -> Iterator[
     if not matrix.size:
         return
     cols = matrix.shape[-1]
-    if matrix.ndim > 2 and matrix[0].size * 8 > _BLOCK_BYTES:  # noqa: PLR2004
+    if matrix.ndim > 2 and matrix[0].size * 8 > _BLOCK_BYTES:  # noqa: PLR2004  axes
         for part in matrix:
             yield from _blocks(part, dtype, exponent)
         return
@@ -241,8 +241,8 @@ def _widen(part: NDArray[Any], dtype: str | None) -> NDArray[np.float64]:
 
 
 def _from_gram(matrix: NDArray[Any], dtype: str | None, exponent: int) -> NDArray[np.float64]:
-    from scipy.linalg import eigvalsh  # noqa: PLC0415
-    from scipy.linalg.blas import dsyrk  # noqa: PLC0415
+    from scipy.linalg import eigvalsh  # noqa: PLC0415  slow to load
+    from scipy.linalg.blas import dsyrk  # noqa: PLC0415  slow to load
 
     rows, cols = _shape(matrix, dtype)
     size = min(rows, cols)
@@ -265,7 +265,7 @@ def _column_blocks(matrix: NDArray[Any], dtype: str | None, exponent: int, rows:
 
 
 def _from_svd(matrix: NDArray[Any], dtype: str | None, exponent: int) -> NDArray[np.float64]:
-    from scipy.linalg import svdvals  # noqa: PLC0415
+    from scipy.linalg import svdvals  # noqa: PLC0415  slow to load
 
     rows, cols = _shape(matrix, dtype)
     # The transpose of a Fortran-ordered [cols, rows] array is what LAPACK may overwrite without a copy of its own.

@@ -131,7 +131,7 @@ def _token_ids(given: Mapping[str, Any]) -> NDArray[np.int64]:
 def _mask(mask: object, n_rows: int, n_columns: int) -> NDArray[np.bool_] | None:
     if mask is None:
         return None
-    if not isinstance(mask, torch.Tensor) or mask.ndim != 2 or mask.shape[0] != n_rows or mask.shape[1] < n_columns:  # noqa: PLR2004
+    if not isinstance(mask, torch.Tensor) or mask.ndim != 2 or mask.shape[0] != n_rows or mask.shape[1] < n_columns:  # noqa: PLR2004  axes
         found = f"shape {tuple(mask.shape)}" if isinstance(mask, torch.Tensor) else type(mask).__name__
         raise HookError(
             f"expected an attention_mask of shape [{n_rows}, {n_columns}] (1 for real tokens, 0 for padding), "
@@ -152,7 +152,7 @@ def _n_cached(given: Mapping[str, Any], from_mask: int) -> int:
 def _begins(position_ids: object, real: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     """Where in a batch a sequence begins, [B, S], if any begins inside a row; padding has no say."""
     n_columns = real.shape[1]
-    if not isinstance(position_ids, torch.Tensor) or position_ids.shape[-1] != n_columns or position_ids.ndim > 2:  # noqa: PLR2004
+    if not isinstance(position_ids, torch.Tensor) or position_ids.shape[-1] != n_columns or position_ids.ndim > 2:  # noqa: PLR2004  axes
         return None
     restarts = (position_ids.detach() == 0).cpu().numpy() & real
     first = real & (np.cumsum(real, axis=1) == 1)

@@ -122,7 +122,7 @@ def test_nothing_is_left_after_an_exception_in_the_block(gpt2):
     assert_same_records(states(recorder), states(record(gpt2, [batch(gpt2)])))
 
 
-class Stop(Exception):  # noqa: N818
+class Stop(Exception):  # noqa: N818  raised by no library
     pass
 
 

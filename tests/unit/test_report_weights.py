@@ -96,7 +96,7 @@ def test_every_layer_of_a_sparkline_is_drawn_or_in_a_stretch():
 
 
 def test_what_stands_out_is_in_color(run):
-    console = Console(width=200, color_system="standard", force_terminal=True, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console = Console(width=200, color_system="standard", force_terminal=True, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123  closed with the process
     console.print(render_weights_summary(run))
     segments = [s for s in console._record_buffer if s.style is not None and s.style.color is not None]
     colored = {s.text.strip() for s in segments if s.style.color.name == STANDOUT}

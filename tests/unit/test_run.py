@@ -44,7 +44,7 @@ def test_a_run_is_a_mapping_over_sites(run):
     assert run.layers_of("mlp_out") == {}
     assert "blocks.1.resid_pre" in run._ipython_key_completions_()
     assert hash(run) == hash(run)
-    assert run == run  # noqa: PLR0124
+    assert run == run  # noqa: PLR0124  identity is the point
     assert run != gaussian_run()
 
 

@@ -330,7 +330,7 @@ def _families(fits: Sequence[FamilyFit], here: str) -> Table:
 
 def _q_q(pool: Distribution, here: str) -> Table:
     """Quantiles of the pool, centered by its median and scaled by its MAD, beside those of a Gaussian."""
-    from scipy.special import ndtri  # noqa: PLC0415
+    from scipy.special import ndtri  # noqa: PLC0415  slow to load
 
     scale = mad_scale(pool)
     if not scale > 0:

@@ -71,7 +71,7 @@ class _Spikes:
     @property
     def variation(self) -> float:
         """Standard deviation of the sequences' largest magnitudes over their mean."""
-        if self.maxima.size < 2 or not self.largest > 0:  # noqa: PLR2004
+        if self.maxima.size < 2 or not self.largest > 0:  # noqa: PLR2004  one is no spread
             return math.nan
         return float(self.magnitudes.std(ddof=1)) / self.largest
 

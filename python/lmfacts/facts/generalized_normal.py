@@ -47,7 +47,7 @@ class GeneralizedNormal:
     @classmethod
     def of(cls, distribution: Distribution) -> GeneralizedNormal:
         """Fit a distribution."""
-        from scipy.optimize import minimize_scalar  # noqa: PLC0415
+        from scipy.optimize import minimize_scalar  # noqa: PLC0415  slow to load
 
         spread = distribution.std
         if not 0 < spread < math.inf:
@@ -85,8 +85,8 @@ def _middles(distribution: Distribution) -> tuple[Floats, Floats]:
 
 def _beta_at(values: Floats, shares: Floats, location: float) -> float:
     """The likeliest beta where mu is known."""
-    from scipy.optimize import brentq  # noqa: PLC0415
-    from scipy.special import digamma  # noqa: PLC0415
+    from scipy.optimize import brentq  # noqa: PLC0415  slow to load
+    from scipy.special import digamma  # noqa: PLC0415  slow to load
 
     distances = np.abs(values - location)
     unit = float(shares @ distances)

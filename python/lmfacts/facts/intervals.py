@@ -44,11 +44,11 @@ def jackknife(full: float, leave_one_out: Sequence[float]) -> tuple[float, float
     Returns:
         Lower and upper end; both NaN with fewer than 2 blocks or where one of the numbers is not finite.
     """
-    from scipy.special import stdtrit  # noqa: PLC0415
+    from scipy.special import stdtrit  # noqa: PLC0415  slow to load
 
     left = np.asarray(leave_one_out, dtype=np.float64)
     g = left.size
-    if g < 2 or not math.isfinite(full) or not np.isfinite(left).all():  # noqa: PLR2004
+    if g < 2 or not math.isfinite(full) or not np.isfinite(left).all():  # noqa: PLR2004  one is no spread
         return math.nan, math.nan
     deviations = left - left.mean()
     error = math.sqrt((g - 1) / g * float(deviations @ deviations))

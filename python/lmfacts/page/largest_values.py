@@ -82,4 +82,4 @@ def _tokens(item: LargestValue) -> Words:
         words += [", " if number else "", token(token_id, text), f" {n}\N{MULTIPLICATION SIGN}"]
     if len(item.tokens) > _MOST_TOKENS:
         words.append(", …")
-    return tuple(word for word in words if word)  # type: ignore[misc]
+    return tuple(word for word in words if word)  # type: ignore[misc]  # mypy loses the type here

@@ -144,4 +144,4 @@ if __name__ == "__main__":
     for name, sample in (("Gaussian", rng.normal(size=100_000)), ("Laplace", rng.laplace(size=100_000))):
         n_by_bin, _ = np.histogram(sample, 61, (-8, 8))
         print(f"{name:10}{histogram_line(n_by_bin)}")  # noqa: T201  a demonstration
-        print("\n".join(" " * 10 + line for line in tall_histogram(n_by_bin, 6, log=True)))  # noqa: T201
+        print("\n".join(" " * 10 + line for line in tall_histogram(n_by_bin, 6, log=True)))  # noqa: T201  a demo prints

@@ -73,7 +73,7 @@ class NormsChanged:
         if span < _LEAST:
             yield section(title, paragraph(f"The same, raw and folded, within {100 * _LEAST:g} %."))
             return
-        width = 16 if available < 100 else 32  # noqa: PLR2004
+        width = 16 if available < 100 else 32  # noqa: PLR2004  columns of the terminal
         columns = [
             Column("kind", "left"),
             Column("n", keep=40),

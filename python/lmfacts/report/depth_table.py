@@ -41,7 +41,7 @@ def evenly(items: Sequence[Item], most: int) -> list[Item]:
 
 def histogram_width(available: int) -> int:
     """How many characters a small histogram gets in a table of this width; odd, so that the median has a bin."""
-    return 17 if available < 100 else 25 if available < 150 else 33  # noqa: PLR2004
+    return 17 if available < 100 else 25 if available < 150 else 33  # noqa: PLR2004  columns of the terminal
 
 
 def histogram_text(figures: SiteFigures, n_bins: int) -> Text:

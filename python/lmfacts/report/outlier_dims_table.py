@@ -173,7 +173,7 @@ class OutlierDimsSection:
     @staticmethod
     def _table(found: OutlierDims, available: int) -> RenderableType:
         shown = found.dims[:_MOST_ROWS]
-        width = 16 if available < 100 else 32 if available < 150 else 48  # noqa: PLR2004
+        width = 16 if available < 100 else 32 if available < 150 else 48  # noqa: PLR2004  columns of the terminal
         with np.errstate(divide="ignore", invalid="ignore"):
             series = [np.log(resample(item.rms_over_median, width)) for item in shown]
         high = max((float(s[np.isfinite(s)].max(initial=0.0)) for s in series), default=1.0)

@@ -41,7 +41,7 @@ class WeightNorms:
             return
         available = options.max_width
         n_layers = max(len(trend.norms) for trend in self.trends)
-        width = min(n_layers, 24 if available < 100 else 48)  # noqa: PLR2004
+        width = min(n_layers, 24 if available < 100 else 48)  # noqa: PLR2004  columns of the terminal
         span = max(_usual_deviation(self.trends), math.log(_LEAST_FACTOR))
         columns = [
             Column("", "left", keep=60),

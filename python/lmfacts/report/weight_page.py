@@ -216,7 +216,7 @@ def _farthest(weight: WeightRecord) -> RenderableType:
 
 
 def _beyond(z: float) -> str:
-    return STANDOUT if abs(z) > 3 else ""  # noqa: PLR2004
+    return STANDOUT if abs(z) > 3 else ""  # noqa: PLR2004  the usual three
 
 
 def _index(index: int, among: NDArray[np.int64]) -> Text:

@@ -197,7 +197,7 @@ class QuantileTable:
 
 def gaussian_quantiles(quantiles: list[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Those of the standard Gaussian."""
-    from scipy.special import ndtri  # noqa: PLC0415
+    from scipy.special import ndtri  # noqa: PLC0415  slow to load
 
     return np.asarray(ndtri(np.asarray(quantiles)), dtype=np.float64).reshape(-1)
 

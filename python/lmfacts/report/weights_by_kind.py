@@ -133,7 +133,7 @@ class DepthSection:
             return
         n_layers = max(len(group.by_layer("std")) for group in self.groups)
         # Two series of 24 layers fit 80 cells; longer ones are cut into stretches, each with its worst layer.
-        width = min(n_layers, 24 if options.max_width < 110 else 48)  # noqa: PLR2004
+        width = min(n_layers, 24 if options.max_width < 110 else 48)  # noqa: PLR2004  columns of the terminal
         kurtosis, body, largest = (self._scale(name) for name in ("excess_kurtosis", "weibull_k", "max_z_ratio"))
         columns = [
             Column("kind", "left", shrink_to=30, cut="start"),
@@ -197,7 +197,7 @@ class FarthestSection:
         for quantity, title in CRITERIA.items():
             ordered = sorted(
                 (figures for figures in self.matrices if not math.isnan(getattr(figures, quantity))),
-                key=lambda figures, quantity=quantity: -farness(quantity, getattr(figures, quantity)),  # type: ignore[misc]
+                key=lambda figures, quantity=quantity: -farness(quantity, getattr(figures, quantity)),  # type: ignore[misc]  # mypy loses the type here
             )
             if not ordered:
                 continue
@@ -368,4 +368,4 @@ def _k(value: float) -> str:
 
 
 def _times(value: float) -> str:
-    return "-" if math.isnan(value) else f"{formats.number(value, 2 if value < 10 else 3)}x"  # noqa: PLR2004
+    return "-" if math.isnan(value) else f"{formats.number(value, 2 if value < 10 else 3)}x"  # noqa: PLR2004  digits before the point

@@ -180,7 +180,7 @@ def _dequantized(rows: NDArray[np.uint8], type_number: int, shape: tuple[int, ..
     Raises:
         WeightFileError: the package cannot dequantize this type.
     """
-    import gguf  # noqa: PLC0415
+    import gguf  # noqa: PLC0415  optional
 
     kind = gguf.GGMLQuantizationType(type_number)
     values = np.empty((len(rows), shape[-1]), np.float32)

@@ -50,7 +50,7 @@ def open_weights(source: str | os.PathLike[str] | torch.nn.Module, *, revision: 
         return _module(source)
     asked = os.fspath(source)
     if asked == "demo":
-        from lmfacts.demo import MODEL_DIR  # noqa: PLC0415
+        from lmfacts.demo import MODEL_DIR  # noqa: PLC0415  rarely needed
 
         return _folder(asked, MODEL_DIR, None)
     path = Path(asked).expanduser()
@@ -64,11 +64,11 @@ def open_weights(source: str | os.PathLike[str] | torch.nn.Module, *, revision: 
 
 
 def _module(source: Any) -> WeightSource:
-    from torch import nn  # noqa: PLC0415
+    from torch import nn  # noqa: PLC0415  slow to load
 
     if not isinstance(source, nn.Module):
         raise UsageError(f"expected a path, a hub id or a torch.nn.Module, got {type(source).__name__}")
-    from lmfacts.weight_files.module_source import ModuleSource  # noqa: PLC0415
+    from lmfacts.weight_files.module_source import ModuleSource  # noqa: PLC0415  rarely needed
 
     return ModuleSource(source)
 
@@ -150,15 +150,15 @@ def _several(
         return SafetensorsSource(provenance, paths, index, notes or ())
     if not suffixes <= set(_TORCH):
         raise WeightFileError(f"{asked}: expected shards of one format, got {', '.join(sorted(suffixes))}")
-    from lmfacts.weight_files.torch_source import TorchSource  # noqa: PLC0415
+    from lmfacts.weight_files.torch_source import TorchSource  # noqa: PLC0415  rarely needed
 
     return TorchSource(provenance, paths, index, notes or ())
 
 
 def _hub(asked: str, revision: str | None) -> WeightSource:
     """A checkpoint of the hub, from the cache where it is there."""
-    from huggingface_hub import hf_hub_download  # noqa: PLC0415
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError  # noqa: PLC0415
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415  slow to load
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError  # noqa: PLC0415  slow to load
 
     def fetch(name: str) -> Path | None:
         try:
