@@ -43,7 +43,7 @@ impl SequenceBlocks {
     pub(super) fn update_norms(&mut self, tokens: &[(i64, Quantities)]) {
         for (block, moments) in self.moments.iter_mut().enumerate() {
             let of_block = tokens.iter().filter(|&&(sequence, _)| block_of(sequence) == block).map(|(_, quantities)| quantities);
-            for (moments, more) in moments.iter_mut().zip(&moments_of(of_block)) {
+            for (moments, more) in moments.iter_mut().zip(&moments_of(&of_block)) {
                 moments.merge(more);
             }
         }

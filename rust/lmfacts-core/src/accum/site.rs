@@ -353,7 +353,7 @@ fn summarize<E: Element>(
     for start in range.clone().step_by(chunk_rows) {
         let chunk = start..range.end.min(start + chunk_rows);
         if !rows.side_by_side() {
-            for (row, out) in chunk.clone().zip(gathered.chunks_exact_mut(rows.n_dims())) {
+            for (row, out) in chunk.clone().zip(gathered.0.chunks_exact_mut(rows.n_dims())) {
                 rows.gather(row, out);
             }
         }
@@ -363,7 +363,7 @@ fn summarize<E: Element>(
                 rows.slice(row)
             } else {
                 let offset = (row - start) * rows.n_dims();
-                &gathered[offset..offset + rows.n_dims()]
+                &gathered.0[offset..offset + rows.n_dims()]
             };
             if let Some(population) = call.tokens.population(row) {
                 chunks[population as usize].rows.push(values);

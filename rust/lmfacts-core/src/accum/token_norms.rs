@@ -42,7 +42,7 @@ pub(super) fn quantities_of((norm, centered): (f64, f64)) -> Quantities {
 }
 
 /// The moments of the quantities of some tokens, each over those tokens for which it is a finite number.
-pub(super) fn moments_of<'a>(tokens: impl Iterator<Item = &'a Quantities> + Clone) -> TokenMoments {
+pub(super) fn moments_of<'a>(tokens: &(impl Iterator<Item = &'a Quantities> + Clone)) -> TokenMoments {
     std::array::from_fn(|index| {
         ScalarMoments::of(tokens.clone().map(|quantities| quantities[index]).filter(|value| value.is_finite()))
     })
@@ -64,7 +64,7 @@ impl TokenNorms {
         for equal in codes.chunk_by(|a, b| a == b) {
             self.count(equal[0], equal.len() as u64);
         }
-        for (moments, more) in self.moments.iter_mut().zip(&moments_of(tokens)) {
+        for (moments, more) in self.moments.iter_mut().zip(&moments_of(&tokens)) {
             moments.merge(more);
         }
     }

@@ -18,9 +18,12 @@ pub(super) struct Workspace {
     pub(super) done: Vec<[Summary; 2]>,
     spare: Vec<[Summary; 2]>,
     chunks: [Chunk<'static, u8>; 2],
-    // A list of the last element type that had to be gathered.
+    // Rows of the last element type that had to be gathered.
     gathered: Option<Box<dyn Any + Send>>,
 }
+
+/// Rows whose values do not lie side by side, put together.
+pub(super) struct Gathered<E>(pub(super) Vec<E>);
 
 static IDLE: Mutex<Vec<Workspace>> = Mutex::new(Vec::new());
 
@@ -57,15 +60,16 @@ impl Workspace {
         self.chunks = chunks.map(Chunk::recycle);
     }
 
-    /// A list of `n` values of any content, to be handed back with [`Self::keep_gathered`].
-    pub(super) fn gathered<E: Element>(&mut self, n: usize) -> Box<Vec<E>> {
-        let mut values = self.gathered.take().and_then(|list| list.downcast::<Vec<E>>().ok()).unwrap_or_default();
-        values.resize(n, E::narrow(0.0));
-        values
+    /// Room for `n` values, of any content, to be handed back with [`Self::keep_gathered`].
+    pub(super) fn gathered<E: Element>(&mut self, n: usize) -> Box<Gathered<E>> {
+        let kept = self.gathered.take().and_then(|rows| rows.downcast::<Gathered<E>>().ok());
+        let mut rows = kept.unwrap_or_else(|| Box::new(Gathered(Vec::new())));
+        rows.0.resize(n, E::narrow(0.0));
+        rows
     }
 
-    /// Keeps the list's memory.
-    pub(super) fn keep_gathered<E: Element>(&mut self, values: Box<Vec<E>>) {
-        self.gathered = Some(values);
+    /// Keeps the rows' memory.
+    pub(super) fn keep_gathered<E: Element>(&mut self, rows: Box<Gathered<E>>) {
+        self.gathered = Some(rows);
     }
 }
