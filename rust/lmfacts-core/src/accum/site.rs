@@ -20,10 +20,12 @@ use crate::parallel::{Pool, split};
 use crate::tokens::{Population, TokenBatch};
 use crate::view::BufferView;
 
-/// Chunks of a segment.
-const SEGMENT_CHUNKS: usize = 8;
+/// Values of a segment that is worth its merging.
+const SEGMENT_VALUES: usize = 1 << 17;
+/// So many segments keep the threads of most machines busy alike.
+const MAX_SEGMENTS: usize = 64;
 /// Segments that a thread takes before the summaries are merged.
-const SEGMENTS_PER_TURN: usize = 4;
+const SEGMENTS_PER_TURN: usize = 8;
 /// Below this many values a call is not worth a second thread.
 const PARALLEL_VALUES: usize = 1 << 17;
 /// So many dims that 32-bit counters hold any segment.
@@ -78,6 +80,14 @@ const CHUNK_BYTES: usize = 1 << 19;
 /// Rows of a chunk; a function of the shape and the type alone.
 pub(super) fn chunk_rows<E: Element>(n_dims: usize) -> usize {
     (CHUNK_BYTES / size_of::<E>() / n_dims.max(1)).clamp(8, 256)
+}
+
+/// Rows of a segment; a function of the shape alone. The number of segments is a power of two, so that two, four or eight threads have
+/// the same to do.
+fn segment_rows(n_rows: usize, n_dims: usize) -> usize {
+    let n_segments = (n_rows * n_dims).div_ceil(SEGMENT_VALUES).next_power_of_two().min(MAX_SEGMENTS);
+    // So few values that 32-bit counters hold several segments.
+    n_rows.div_ceil(n_segments).min(u32::MAX as usize / 8 / n_dims).max(1)
 }
 
 /// What a thread needs for its share, and what it brings back. The first counts into the site's own tables, the others into tables
@@ -163,7 +173,7 @@ impl SiteAccumulator {
         let call = Call { kernels: self.kernels::<E>()?, config: self.config, rows, tokens };
         let seen = self.seen_mut(E::DTYPE, n_dims)?;
 
-        let segment_rows = chunk_rows::<E>(n_dims) * SEGMENT_CHUNKS;
+        let segment_rows = segment_rows(rows.n_rows(), n_dims);
         let n_segments = rows.n_rows().div_ceil(segment_rows);
         let n_workers = if rows.n_rows() * n_dims < PARALLEL_VALUES { 1 } else { pool.n_threads() };
         let most_per_turn = (u32::MAX as usize / (segment_rows * n_dims)).max(1);

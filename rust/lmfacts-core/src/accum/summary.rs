@@ -194,7 +194,7 @@ impl Summary {
             if let Some(blocks) = &mut self.blocks {
                 blocks.update_norms(tokens);
             }
-            self.norms.update(tokens.iter().map(|(_, quantities)| quantities), norm_codes);
+            self.norms.update(&tokens.iter().map(|(_, quantities)| quantities), norm_codes);
         }
     }
 

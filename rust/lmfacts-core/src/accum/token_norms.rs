@@ -56,7 +56,7 @@ impl TokenNorms {
     }
 
     /// Counts tokens; `codes` is overwritten.
-    pub(super) fn update<'a>(&mut self, tokens: impl Iterator<Item = &'a Quantities> + Clone, codes: &mut Vec<u16>) {
+    pub(super) fn update<'a>(&mut self, tokens: &(impl Iterator<Item = &'a Quantities> + Clone), codes: &mut Vec<u16>) {
         // Equal codes are counted together: most tokens of a chunk share a few.
         codes.clear();
         codes.extend(tokens.clone().map(|[norm, ..]| norm.code()));
@@ -64,7 +64,7 @@ impl TokenNorms {
         for equal in codes.chunk_by(|a, b| a == b) {
             self.count(equal[0], equal.len() as u64);
         }
-        for (moments, more) in self.moments.iter_mut().zip(&moments_of(&tokens)) {
+        for (moments, more) in self.moments.iter_mut().zip(&moments_of(tokens)) {
             moments.merge(more);
         }
     }

@@ -61,6 +61,7 @@ impl Workspace {
     }
 
     /// Room for `n` values, of any content, to be handed back with [`Self::keep_gathered`].
+    #[expect(clippy::unnecessary_box_returns, reason = "the rows stay in the box that they are kept in")]
     pub(super) fn gathered<E: Element>(&mut self, n: usize) -> Box<Gathered<E>> {
         let kept = self.gathered.take().and_then(|rows| rows.downcast::<Gathered<E>>().ok());
         let mut rows = kept.unwrap_or_else(|| Box::new(Gathered(Vec::new())));
