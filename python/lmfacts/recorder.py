@@ -23,6 +23,7 @@ from lmfacts.site_state import SiteState
 from lmfacts.sites import Site, SiteKind, detail_sites, is_module_pattern
 from lmfacts.token_batch import TokenReader, Tokens
 from lmfacts.token_context import TokenContexts
+from lmfacts.torch_threads import share_torch_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -153,6 +154,7 @@ class Recorder:
     def attach(self) -> None:
         """Register the hooks; without effect while attached."""
         if self._hooks is None:
+            share_torch_threads()
             with ExitStack() as hooks:
                 hooks.enter_context(hooked(self.model, self._taps(), self.architecture.root_path, self))
                 self._hooks = hooks.pop_all()
