@@ -88,6 +88,11 @@ class _Channel:
     n_copies: int = 0
     n_repeats: int = 0
     last_tokens: Tokens | None = None
+    by_path: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """What hooks ask each time is found out once."""
+        self.by_path = is_module_pattern(self.tap.site)
 
 
 class Recorder:
@@ -222,7 +227,7 @@ class Recorder:
                 f"site {tap.site!r}: module {tap.module_path!r} ran outside a forward pass of the model, so its "
                 "tokens are not known; call the model itself, or detach the recorder first"
             )
-        if tokens is channel.last_tokens and not is_module_pattern(tap.site):
+        if tokens is channel.last_tokens and not channel.by_path:
             channel.n_repeats += 1  # GPT-2 looks up token types in the token embedding too, after the tokens
             return
         channel.last_tokens = tokens
