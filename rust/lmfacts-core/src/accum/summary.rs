@@ -8,7 +8,7 @@ use super::tables::Tables;
 use super::token_norms::{Quantities, TokenNorms, norms_of, quantities_of};
 use super::unit_sums::UnitSums;
 use crate::dtype::Element;
-use crate::kernel::{CodeTable, Kernels, RowFigures, RowLanes};
+use crate::kernel::{CodeTable, Kernels, N_TABLES, RowFigures, RowLanes};
 use crate::tokens::TokenBatch;
 use crate::view::Rows;
 
@@ -82,31 +82,88 @@ impl Default for Scratch {
 /// Rows whose figures are added up together.
 const FOLD_ROWS: usize = 8;
 
+/// How the codes of a chunk are counted.
+enum Counting<'a, 't> {
+    /// Each row into its one table.
+    Plain(&'a mut Tables<'t>),
+    /// All rows into several tables.
+    Apart([&'a mut CodeTable; N_TABLES]),
+}
+
+impl<'a, 't> Counting<'a, 't> {
+    fn of<E: Element>(call: &Call<'_, E>, chunk: &Chunk<'_, E>, tables: &'a mut Tables<'t>) -> Self {
+        match call.tokens.population(chunk.indices[0]) {
+            Some(population) if !tables.by_block(population) && has_many_equal(chunk) => {
+                Self::Apart(tables.of_population(population))
+            }
+            _ => Self::Plain(tables),
+        }
+    }
+
+    fn row<E: Element>(&mut self, call: &Call<'_, E>, row: &[E], index: usize, lanes: &mut RowLanes<E>) {
+        match self {
+            Self::Plain(tables) => call.kernels.row_pass(row, tables.of_token(call.tokens, index), lanes),
+            Self::Apart(tables) => call.kernels.row_pass_apart(row, tables, lanes),
+        }
+    }
+
+    fn nan_of_row<E: Element>(&mut self, call: &Call<'_, E>, row: &[E], index: usize) {
+        match self {
+            Self::Plain(tables) => move_nan(row, &mut [tables.of_token(call.tokens, index)]),
+            Self::Apart(tables) => move_nan(row, tables),
+        }
+    }
+}
+
 /// Counts the codes of all rows, and gives the figures of each in `figures`.
 fn count_rows<E: Element>(call: &Call<'_, E>, chunk: &Chunk<'_, E>, tables: &mut Tables<'_>, figures: &mut Vec<RowFigures>) {
     figures.clear();
     figures.resize(chunk.rows.len(), RowFigures::default());
     let mut lanes = [RowLanes::default(); FOLD_ROWS];
+    let mut counting = Counting::of(call, chunk, tables);
     let tiles = chunk.rows.chunks(FOLD_ROWS).zip(chunk.indices.chunks(FOLD_ROWS)).zip(figures.chunks_mut(FOLD_ROWS));
     for ((rows, indices), figures) in tiles {
         for ((row, &index), lanes) in rows.iter().zip(indices).zip(&mut lanes) {
-            call.kernels.row_pass(row, tables.of_token(call.tokens, index), lanes);
+            counting.row(call, row, index, lanes);
         }
         call.kernels.fold_rows(&lanes[..rows.len()], figures);
         for ((row, &index), figures) in rows.iter().zip(indices).zip(&*figures) {
             if figures.absmax > E::INFINITY_KEY.into() {
-                count_nan_apart(row, tables.of_token(call.tokens, index));
+                counting.nan_of_row(call, row, index);
             }
         }
     }
 }
 
-/// Moves the NaN of a row, counted under the codes that their bits give, to the codes where they belong.
-fn count_nan_apart<E: Element>(row: &[E], table: &mut CodeTable) {
-    for value in row {
-        table[usize::from(value.code())] -= 1;
-        table[usize::from(value.code_of_any())] += 1;
+/// Moves the NaN of a row, counted under the codes that their bits give in one of the tables, to the codes where they belong.
+fn move_nan<E: Element>(row: &[E], tables: &mut [&mut CodeTable]) {
+    for value in row.iter().filter(|value| value.key() > E::INFINITY_KEY) {
+        let (from, to) = (usize::from(value.code()), usize::from(value.code_of_any()));
+        if let Some(table) = tables.iter_mut().find(|table| table[from] > 0) {
+            table[from] -= 1;
+            table[to] += 1;
+        }
     }
+}
+
+/// Values of a chunk that are looked at before it is counted, and how many equal ones among them are many. Of values that are spread as
+/// activations mostly are, hardly ever more than two are equal.
+const SAMPLE: usize = 64;
+const MANY_EQUAL: usize = 5;
+
+/// Whether many values of the chunk are equal, as zeros are after a ReLU.
+fn has_many_equal<E: Element>(chunk: &Chunk<'_, E>) -> bool {
+    let row = chunk.rows[chunk.rows.len() / 2];
+    if chunk.rows.len() * row.len() < SAMPLE * SAMPLE {
+        return false;
+    }
+    let mut codes = [0; SAMPLE];
+    for (code, value) in codes.iter_mut().zip(row.iter().step_by(row.len().div_ceil(SAMPLE))) {
+        *code = value.code();
+    }
+    let codes = &mut codes[..row.len().min(SAMPLE)];
+    codes.sort_unstable();
+    codes.chunk_by(|a, b| a == b).any(|equal| equal.len() >= MANY_EQUAL)
 }
 
 impl Summary {

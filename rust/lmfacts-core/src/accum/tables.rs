@@ -2,7 +2,7 @@
 
 use super::codes::CodeHistogram;
 use super::sequence_blocks::{N_BLOCKS, block_of};
-use crate::kernel::CodeTable;
+use crate::kernel::{CodeTable, N_TABLES};
 use crate::tokens::{Population, TokenBatch};
 
 /// A site's own table, or one that is added to it afterwards.
@@ -14,7 +14,18 @@ enum Table<'t> {
 /// The tables that one thread counts into: one of the first tokens, and one of the others or one of each block of them.
 pub(super) struct Tables<'t> {
     tables: [Table<'t>; 1 + N_BLOCKS],
+    /// Further tables of each population, for values of which many are equal.
+    apart: [Option<[Box<CodeTable>; N_TABLES - 1]>; 2],
     by_block: bool,
+}
+
+impl Table<'_> {
+    fn get(&mut self) -> &mut CodeTable {
+        match self {
+            Table::Own(table) => table,
+            Table::Lent(table) => table.get_or_insert_with(CodeHistogram::lend),
+        }
+    }
 }
 
 impl<'t> Tables<'t> {
@@ -23,12 +34,12 @@ impl<'t> Tables<'t> {
         let by_block = codes.len() > 2;
         let mut codes = codes.iter_mut();
         let tables = std::array::from_fn(|_| codes.next().map_or(Table::Lent(None), |codes| Table::Own(codes.table(n_values))));
-        Self { tables, by_block }
+        Self { tables, apart: [None, None], by_block }
     }
 
     /// Tables that are taken from the spare ones when the first value comes.
     pub(super) fn lent(by_block: bool) -> Self {
-        Self { tables: std::array::from_fn(|_| Table::Lent(None)), by_block }
+        Self { tables: std::array::from_fn(|_| Table::Lent(None)), apart: [None, None], by_block }
     }
 
     /// The table of a token of the batch, which is not padding.
@@ -38,17 +49,30 @@ impl<'t> Tables<'t> {
             _ if self.by_block => 1 + block_of(tokens.place(row).0),
             _ => 1,
         };
-        match &mut self.tables[index] {
-            Table::Own(table) => table,
-            Table::Lent(table) => table.get_or_insert_with(CodeHistogram::lend),
-        }
+        self.tables[index].get()
+    }
+
+    /// Whether each block of a population has its own table.
+    pub(super) fn by_block(&self, population: Population) -> bool {
+        self.by_block && population == Population::Rest
+    }
+
+    /// The tables that together are a population's, one that has no blocks.
+    pub(super) fn of_population(&mut self, population: Population) -> [&mut CodeTable; N_TABLES] {
+        let others = self.apart[population as usize].get_or_insert_with(|| std::array::from_fn(|_| CodeHistogram::lend()));
+        let own = self.tables[population as usize].get();
+        let mut all = std::iter::once(own).chain(others.iter_mut().map(|table| &mut **table));
+        std::array::from_fn(|_| all.next().unwrap_or_else(|| unreachable!("there are as many")))
     }
 
     /// The tables that were lent, with the index of the histogram each belongs to.
     pub(super) fn into_lent(self) -> impl Iterator<Item = (usize, Box<CodeTable>)> {
-        self.tables.into_iter().enumerate().filter_map(|(index, table)| match table {
+        let apart = self.apart.into_iter().enumerate();
+        let apart = apart.flat_map(|(index, tables)| tables.into_iter().flatten().map(move |table| (index, table)));
+        let lent = self.tables.into_iter().enumerate().filter_map(|(index, table)| match table {
             Table::Lent(Some(table)) => Some((index, table)),
             _ => None,
-        })
+        });
+        lent.chain(apart)
     }
 }

@@ -39,8 +39,15 @@ pub(super) fn codes<E: Element>(row: &[E], table: &mut CodeTable) {
 /// Counts the codes of a row and leaves in `lanes` its largest magnitude, its sum and its sum of squares, in one pass.
 ///
 /// Counting keeps the units busy that load and store, the sums those that compute: done together, the sums cost next to nothing.
+///
+/// A counter that grows by one again and again waits each time for its last value to be stored. Several tables, of which neighbouring
+/// lanes use different ones, let equal neighbours go on side by side; a count is the sum over the tables.
 #[inline(always)]
-pub(super) fn row_pass<E: Element>(row: &[E], table: &mut CodeTable, lanes: &mut RowLanes<E>) {
+pub(super) fn row_pass<E: Element, const TABLES: usize>(
+    row: &[E],
+    tables: &mut [&mut CodeTable; TABLES],
+    lanes: &mut RowLanes<E>,
+) {
     let mut sum = [0.0; ROW_LANES];
     let mut square = [0.0; ROW_LANES];
     let mut largest = [E::Key::default(); ROW_LANES];
@@ -48,8 +55,8 @@ pub(super) fn row_pass<E: Element>(row: &[E], table: &mut CodeTable, lanes: &mut
     // Were it known that both are the same values, the codes would be taken lane by lane out of vectors.
     let (again, _) = std::hint::black_box(row).as_chunks::<ROW_LANES>();
     for (group, again) in groups.iter().zip(again) {
-        for value in again {
-            table[usize::from(value.code())] += 1;
+        for (lane, value) in again.iter().enumerate() {
+            tables[lane % TABLES][usize::from(value.code())] += 1;
         }
         for lane in 0..ROW_LANES {
             largest[lane] = largest[lane].max(group[lane].key());
@@ -58,7 +65,7 @@ pub(super) fn row_pass<E: Element>(row: &[E], table: &mut CodeTable, lanes: &mut
     }
     let mut last = [0.0; ROW_LANES];
     for (lane, value) in tail.iter().enumerate() {
-        table[usize::from(value.code())] += 1;
+        tables[0][usize::from(value.code())] += 1;
         largest[lane] = largest[lane].max(value.key());
         last[lane] = value.widen();
     }

@@ -28,6 +28,9 @@ pub const N_CODES: usize = 1 << 16;
 /// Lanes of a sum across dims; fixed, so that the result does not depend on the level.
 pub(crate) const ROW_LANES: usize = 16;
 
+/// Tables that values of which many are equal are counted into.
+pub const N_TABLES: usize = 4;
+
 /// Rows that are passed over together, group of dims by group: so many that the group's sums are seldom loaded and stored, so few that
 /// rows a power of two apart do not drive each other out of the first-level cache.
 pub(crate) const TILE_ROWS: usize = 16;
@@ -38,7 +41,7 @@ pub type CodeTable = [u32; N_CODES];
 /// A set of instructions that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// Whatever the platform's baseline is.
+    /// Whatever the platform's baseline is; on AArch64 that has NEON, and the level's name is `neon`.
     Scalar,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
@@ -53,6 +56,7 @@ impl Level {
     /// The name used by `LMFACTS_SIMD` and in run files.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Scalar if cfg!(target_arch = "aarch64") => "neon",
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
@@ -144,7 +148,7 @@ impl<E: Element> Default for RowLanes<E> {
 }
 
 /// The figures of a row.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct RowFigures {
     /// The key of the largest magnitude; NaN counts as larger than infinity.
     pub absmax: u64,
@@ -156,7 +160,7 @@ pub struct RowFigures {
 
 type AbsmaxFn<E> = unsafe fn(&[E]) -> <E as Element>::Key;
 type CodesFn<E> = unsafe fn(&[E], &mut CodeTable);
-type RowPassFn<E> = unsafe fn(&[E], &mut CodeTable, &mut RowLanes<E>);
+type RowPassFn<E, const TABLES: usize> = unsafe fn(&[E], &mut [&mut CodeTable; TABLES], &mut RowLanes<E>);
 type FoldRowsFn<E> = unsafe fn(&[RowLanes<E>], &mut [RowFigures]);
 type UnitSumsFn<E> = unsafe fn(&[UnitRow<'_, E>], &mut [f64], &mut [f64]);
 type DimMomentsFn<E> = unsafe fn(&[&[E]], f64, &mut MomentRows<'_>, &mut [u64]);
@@ -173,7 +177,8 @@ pub struct Kernels<E: Element> {
     level: Level,
     absmax: AbsmaxFn<E>,
     codes: CodesFn<E>,
-    row_pass: RowPassFn<E>,
+    row_pass: RowPassFn<E, 1>,
+    row_pass_apart: RowPassFn<E, N_TABLES>,
     fold_rows: FoldRowsFn<E>,
     unit_sums: UnitSumsFn<E>,
     dim_moments: DimMomentsFn<E>,
@@ -217,7 +222,13 @@ impl<E: Element> Kernels<E> {
     /// infinity spoils the sums, and the codes of NaN are those that `Element::code` gives; `absmax` tells.
     pub fn row_pass(&self, row: &[E], table: &mut CodeTable, lanes: &mut RowLanes<E>) {
         // SAFETY: as in `absmax`.
-        unsafe { (self.row_pass)(row, table, lanes) }
+        unsafe { (self.row_pass)(row, &mut [table], lanes) }
+    }
+
+    /// As [`Self::row_pass`], for rows of which many neighbours are equal: a count is the sum over the tables.
+    pub fn row_pass_apart(&self, row: &[E], tables: &mut [&mut CodeTable; N_TABLES], lanes: &mut RowLanes<E>) {
+        // SAFETY: as in `absmax`.
+        unsafe { (self.row_pass_apart)(row, tables, lanes) }
     }
 
     /// Sets the figures of as many rows as both lists have.

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{Kernels, Level, MomentRows, N_CODES, RowFigures, RowLanes, TILE_ROWS};
+use super::{Kernels, Level, MomentRows, N_CODES, N_TABLES, RowFigures, RowLanes, TILE_ROWS};
 use crate::accum::CodeHistogram;
 use crate::dtype::{Bf16, Element, F16};
 
@@ -22,6 +22,8 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers {
     let mut sums = vec![0.0; n_dims];
     let mut squares = vec![0.0; n_dims];
     let mut floats = Vec::new();
+    let mut apart: [_; N_TABLES] = std::array::from_fn(|_| CodeHistogram::zeroed_table());
+    let mut lanes_apart = RowLanes::default();
     let mut absmax = Vec::new();
     let (mut lanes, mut figures) = ([RowLanes::default()], [RowFigures::default()]);
     for row in rows {
@@ -32,8 +34,16 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers {
         absmax.push(largest);
         floats.extend([sum, square]);
         kernels.codes(row, &mut codes_alone);
+        kernels.row_pass_apart(row, &mut apart.each_mut().map(|table| &mut **table), &mut lanes_apart);
+        let (one, other) = ([lanes[0]], [lanes_apart]);
+        let mut both = [[RowFigures::default()]; 2];
+        kernels.fold_rows(&one, &mut both[0]);
+        kernels.fold_rows(&other, &mut both[1]);
+        assert_eq!(both[0], both[1], "the number of tables changes no figure");
     }
     assert!(table == codes_alone, "codes are the same, counted alone or with the rest");
+    let sum = |code| apart.iter().map(|table| table[code]).sum::<u32>();
+    assert!((0..N_CODES).all(|code| table[code] == sum(code)), "and the same in several tables");
     for tile in rows.chunks(TILE_ROWS) {
         let units: Vec<_> = tile.iter().map(|&row| (row, 1.0 / (1.0 + row.len() as f64))).collect();
         kernels.unit_sums(&units, &mut sums, &mut squares);

@@ -9,7 +9,7 @@ pub(super) mod avx512;
 macro_rules! level {
     ($level:expr, $lanes:literal, $enable:literal, [$($feature:tt),+]) => {
         use crate::dtype::Element;
-        use crate::kernel::{CodeTable, Kernels, Level, MomentRows, PowerSums, RowFigures, RowLanes, ScaledSums, UnitRow, generic};
+        use crate::kernel::{CodeTable, Kernels, Level, MomentRows, N_TABLES, PowerSums, RowFigures, RowLanes, ScaledSums, UnitRow, generic};
 
         pub(in crate::kernel) fn is_available() -> bool {
             $(std::arch::is_x86_feature_detected!($feature))&&+
@@ -20,7 +20,8 @@ macro_rules! level {
                 level: $level,
                 absmax: absmax::<E>,
                 codes: codes::<E>,
-                row_pass: row_pass::<E>,
+                row_pass: row_pass::<E, 1>,
+                row_pass_apart: row_pass::<E, N_TABLES>,
                 fold_rows: fold_rows::<E>,
                 unit_sums: unit_sums::<E>,
                 dim_moments: dim_moments::<E>,
@@ -42,8 +43,12 @@ macro_rules! level {
         }
 
         #[target_feature(enable = $enable)]
-        fn row_pass<E: Element>(row: &[E], table: &mut CodeTable, lanes: &mut RowLanes<E>) {
-            generic::row_pass(row, table, lanes);
+        fn row_pass<E: Element, const TABLES: usize>(
+            row: &[E],
+            tables: &mut [&mut CodeTable; TABLES],
+            lanes: &mut RowLanes<E>,
+        ) {
+            generic::row_pass(row, tables, lanes);
         }
 
         #[target_feature(enable = $enable)]
