@@ -270,6 +270,32 @@ def test_a_large_call_equals_the_oracle(dtype, n_threads):
     batch.check(accumulator.state(), tolerance=1e-12)
 
 
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_values_of_which_many_are_equal_are_counted_to_the_last(dtype, n_threads):
+    """They are counted into several tables at once, where a NaN has to be found again; other calls are not."""
+    _native.set_num_threads(n_threads)
+    rng = np.random.default_rng(4)
+    accumulator = _native.SiteAccumulator(k=20)
+    parts = []
+    for call, share_of_zeros in enumerate((0.5, 0.0, 0.9)):
+        values = rng.normal(size=(6, 900, 70))
+        values[rng.random(values.shape) < share_of_zeros] = 0.0
+        values[2, 40, 7], values[3, 80, ::9], values[5, 3, 0] = np.nan, np.nan, np.inf
+        stored = oracle.store(values, dtype)
+        if dtype == "float32":
+            # NaN whose upper halves are those of infinity, and of other numbers than the usual NaN.
+            stored.view(np.uint32)[4, 100, :3] = 0x7F800001, 0xFFA00000, 0x7FFFFFFF
+        part = Batch(stored, dtype, real=np.ones((6, 900)), first_sequence=6 * call)
+        part.update(accumulator)
+        parts.append(part)
+    whole = object.__new__(Batch)
+    whole.dtype = dtype
+    for name in ("stored", "real", "sequence", "position", "token_id"):
+        setattr(whole, name, np.concatenate([getattr(part, name) for part in parts]))
+    whole.check(accumulator.state())
+
+
 # Extreme values
 
 
