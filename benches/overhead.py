@@ -1,8 +1,9 @@
 """What recording costs: a forward pass bare, with hooks that do nothing, with lmfacts, and with hooks written in torch.
 
-    python benches/overhead.py [--model FOLDER_OR_GGUF] [--rounds 5]
+    python benches/overhead.py [--model FOLDER_OR_GGUF] [--rounds 9]
 
-SmolLM2-135M in float32, batch 8 x 256, all variants in turn in one process. The torch hooks compute for the same
+SmolLM2-135M in float32, batch 8 x 256, variants in turn in one process: first a bare pass and lmfacts, then, in fewer
+rounds since it takes so long, a bare pass, lmfacts on all sites and torch. The torch hooks compute for the same
 tensors what one writes in a notebook: a histogram (histc), the four moments of every dim, the largest magnitude and
 the 64 largest values; `histc + var_mean` does only the first and a half of the second. Before anything is timed, the
 moments and the counts of both ways are compared, and the model's outputs with and without lmfacts are the same bits.
@@ -23,7 +24,7 @@ import torch
 import lmfacts
 from lmfacts.model_loading import load_model
 from machine import mitigation, thread_settings
-from measuring import Figure, Report, Target, command, interleaved, spread
+from measuring import Figure, Report, Spread, Target, command, interleaved, spread
 from support.smollm import gguf_path
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ TARGETS = {
     "all": Target(8, at_most=True, text="at most 8 %"),
     "resid": Target(1.5, at_most=True, text="at most 1.5 %"),
 }
+ALL, SAME = "lmfacts, all", "torch, the same statistics"
 TORCH_TARGET = Target(25, at_most=False, text="at least 25 times")
 
 
@@ -135,25 +137,41 @@ def measure(options: argparse.Namespace) -> Report:
         "hooks that do nothing": lambda: hooked(model, paths, lambda *_: None),
         **{f"lmfacts, {sites}": attached(lmfacts.attach(model, sites=sites)) for sites in ("resid", "default", "all")},
         "torch, histc + var_mean": lambda: hooked(model, paths, TorchHooks(full=False)),
-        "torch, the same statistics": lambda: hooked(model, paths, TorchHooks(full=True)),
+        SAME: lambda: hooked(model, paths, TorchHooks(full=True)),
     }
-    names = ["bare", *around]
+    by_torch = [name for name in around if name.startswith("torch")]
+    cheap = ["bare", *(name for name in around if name not in by_torch)]
     with torch.inference_mode():
-        times = interleaved({name: lambda: model(ids) for name in names}, options.rounds, around=around)
+        times = interleaved({name: lambda: model(ids) for name in cheap}, options.rounds, around=around)
+        dear = {name: lambda: model(ids) for name in ("bare", ALL, *by_torch)}
+        times_beside_torch = interleaved(dear, max(1, options.rounds // 3), around=around)
 
     report = Report("overhead", settings(model, len(paths)))
     report.add_times(times)
-    bare = times["bare"]
-    added = {name: [own - base for own, base in zip(times[name], bare, strict=True)] for name in around}
-    for name, seconds in added.items():
-        share = spread(100 * more / base for more, base in zip(seconds, bare, strict=True))
+    report.add_times(times_beside_torch, "beside torch: ")
+    for name in cheap[1:]:
         target = TARGETS.get(name.removeprefix("lmfacts, "))
+        share = share_added(times, name)
         report.figures.append(Figure(f"time added by {name}", "a bare forward pass", share, "%", target))
-    ours = added["lmfacts, all"]
-    for name, target in (("torch, the same statistics", TORCH_TARGET), ("torch, histc + var_mean", None)):
-        more = spread(other / own for other, own in zip(added[name], ours, strict=True))
-        report.figures.append(Figure(f"time added by {name}", "time added by lmfacts, all", more, "x", target))
+    for name in by_torch:
+        share = share_added(times_beside_torch, name)
+        report.figures.append(Figure(f"time added by {name}", "a bare forward pass", share, "%"))
+    ours = added(times_beside_torch, ALL)
+    for name in by_torch:
+        more = spread(other / own for other, own in zip(added(times_beside_torch, name), ours, strict=True))
+        target = TORCH_TARGET if name == SAME else None
+        report.figures.append(Figure(f"time added by {name}", f"time added by {ALL}", more, "x", target))
     return report
+
+
+def added(times: dict[str, list[float]], name: str) -> list[float]:
+    """The time a variant took more than the bare pass of its round."""
+    return [own - bare for own, bare in zip(times[name], times["bare"], strict=True)]
+
+
+def share_added(times: dict[str, list[float]], name: str) -> Spread:
+    """The same as a percentage of that bare pass."""
+    return spread(100 * more / bare for more, bare in zip(added(times, name), times["bare"], strict=True))
 
 
 def settings(model: torch.nn.Module, n_sites: int) -> dict[str, Any]:
@@ -171,7 +189,7 @@ def settings(model: torch.nn.Module, n_sites: int) -> dict[str, Any]:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What can be asked for."""
     parser.add_argument("--model", default=None, help="a folder or GGUF file; SmolLM2-135M if none is given")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
 
 
 if __name__ == "__main__":
