@@ -56,7 +56,9 @@ def run(name: str, *, quick: bool) -> Report:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.json"
         line = [sys.executable, str(HERE / bench.script), *bench.arguments, *(bench.quick if quick else ())]
-        subprocess.run([*line, "--json", str(path)], check=True, stdout=subprocess.DEVNULL)
+        done = subprocess.run([*line, "--json", str(path)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{name} failed:\n{done.stderr}")
         report = Report.from_json(json.loads(path.read_text(encoding="utf-8")))
     report.name = name
     return report
