@@ -2,11 +2,12 @@
 
     python benches/hook_cost.py [--rounds 100]
 
-A model as deep as SmolLM2-135M (30 blocks) but 64 dims wide and randomly initialised, on one token: there is next to
-nothing to compute, so what is left is the cost of calling. Four variants in turn: bare; torch hooks that do nothing, on
-the same sides of the same modules; lmfacts with accumulators whose `update` does nothing (a built-in function of two
-arguments); lmfacts. The steps from one to the next are what torch's hooks cost, what Python costs in lmfacts (reading
-the batch, once a pass, included), and the native update of one token. Before anything is timed, the hooks are counted.
+A model as deep as SmolLM2-135M (30 blocks) but 64 dims wide and randomly initialised, on one token and one thread:
+there is next to nothing to compute, so what is left is the cost of calling. Four variants in turn: bare; torch hooks
+that do nothing, on the same sides of the same modules; lmfacts with accumulators whose `update` does nothing (a
+built-in function of two arguments); lmfacts. The steps from one to the next are what torch's hooks cost, what Python
+costs in lmfacts (reading the batch, once a pass, included), and the native update of one token. Before anything is
+timed, the hooks are counted.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import lmfacts
 from lmfacts import _native
 from machine import mitigation, thread_settings
-from measuring import Figure, Report, Target, command, interleaved, spread
+from measuring import Figure, Report, Target, command, interleaved, one_thread, spread
 from overhead import attached, site_paths
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def check(model: torch.nn.Module, ids: torch.Tensor, paths: dict[str, str]) -> N
 
 def measure(options: argparse.Namespace) -> Report:
     """Check, then time in turn."""
+    one_thread()
     model = small_model()
     ids = torch.zeros((1, 1), dtype=torch.long)
     with torch.inference_mode():
