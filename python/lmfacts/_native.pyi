@@ -1,6 +1,15 @@
+from os import PathLike
 from typing import Any, final
 
-__all__ = ["SiteAccumulator", "TokenBatch", "buffer_info", "build_info", "measure_matrix", "set_num_threads"]
+__all__ = [
+    "SiteAccumulator",
+    "TokenBatch",
+    "buffer_info",
+    "build_info",
+    "measure_matrix",
+    "set_num_threads",
+    "share_openmp",
+]
 
 from lmfacts.errors import BufferImportError as BufferImportError
 
@@ -28,4 +37,5 @@ class SiteAccumulator:
 def buffer_info(tensor: object) -> dict[str, Any]: ...
 def build_info() -> dict[str, Any]: ...
 def set_num_threads(n_threads: int) -> None: ...
+def share_openmp(path: str | PathLike[str]) -> bool: ...
 def measure_matrix(matrix: object, n_rows: int, *, dtype: str | None = None, k: int = 16) -> dict[str, Any]: ...

@@ -62,7 +62,7 @@ def hooked(model: nn.Module, taps: Sequence[Tap], root_path: str, sink: Sink) ->
             if tap.side == "in":
                 own(module.register_forward_pre_hook(_before(tap, sink), with_kwargs=True))
             else:
-                own(module.register_forward_hook(_after(tap, sink), with_kwargs=True))
+                own(module.register_forward_hook(_after(tap, sink)))
         # Last, so that a tap on the outermost module itself still finds the batch.
         for module in outermost:
             own(module.register_forward_hook(lambda _module, _args, _output: sink.model_returned(), always_call=True))
@@ -77,7 +77,7 @@ def _before(tap: Tap, sink: Sink) -> Any:
 
 
 def _after(tap: Tap, sink: Sink) -> Any:
-    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        sink.value(tap, tap.cut(tap.tensor(args, kwargs, output)))
+    def hook(_module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        sink.value(tap, tap.cut(tap.tensor(args, {}, output)))
 
     return hook

@@ -23,6 +23,7 @@ from lmfacts.site_state import SiteState
 from lmfacts.sites import Site, SiteKind, detail_sites, is_module_pattern
 from lmfacts.token_batch import TokenReader, Tokens
 from lmfacts.token_context import TokenContexts
+from lmfacts.torch_threads import share_torch_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -87,6 +88,11 @@ class _Channel:
     n_copies: int = 0
     n_repeats: int = 0
     last_tokens: Tokens | None = None
+    by_path: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """What hooks ask each time is found out once."""
+        self.by_path = is_module_pattern(self.tap.site)
 
 
 class Recorder:
@@ -153,6 +159,7 @@ class Recorder:
     def attach(self) -> None:
         """Register the hooks; without effect while attached."""
         if self._hooks is None:
+            share_torch_threads()
             with ExitStack() as hooks:
                 hooks.enter_context(hooked(self.model, self._taps(), self.architecture.root_path, self))
                 self._hooks = hooks.pop_all()
@@ -220,7 +227,7 @@ class Recorder:
                 f"site {tap.site!r}: module {tap.module_path!r} ran outside a forward pass of the model, so its "
                 "tokens are not known; call the model itself, or detach the recorder first"
             )
-        if tokens is channel.last_tokens and not is_module_pattern(tap.site):
+        if tokens is channel.last_tokens and not channel.by_path:
             channel.n_repeats += 1  # GPT-2 looks up token types in the token embedding too, after the tokens
             return
         channel.last_tokens = tokens

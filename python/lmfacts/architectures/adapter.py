@@ -123,10 +123,11 @@ class Tap:
             HookError: there is no tensor where one was promised.
         """
         value = output if self.side == "out" else _input(args, kwargs)
-        if isinstance(value, Mapping):
-            value = value.get(self.key) if self.key is not None else next(iter(value.values()), None)
-        elif isinstance(value, tuple | list):
-            value = _first(value, is_logits=self.key is not None)
+        if not _is_tensor(value):
+            if isinstance(value, Mapping):
+                value = value.get(self.key) if self.key is not None else next(iter(value.values()), None)
+            elif isinstance(value, tuple | list):
+                value = _first(value, is_logits=self.key is not None)
         if not _is_tensor(value):
             where = "output" if self.side == "out" else "input"
             raise HookError(

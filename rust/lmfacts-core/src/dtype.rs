@@ -79,15 +79,24 @@ pub trait Element: Copy + Send + Sync + fmt::Debug + 'static {
     /// The type's run-time name.
     const DTYPE: Dtype;
     /// The magnitude as an unsigned integer, ordered as the magnitudes are; NaN sorts above infinity.
-    type Key: Copy + Ord + Default + Send + Sync + fmt::Debug;
+    type Key: Copy + Ord + Default + Into<u64> + Send + Sync + fmt::Debug;
     /// The key of infinity: the value is finite if and only if its key is smaller.
     const INFINITY_KEY: Self::Key;
 
+    /// The narrowest type with the values' order that the processor compares.
+    type Ordered: Copy + PartialOrd + Into<f64>;
+    /// Infinity, in that type.
+    const LARGEST: Self::Ordered;
+    /// Negative infinity.
+    const SMALLEST: Self::Ordered;
+
     /// The value as f64, exactly.
     fn widen(self) -> f64;
+    /// The value in the type in which it is compared.
+    fn ordered(self) -> Self::Ordered;
     /// The magnitude's key.
     fn key(self) -> Self::Key;
-    /// The code of a finite value (of any value for 16-bit types).
+    /// The code of a value that is no NaN (of any value for 16-bit types); of a float32 NaN the upper half of its bits.
     fn code(self) -> u16;
     /// The upper half of the float32 nearest to a finite value toward zero; a function of its code.
     #[inline(always)]
@@ -107,6 +116,14 @@ impl Element for f64 {
     const DTYPE: Dtype = Dtype::F64;
     type Key = u64;
     const INFINITY_KEY: u64 = 0x7ff0_0000_0000_0000;
+    type Ordered = f64;
+    const LARGEST: f64 = f64::INFINITY;
+    const SMALLEST: f64 = f64::NEG_INFINITY;
+
+    #[inline(always)]
+    fn ordered(self) -> f64 {
+        self
+    }
 
     #[inline(always)]
     fn widen(self) -> f64 {
@@ -120,15 +137,14 @@ impl Element for f64 {
 
     #[inline(always)]
     fn code(self) -> u16 {
+        if self.is_nan() {
+            // The bits of a NaN that was cast are no fixed ones.
+            return quiet_nan(self.is_sign_negative());
+        }
         let rounded = self as f32;
         // Rounding went away from zero (perhaps to infinity): the next pattern toward zero is the truncation.
         let away = u32::from(f64::from(rounded).abs() > self.abs());
         ((rounded.to_bits() - away) >> 16) as u16
-    }
-
-    #[inline(always)]
-    fn code_of_any(self) -> u16 {
-        if self.is_nan() { quiet_nan(self.is_sign_negative()) } else { self.code() }
     }
 
     #[inline(always)]
@@ -141,6 +157,14 @@ impl Element for f32 {
     const DTYPE: Dtype = Dtype::F32;
     type Key = u32;
     const INFINITY_KEY: u32 = 0x7f80_0000;
+    type Ordered = f32;
+    const LARGEST: f32 = f32::INFINITY;
+    const SMALLEST: f32 = f32::NEG_INFINITY;
+
+    #[inline(always)]
+    fn ordered(self) -> f32 {
+        self
+    }
 
     #[inline(always)]
     fn widen(self) -> f64 {
@@ -177,6 +201,14 @@ impl Element for Bf16 {
     const DTYPE: Dtype = Dtype::Bf16;
     type Key = u16;
     const INFINITY_KEY: u16 = 0x7f80;
+    type Ordered = f32;
+    const LARGEST: f32 = f32::INFINITY;
+    const SMALLEST: f32 = f32::NEG_INFINITY;
+
+    #[inline(always)]
+    fn ordered(self) -> f32 {
+        f32::from_bits(u32::from(self.0) << 16)
+    }
 
     #[inline(always)]
     fn widen(self) -> f64 {
@@ -204,6 +236,14 @@ impl Element for F16 {
     const DTYPE: Dtype = Dtype::F16;
     type Key = u16;
     const INFINITY_KEY: u16 = 0x7c00;
+    type Ordered = f32;
+    const LARGEST: f32 = f32::INFINITY;
+    const SMALLEST: f32 = f32::NEG_INFINITY;
+
+    #[inline(always)]
+    fn ordered(self) -> f32 {
+        self.widen() as f32
+    }
 
     #[inline(always)]
     fn widen(self) -> f64 {
@@ -284,6 +324,14 @@ macro_rules! float8 {
             const DTYPE: Dtype = Dtype::$type;
             type Key = u8;
             const INFINITY_KEY: u8 = $infinity;
+            type Ordered = f32;
+            const LARGEST: f32 = f32::INFINITY;
+            const SMALLEST: f32 = f32::NEG_INFINITY;
+
+            #[inline(always)]
+            fn ordered(self) -> f32 {
+                self.widen() as f32
+            }
 
             #[inline(always)]
             fn widen(self) -> f64 {

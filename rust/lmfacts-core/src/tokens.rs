@@ -31,6 +31,7 @@ pub struct TokenBatch {
     position: Vec<i64>,
     token_id: Vec<i64>,
     real: Vec<bool>,
+    n_real: usize,
 }
 
 impl TokenBatch {
@@ -52,7 +53,8 @@ impl TokenBatch {
                 got: format!("sequence {}, position {} in row {row}", sequence[row], position[row]),
             });
         }
-        Ok(Self { sequence, position, token_id, real })
+        let n_real = real.iter().filter(|&&real| real).count();
+        Ok(Self { sequence, position, token_id, real, n_real })
     }
 
     /// Rows, padding included.
@@ -66,8 +68,8 @@ impl TokenBatch {
     }
 
     /// Rows that are not padding.
-    pub fn n_real(&self) -> usize {
-        self.real.iter().filter(|&&real| real).count()
+    pub const fn n_real(&self) -> usize {
+        self.n_real
     }
 
     /// The population of a row, or none for padding.

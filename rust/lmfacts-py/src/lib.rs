@@ -5,6 +5,7 @@ mod build_info;
 mod detached_lock;
 mod error;
 mod matrix;
+mod openmp;
 mod tensor;
 mod tokens;
 
@@ -19,6 +20,8 @@ mod _native {
     use super::build_info::{build_info, set_num_threads};
     #[pymodule_export]
     use super::matrix::measure_matrix;
+    #[pymodule_export]
+    use super::openmp::share_openmp;
     #[pymodule_export]
     use super::tensor::buffer_info;
     #[pymodule_export]

@@ -18,8 +18,10 @@ mod sequence_blocks;
 mod site;
 mod site_state;
 mod summary;
+mod tables;
 mod token_norms;
 mod unit_sums;
+mod workspace;
 
 pub use codes::CodeHistogram;
 pub use dim_histograms::{DimHistograms, N_BINS};

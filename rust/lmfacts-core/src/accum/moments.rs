@@ -47,6 +47,17 @@ impl DimMoments {
         self.mean.len()
     }
 
+    /// Becomes no rows of `n_dims` dims, in the memory that it has. What its lists hold means nothing until rows are merged or set.
+    pub(super) fn clear(&mut self, n_dims: usize) {
+        self.n_rows = 0;
+        for list in [&mut self.mean, &mut self.mean_rest, &mut self.m2, &mut self.m3, &mut self.m4, &mut self.min, &mut self.max]
+        {
+            list.resize(n_dims, 0.0);
+        }
+        self.n_nonfinite.resize(n_dims, 0);
+        self.n_at_least.resize(n_dims, 0);
+    }
+
     fn rows_mut(&mut self) -> MomentRows<'_> {
         MomentRows {
             mean: &mut self.mean,
@@ -79,7 +90,7 @@ impl DimMoments {
             let values = || rows.iter().map(|row| row[dim].widen());
             column.clear();
             column.extend(values().filter(|value| value.is_finite()));
-            let moments = ScalarMoments::of(&column);
+            let moments = ScalarMoments::of(column.iter().copied());
             self.n_nonfinite[dim] = (rows.len() - column.len()) as u64;
             self.n_at_least[dim] = values().filter(|value| value.abs() >= threshold).count() as u64;
             self.all_finite &= column.len() == rows.len();
@@ -110,12 +121,17 @@ impl DimMoments {
         self.max[dim] = moments.max;
     }
 
-    /// Merges the rows of another set of the same number of dims.
+    /// Merges the rows of another set of the same number of dims, whose memory may be swapped for this one's.
     pub fn merge<E: Element>(&mut self, kernels: &Kernels<E>, other: &mut Self) {
         if other.n_rows == 0 {
             return;
         }
-        if self.n_rows > 0 && self.all_finite && other.all_finite {
+        if self.n_rows == 0 {
+            // Takes its place, in the memory that both have.
+            std::mem::swap(self, other);
+            return;
+        }
+        if self.all_finite && other.all_finite {
             let (n_a, n_b) = (self.n_rows as f64, other.n_rows as f64);
             kernels.merge_moments(n_a, &mut self.rows_mut(), n_b, &other.rows_mut());
         } else {
@@ -208,15 +224,15 @@ impl Default for ScalarMoments {
 
 impl ScalarMoments {
     /// The moments of these finite numbers, in two passes: their mean, then sums about it.
-    pub fn of(values: &[f64]) -> Self {
-        let mut moments = Self { n: values.len() as u64, ..Self::default() };
-        if values.is_empty() {
+    pub fn of(values: impl Iterator<Item = f64> + Clone) -> Self {
+        let mut moments = Self { n: values.clone().count() as u64, ..Self::default() };
+        if moments.n == 0 {
             return moments;
         }
-        let n = values.len() as f64;
-        let pivot = values.iter().sum::<f64>() / n;
+        let n = moments.n as f64;
+        let pivot = values.clone().sum::<f64>() / n;
         let mut powers = [0.0; 4];
-        for &value in values {
+        for value in values {
             let y = value - pivot;
             let y2 = y * y;
             for (sum, power) in powers.iter_mut().zip([y, y2, y2 * y, y2 * y2]) {

@@ -51,6 +51,12 @@ impl Outliers {
         Self { k, heap: BinaryHeap::new() }
     }
 
+    /// Becomes an empty list of at most `k`, in the memory that it has.
+    pub(super) fn clear(&mut self, k: usize) {
+        self.k = k;
+        self.heap.clear();
+    }
+
     /// The magnitude below which an offer is certain to be turned down; 0 while the list is not full.
     pub fn floor(&self) -> f64 {
         match self.heap.peek() {

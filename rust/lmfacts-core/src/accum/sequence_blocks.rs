@@ -5,7 +5,7 @@
 
 use super::moments::ScalarMoments;
 use super::outliers::Outlier;
-use super::token_norms::{TOKEN_QUANTITIES, quantities_of};
+use super::token_norms::{Quantities, TOKEN_QUANTITIES, TokenMoments, moments_of};
 use crate::dtype::Element;
 
 /// Groups of sequences.
@@ -13,8 +13,6 @@ pub const N_BLOCKS: usize = 8;
 
 /// Sequences, from the first, whose largest value is kept.
 pub const N_MAXIMA: usize = 64;
-
-type TokenMoments = [ScalarMoments; TOKEN_QUANTITIES.len()];
 
 /// The block of a sequence.
 pub(super) const fn block_of(sequence: i64) -> usize {
@@ -36,44 +34,34 @@ impl Default for SequenceBlocks {
 }
 
 impl SequenceBlocks {
-    /// Counts tokens of these sequences.
-    pub(super) fn count(&mut self, sequences: impl Iterator<Item = i64>) {
-        for sequence in sequences {
-            self.n_tokens[block_of(sequence)] += 1;
-        }
+    /// Counts a token of this sequence.
+    pub(super) const fn count(&mut self, sequence: i64) {
+        self.n_tokens[block_of(sequence)] += 1;
     }
 
-    /// Takes in the norms of finite tokens, each with its sequence, before and after centering.
-    pub(super) fn update_norms(&mut self, norms: &[(i64, (f64, f64))]) {
+    /// Takes in the quantities of finite tokens, each with its sequence.
+    pub(super) fn update_norms(&mut self, tokens: &[(i64, Quantities)]) {
         for (block, moments) in self.moments.iter_mut().enumerate() {
-            let of_block: Vec<_> =
-                norms.iter().filter(|&&(sequence, _)| block_of(sequence) == block).map(|&(_, norm)| norm).collect();
-            if !of_block.is_empty() {
-                for (moments, values) in moments.iter_mut().zip(&quantities_of(&of_block)) {
-                    moments.merge(&ScalarMoments::of(values));
-                }
+            let of_block = tokens.iter().filter(|&&(sequence, _)| block_of(sequence) == block).map(|(_, quantities)| quantities);
+            for (moments, more) in moments.iter_mut().zip(&moments_of(&of_block)) {
+                moments.merge(more);
             }
         }
     }
 
     /// Looks for the largest finite magnitude of a row, whose largest of all has the key `absmax`.
-    pub(super) fn update_maximum<E: Element>(
-        &mut self,
-        row: &[E],
-        absmax: E::Key,
-        (sequence, position, token_id): (i64, i64, i64),
-    ) {
+    pub(super) fn update_maximum<E: Element>(&mut self, row: &[E], absmax: u64, (sequence, position, token_id): (i64, i64, i64)) {
         let Some(slot) = usize::try_from(sequence).ok().and_then(|index| self.maxima.get_mut(index)) else { return };
         let mut wanted = absmax;
-        if absmax >= E::INFINITY_KEY {
+        if absmax >= E::INFINITY_KEY.into() {
             let finite = row.iter().map(|value| value.key()).filter(|&key| key < E::INFINITY_KEY).max();
             let Some(largest) = finite else { return };
-            wanted = largest;
+            wanted = largest.into();
         }
-        if slot.is_some_and(|known| E::narrow(known.value).key() > wanted) {
+        if slot.is_some_and(|known| E::narrow(known.value).key().into() > wanted) {
             return;
         }
-        if let Some(dim) = row.iter().position(|value| value.key() == wanted) {
+        if let Some(dim) = row.iter().position(|value| value.key().into() == wanted) {
             let found = Outlier { value: row[dim].widen(), sequence, position, dim: dim as i64, token_id };
             keep_first(slot, found);
         }

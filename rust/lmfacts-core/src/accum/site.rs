@@ -8,21 +8,24 @@ use std::ops::Range;
 
 use super::codes::CodeHistogram;
 use super::dim_histograms::DimHistograms;
-use super::moments::DimMoments;
 use super::sequence_blocks::N_BLOCKS;
 use super::site_state::{SiteState, block_codes, population_state, summary_from};
-use super::summary::{Call, Chunk, Summary};
+use super::summary::{Call, Summary};
+use super::tables::Tables;
+use super::workspace::Workspace;
 use crate::dtype::{Bf16, Dtype, Element, F8E4M3, F8E5M2, F16};
 use crate::error::{Error, Result};
-use crate::kernel::{CodeTable, Kernels, Level};
+use crate::kernel::{Kernels, Level};
 use crate::parallel::{Pool, split};
 use crate::tokens::{Population, TokenBatch};
 use crate::view::BufferView;
 
-/// Chunks of a segment.
-const SEGMENT_CHUNKS: usize = 8;
+/// Values of a segment that is worth its merging.
+const SEGMENT_VALUES: usize = 1 << 17;
+/// So many segments keep the threads of most machines busy alike.
+const MAX_SEGMENTS: usize = 64;
 /// Segments that a thread takes before the summaries are merged.
-const SEGMENTS_PER_TURN: usize = 4;
+const SEGMENTS_PER_TURN: usize = 8;
 /// Below this many values a call is not worth a second thread.
 const PARALLEL_VALUES: usize = 1 << 17;
 /// So many dims that 32-bit counters hold any segment.
@@ -79,26 +82,20 @@ pub(super) fn chunk_rows<E: Element>(n_dims: usize) -> usize {
     (CHUNK_BYTES / size_of::<E>() / n_dims.max(1)).clamp(8, 256)
 }
 
-/// What a thread needs for its share, and what it brings back.
+/// Rows of a segment; a function of the shape alone. The number of segments is a power of two, so that two, four or eight threads have
+/// the same to do.
+fn segment_rows(n_rows: usize, n_dims: usize) -> usize {
+    let n_segments = (n_rows * n_dims).div_ceil(SEGMENT_VALUES).next_power_of_two().min(MAX_SEGMENTS);
+    // So few values that 32-bit counters hold several segments.
+    n_rows.div_ceil(n_segments).min(u32::MAX as usize / 8 / n_dims).max(1)
+}
+
+/// What a thread needs for its share, and what it brings back. The first counts into the site's own tables, the others into tables
+/// that are added to them.
 struct Worker<'t> {
     segments: Range<usize>,
-    tables: Vec<Table<'t>>,
-    done: Vec<[Summary; 2]>,
-}
-
-/// The first worker counts into the site's own table, the others into tables that are added to it.
-pub(super) enum Table<'t> {
-    Own(&'t mut CodeTable),
-    Lent(Option<Box<CodeTable>>),
-}
-
-impl Table<'_> {
-    pub(super) fn get(&mut self) -> &mut CodeTable {
-        match self {
-            Self::Own(table) => table,
-            Self::Lent(table) => table.get_or_insert_with(CodeHistogram::lend),
-        }
-    }
+    tables: Tables<'t>,
+    workspace: Workspace,
 }
 
 impl SiteAccumulator {
@@ -176,7 +173,7 @@ impl SiteAccumulator {
         let call = Call { kernels: self.kernels::<E>()?, config: self.config, rows, tokens };
         let seen = self.seen_mut(E::DTYPE, n_dims)?;
 
-        let segment_rows = chunk_rows::<E>(n_dims) * SEGMENT_CHUNKS;
+        let segment_rows = segment_rows(rows.n_rows(), n_dims);
         let n_segments = rows.n_rows().div_ceil(segment_rows);
         let n_workers = if rows.n_rows() * n_dims < PARALLEL_VALUES { 1 } else { pool.n_threads() };
         let most_per_turn = (u32::MAX as usize / (segment_rows * n_dims)).max(1);
@@ -185,40 +182,45 @@ impl SiteAccumulator {
             let turn = start..n_segments.min(start + per_turn);
             let floors = [seen.summaries[0].outliers.floor(), seen.summaries[1].outliers.floor()];
             let n_values = (turn.len() * segment_rows * n_dims) as u64;
-            let mut own: Vec<_> = seen.codes.iter_mut().map(|codes| Some(codes.table(n_values))).collect();
-            let mut workers: Vec<_> = split(&turn, n_workers.min(turn.len()))
-                .map(|segments| Worker {
-                    segments,
-                    tables: own.iter_mut().map(|table| table.take().map_or(Table::Lent(None), Table::Own)).collect(),
-                    done: Vec::new(),
-                })
-                .collect();
-            pool.run(&mut workers, |worker| {
-                let mut scratch = DimMoments::new(n_dims);
+            let by_block = seen.codes.len() > 2;
+            let mut own = Some(Tables::own(&mut seen.codes, n_values));
+            let worker = |segments| Worker {
+                segments,
+                tables: own.take().unwrap_or_else(|| Tables::lent(by_block)),
+                workspace: Workspace::lend(),
+            };
+            let work = |worker: &mut Worker<'_>| {
                 for segment in worker.segments.clone() {
                     let range = segment * segment_rows..rows.n_rows().min((segment + 1) * segment_rows);
-                    let mut summaries = [Summary::new(n_dims, &call.config), Summary::new(n_dims, &call.config)];
-                    summarize(&call, range, floors, &mut summaries, &mut worker.tables, &mut scratch);
-                    worker.done.push(summaries);
+                    summarize(&call, range, floors, &mut worker.tables, &mut worker.workspace);
                 }
-            });
+            };
             let mut lent = Vec::new();
-            for worker in workers {
-                for mut summaries in worker.done {
-                    for (summary, more) in seen.summaries.iter_mut().zip(&mut summaries) {
+            let mut finish = |worker: Worker<'_>| {
+                let mut workspace = worker.workspace;
+                for summaries in &mut workspace.done {
+                    for (summary, more) in seen.summaries.iter_mut().zip(summaries) {
                         summary.merge(&call.kernels, more);
                     }
                 }
-                let lent_table = |table| if let Table::Lent(table) = table { table } else { None };
-                lent.push(worker.tables.into_iter().map(lent_table).collect::<Vec<_>>());
-            }
-            for tables in lent {
-                for (codes, table) in seen.codes.iter_mut().zip(tables) {
-                    if let Some(mut table) = table {
-                        codes.drain_table(&mut table);
-                        CodeHistogram::give_back(table);
-                    }
+                workspace.give_back();
+                lent.extend(worker.tables.into_lent());
+            };
+            match n_workers.min(turn.len()) {
+                1 => {
+                    let mut alone = { worker }(turn);
+                    work(&mut alone);
+                    finish(alone);
                 }
+                n => {
+                    let mut workers: Vec<_> = split(&turn, n).map(worker).collect();
+                    pool.run(&mut workers, work);
+                    workers.into_iter().for_each(finish);
+                }
+            }
+            for (index, mut table) in lent {
+                seen.codes[index].drain_table(&mut table);
+                CodeHistogram::give_back(table);
             }
         }
         if let Some(histograms) = &mut seen.dim_histograms {
@@ -351,41 +353,42 @@ fn summarize<E: Element>(
     call: &Call<'_, E>,
     range: Range<usize>,
     floors: [f64; 2],
-    summaries: &mut [Summary; 2],
-    tables: &mut [Table<'_>],
-    scratch: &mut DimMoments,
+    tables: &mut Tables<'_>,
+    workspace: &mut Workspace,
 ) {
     let rows = &call.rows;
     let chunk_rows = chunk_rows::<E>(rows.n_dims());
-    let mut gathered = Vec::new();
+    let mut summaries = workspace.summaries(rows.n_dims(), &call.config);
+    let mut gathered = workspace.gathered::<E>(if rows.side_by_side() { 0 } else { chunk_rows * rows.n_dims() });
     for start in range.clone().step_by(chunk_rows) {
         let chunk = start..range.end.min(start + chunk_rows);
         if !rows.side_by_side() {
-            gathered.resize(chunk_rows * rows.n_dims(), E::narrow(0.0));
-            for (row, out) in chunk.clone().zip(gathered.chunks_exact_mut(rows.n_dims())) {
+            for (row, out) in chunk.clone().zip(gathered.0.chunks_exact_mut(rows.n_dims())) {
                 rows.gather(row, out);
             }
         }
-        let mut chunks = [Chunk::new(), Chunk::new()];
+        let mut chunks = workspace.chunks();
         for row in chunk {
             let values = if rows.side_by_side() {
                 rows.slice(row)
             } else {
                 let offset = (row - start) * rows.n_dims();
-                &gathered[offset..offset + rows.n_dims()]
+                &gathered.0[offset..offset + rows.n_dims()]
             };
             if let Some(population) = call.tokens.population(row) {
                 chunks[population as usize].rows.push(values);
                 chunks[population as usize].indices.push(row);
             }
         }
-        let (first, rest) = tables.split_at_mut(1);
-        for (index, (chunk, tables)) in chunks.iter().zip([first, rest]).enumerate() {
+        for ((summary, chunk), floor) in summaries.iter_mut().zip(&chunks).zip(floors) {
             if !chunk.rows.is_empty() {
-                summaries[index].update(call, chunk, floors[index], tables, scratch);
+                summary.update(call, chunk, floor, tables, &mut workspace.scratch);
             }
         }
+        workspace.keep_chunks(chunks);
     }
+    workspace.keep_gathered(gathered);
+    workspace.done.push(summaries);
 }
 
 /// One histogram of the codes of the first tokens, and one of the others or of each block of them.

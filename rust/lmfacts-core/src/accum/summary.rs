@@ -2,12 +2,13 @@
 
 use super::moments::DimMoments;
 use super::outliers::{Outlier, Outliers};
-use super::sequence_blocks::{SequenceBlocks, block_of};
-use super::site::{SiteConfig, Table};
-use super::token_norms::{TokenNorms, norms_of};
+use super::sequence_blocks::SequenceBlocks;
+use super::site::SiteConfig;
+use super::tables::Tables;
+use super::token_norms::{Quantities, TokenNorms, norms_of, quantities_of};
 use super::unit_sums::UnitSums;
 use crate::dtype::Element;
-use crate::kernel::Kernels;
+use crate::kernel::{CodeTable, Kernels, RowFigures, RowLanes};
 use crate::tokens::TokenBatch;
 use crate::view::Rows;
 
@@ -41,9 +42,70 @@ pub(super) struct Chunk<'a, E> {
     pub(super) indices: Vec<usize>,
 }
 
-impl<E> Chunk<'_, E> {
-    pub(super) const fn new() -> Self {
+impl<E> Default for Chunk<'_, E> {
+    fn default() -> Self {
         Self { rows: Vec::new(), indices: Vec::new() }
+    }
+}
+
+impl<E> Chunk<'_, E> {
+    /// Takes all rows out.
+    pub(super) fn clear(&mut self) {
+        self.rows.clear();
+        self.indices.clear();
+    }
+
+    /// An empty chunk in the same memory, of any type and lifetime: a list that is collected from itself stays where it is.
+    pub(super) fn recycle<'b, F>(mut self) -> Chunk<'b, F> {
+        self.clear();
+        let rows = self.rows.into_iter().map(|_| unreachable!("the list is empty")).collect();
+        Chunk { rows, indices: self.indices }
+    }
+}
+
+/// Memory for what an update works with; nothing in it outlives the update.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    dims: DimMoments,
+    figures: Vec<RowFigures>,
+    norms: Vec<f64>,
+    tokens: Vec<(i64, Quantities)>,
+    norm_codes: Vec<u16>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self { dims: DimMoments::new(0), figures: Vec::new(), norms: Vec::new(), tokens: Vec::new(), norm_codes: Vec::new() }
+    }
+}
+
+/// Rows whose figures are added up together.
+const FOLD_ROWS: usize = 8;
+
+/// Counts the codes of all rows, and gives the figures of each in `figures`.
+fn count_rows<E: Element>(call: &Call<'_, E>, chunk: &Chunk<'_, E>, tables: &mut Tables<'_>, figures: &mut Vec<RowFigures>) {
+    figures.clear();
+    figures.resize(chunk.rows.len(), RowFigures::default());
+    let mut lanes = [RowLanes::default(); FOLD_ROWS];
+    let tiles = chunk.rows.chunks(FOLD_ROWS).zip(chunk.indices.chunks(FOLD_ROWS)).zip(figures.chunks_mut(FOLD_ROWS));
+    for ((rows, indices), figures) in tiles {
+        for ((row, &index), lanes) in rows.iter().zip(indices).zip(&mut lanes) {
+            call.kernels.row_pass(row, tables.of_token(call.tokens, index), lanes);
+        }
+        call.kernels.fold_rows(&lanes[..rows.len()], figures);
+        for ((row, &index), figures) in rows.iter().zip(indices).zip(&*figures) {
+            if figures.absmax > E::INFINITY_KEY.into() {
+                count_nan_apart(row, tables.of_token(call.tokens, index));
+            }
+        }
+    }
+}
+
+/// Moves the NaN of a row, counted under the codes that their bits give, to the codes where they belong.
+fn count_nan_apart<E: Element>(row: &[E], table: &mut CodeTable) {
+    for value in row {
+        table[usize::from(value.code())] -= 1;
+        table[usize::from(value.code_of_any())] += 1;
     }
 }
 
@@ -60,59 +122,80 @@ impl Summary {
         }
     }
 
-    /// Takes in a chunk, and counts its codes into the table of each token's block, or the only one. `scratch` is overwritten. `floor` is a magnitude that k values elsewhere
-    /// have reached already, so that smaller ones need not be looked at.
+    /// Becomes no tokens of `n_dims` dims, in the memory that it has.
+    pub(super) fn clear(&mut self, n_dims: usize, config: &SiteConfig) {
+        self.n_tokens = 0;
+        self.dims.clear(n_dims);
+        self.norms.clear();
+        if config.unit_sums {
+            self.units.get_or_insert_with(|| UnitSums::new(n_dims)).clear(n_dims);
+        } else {
+            self.units = None;
+        }
+        self.outliers.clear(config.k);
+        if config.blocks {
+            **self.blocks.get_or_insert_default() = SequenceBlocks::default();
+        } else {
+            self.blocks = None;
+        }
+    }
+
+    /// Takes in a chunk, and counts its codes into the tables. `floor` is a magnitude that k values elsewhere have reached already, so
+    /// that smaller ones need not be looked at.
     pub(super) fn update<E: Element>(
         &mut self,
         call: &Call<'_, E>,
         chunk: &Chunk<'_, E>,
         floor: f64,
-        tables: &mut [Table<'_>],
-        scratch: &mut DimMoments,
+        tables: &mut Tables<'_>,
+        scratch: &mut Scratch,
     ) {
         let (kernels, threshold) = (&call.kernels, call.config.threshold);
-        let absmax: Vec<_> = chunk.rows.iter().map(|row| kernels.absmax(row)).collect();
-        let finite: Vec<_> = absmax.iter().map(|&key| key < E::INFINITY_KEY).collect();
+        let infinity: u64 = E::INFINITY_KEY.into();
+        let Scratch { dims, figures, norms, tokens, norm_codes } = scratch;
+        count_rows(call, chunk, tables, figures);
         self.n_tokens += chunk.rows.len() as u64;
 
-        if finite.iter().all(|&row| row) {
-            scratch.set_to_finite(kernels, &chunk.rows, threshold);
+        dims.clear(call.rows.n_dims());
+        if figures.iter().all(|row| row.absmax < infinity) {
+            dims.set_to_finite(kernels, &chunk.rows, threshold);
         } else {
-            scratch.set_to_any(&chunk.rows, threshold);
+            dims.set_to_any(&chunk.rows, threshold);
         }
-        self.dims.merge(kernels, scratch);
+        self.dims.merge(kernels, dims);
 
-        let mut norms = Vec::with_capacity(chunk.rows.len());
-        for ((&row, &finite), (&absmax, &index)) in chunk.rows.iter().zip(&finite).zip(absmax.iter().zip(&chunk.indices)) {
+        for ((row, figures), &index) in chunk.rows.iter().zip(&*figures).zip(&chunk.indices) {
             let place = call.tokens.place(index);
-            let table = tables[if tables.len() > 1 { block_of(place.0) } else { 0 }].get();
-            if finite {
-                kernels.codes(row, table);
-                if call.config.norms || self.units.is_some() {
-                    let of_row = norms_of(row, kernels.row_sums(row));
-                    if let Some(units) = &mut self.units {
-                        units.update(kernels, row, of_row.0);
-                    }
-                    norms.push((place.0, of_row));
-                }
-            } else {
-                for value in row {
-                    table[usize::from(value.code_of_any())] += 1;
-                }
-            }
             let floor = E::narrow(floor.max(self.outliers.floor())).key();
-            if !finite || absmax >= floor {
+            if figures.absmax >= infinity || figures.absmax >= floor.into() {
                 self.offer(kernels, row, floor, place);
             }
             if let Some(blocks) = &mut self.blocks {
-                blocks.update_maximum(row, absmax, place);
+                blocks.count(place.0);
+                blocks.update_maximum(row, figures.absmax, place);
             }
         }
-        if let Some(blocks) = &mut self.blocks {
-            blocks.count(chunk.indices.iter().map(|&index| call.tokens.place(index).0));
-            blocks.update_norms(&norms);
+
+        if call.config.norms || self.units.is_some() {
+            norms.clear();
+            tokens.clear();
+            for ((row, figures), &index) in chunk.rows.iter().zip(&*figures).zip(&chunk.indices) {
+                if figures.absmax < infinity {
+                    let of_row = norms_of(row, (figures.sum, figures.square));
+                    norms.push(of_row.0);
+                    tokens.push((call.tokens.place(index).0, quantities_of(of_row)));
+                } else {
+                    norms.push(f64::NAN);
+                }
+            }
+            if let Some(units) = &mut self.units {
+                units.update(kernels, chunk.rows.iter().copied().zip(norms.iter().copied()));
+            }
+            if let Some(blocks) = &mut self.blocks {
+                blocks.update_norms(tokens);
+            }
+            self.norms.update(&tokens.iter().map(|(_, quantities)| quantities), norm_codes);
         }
-        self.norms.update(norms.iter().map(|&(_, norm)| norm));
     }
 
     fn offer<E: Element>(

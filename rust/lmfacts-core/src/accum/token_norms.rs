@@ -1,7 +1,5 @@
 //! How long the tokens' vectors are.
 
-use std::collections::BTreeMap;
-
 use super::moments::ScalarMoments;
 use crate::dtype::Element;
 
@@ -14,9 +12,16 @@ pub const TOKEN_QUANTITIES: [&str; 3] = ["norm", "log_norm", "log_centered_norm"
 /// A norm of zero has no logarithm and is left out of those moments; a token with a NaN or an infinity has no norm at all.
 #[derive(Debug, Clone, Default)]
 pub struct TokenNorms {
-    codes: BTreeMap<u16, u64>,
-    moments: [ScalarMoments; TOKEN_QUANTITIES.len()],
+    // Ascending; some hundreds.
+    codes: Vec<(u16, u64)>,
+    moments: TokenMoments,
 }
+
+/// One number for each of the three quantities.
+pub(super) type Quantities = [f64; TOKEN_QUANTITIES.len()];
+
+/// The moments of each of the three quantities.
+pub(super) type TokenMoments = [ScalarMoments; TOKEN_QUANTITIES.len()];
 
 /// Below this share of the sum of squares, the centered one has lost too many digits to be a difference of sums.
 const CENTERED_SHARE: f64 = 1e-3;
@@ -31,38 +36,50 @@ pub(super) fn norms_of<E: Element>(row: &[E], (sum, square): (f64, f64)) -> (f64
     (square.sqrt(), centered.sqrt())
 }
 
-/// The three quantities of tokens that have them, from the tokens' norms before and after centering.
-pub(super) fn quantities_of(norms: &[(f64, f64)]) -> [Vec<f64>; TOKEN_QUANTITIES.len()] {
-    let mut quantities: [Vec<f64>; TOKEN_QUANTITIES.len()] = std::array::from_fn(|_| Vec::with_capacity(norms.len()));
-    for &(norm, centered) in norms {
-        for (list, value) in quantities.iter_mut().zip([norm, norm.ln(), centered.ln()]) {
-            if value.is_finite() {
-                list.push(value);
-            }
-        }
-    }
-    quantities
+/// The three quantities of a token, from its norm before and after centering.
+pub(super) fn quantities_of((norm, centered): (f64, f64)) -> Quantities {
+    [norm, norm.ln(), centered.ln()]
+}
+
+/// The moments of the quantities of some tokens, each over those tokens for which it is a finite number.
+pub(super) fn moments_of<'a>(tokens: &(impl Iterator<Item = &'a Quantities> + Clone)) -> TokenMoments {
+    std::array::from_fn(|index| {
+        ScalarMoments::of(tokens.clone().map(|quantities| quantities[index]).filter(|value| value.is_finite()))
+    })
 }
 
 impl TokenNorms {
-    /// Counts tokens, each given by its norm before and after centering.
-    pub fn update(&mut self, norms: impl Iterator<Item = (f64, f64)>) {
-        let norms: Vec<_> = norms.collect();
+    /// Forgets all tokens.
+    pub(super) fn clear(&mut self) {
+        self.codes.clear();
+        self.moments = Default::default();
+    }
+
+    /// Counts tokens; `codes` is overwritten.
+    pub(super) fn update<'a>(&mut self, tokens: &(impl Iterator<Item = &'a Quantities> + Clone), codes: &mut Vec<u16>) {
         // Equal codes are counted together: most tokens of a chunk share a few.
-        let mut codes: Vec<u16> = norms.iter().map(|&(norm, _)| norm.code()).collect();
+        codes.clear();
+        codes.extend(tokens.clone().map(|[norm, ..]| norm.code()));
         codes.sort_unstable();
         for equal in codes.chunk_by(|a, b| a == b) {
-            *self.codes.entry(equal[0]).or_default() += equal.len() as u64;
+            self.count(equal[0], equal.len() as u64);
         }
-        for (moments, values) in self.moments.iter_mut().zip(&quantities_of(&norms)) {
-            moments.merge(&ScalarMoments::of(values));
+        for (moments, more) in self.moments.iter_mut().zip(&moments_of(tokens)) {
+            moments.merge(more);
+        }
+    }
+
+    fn count(&mut self, code: u16, n: u64) {
+        match self.codes.binary_search_by_key(&code, |&(known, _)| known) {
+            Ok(index) => self.codes[index].1 += n,
+            Err(index) => self.codes.insert(index, (code, n)),
         }
     }
 
     /// Merges other tokens.
     pub fn merge(&mut self, other: &Self) {
-        for (&code, &count) in &other.codes {
-            *self.codes.entry(code).or_default() += count;
+        for &(code, count) in &other.codes {
+            self.count(code, count);
         }
         for (moments, more) in self.moments.iter_mut().zip(&other.moments) {
             moments.merge(more);
@@ -71,7 +88,7 @@ impl TokenNorms {
 
     /// The codes of the norms, ascending, and their counts.
     pub fn sparse(&self) -> (Vec<u16>, Vec<u64>) {
-        self.codes.iter().map(|(&code, &count)| (code, count)).unzip()
+        self.codes.iter().copied().unzip()
     }
 
     /// The moments of the quantities, seven numbers each.
@@ -87,7 +104,7 @@ impl TokenNorms {
     /// What `sparse`, `to_values` and `mean_rests` gave, or none if the lengths do not fit.
     pub fn from_values(codes: &[u16], counts: &[u64], values: &[f64], mean_rests: &[f64]) -> Option<Self> {
         let (groups, []) = values.as_chunks::<7>() else { return None };
-        if codes.len() != counts.len() || groups.len() != mean_rests.len() {
+        if codes.len() != counts.len() || !codes.is_sorted_by(|a, b| a < b) || groups.len() != mean_rests.len() {
             return None;
         }
         let moments: Vec<_> =

@@ -1,7 +1,7 @@
 //! What the mean cosine between tokens needs.
 
 use crate::dtype::Element;
-use crate::kernel::Kernels;
+use crate::kernel::{Kernels, TILE_ROWS, UnitRow};
 
 /// Per dim, the sum of the tokens' unit vectors and of the squares of their entries.
 ///
@@ -19,12 +19,29 @@ impl UnitSums {
         Self { sums: vec![0.0; n_dims], squares: vec![0.0; n_dims] }
     }
 
-    /// Adds a token; one without direction (norm zero, or not finite) is left out.
-    pub fn update<E: Element>(&mut self, kernels: &Kernels<E>, row: &[E], norm: f64) {
-        let inverse_norm = 1.0 / norm;
-        if inverse_norm.is_finite() && inverse_norm > 0.0 {
-            kernels.unit_sums(row, inverse_norm, &mut self.sums, &mut self.squares);
+    /// Becomes the sums of no tokens of `n_dims` dims, in the memory that it has.
+    pub(super) fn clear(&mut self, n_dims: usize) {
+        for list in [&mut self.sums, &mut self.squares] {
+            list.clear();
+            list.resize(n_dims, 0.0);
         }
+    }
+
+    /// Adds tokens, each with its norm; one without direction (norm zero, or not finite) is left out.
+    pub(super) fn update<'a, E: Element>(&mut self, kernels: &Kernels<E>, tokens: impl Iterator<Item = (&'a [E], f64)>) {
+        let (mut tile, mut n): ([UnitRow<'a, E>; TILE_ROWS], usize) = ([(&[], 0.0); TILE_ROWS], 0);
+        for (row, norm) in tokens {
+            let inverse_norm = 1.0 / norm;
+            if inverse_norm.is_finite() && inverse_norm > 0.0 {
+                tile[n] = (row, inverse_norm);
+                n += 1;
+            }
+            if n == TILE_ROWS {
+                kernels.unit_sums(&tile, &mut self.sums, &mut self.squares);
+                n = 0;
+            }
+        }
+        kernels.unit_sums(&tile[..n], &mut self.sums, &mut self.squares);
     }
 
     /// Adds other tokens.

@@ -8,7 +8,7 @@
 //! of the mean of all the rows (Cauchy-Schwarz on the sampled and the left-out rows), so turning sums about it into central moments
 //! cancels at most two of the sixteen digits. No choice made at the start of a stream can spoil what comes later.
 
-use super::{CodeTable, MomentRows, ROW_LANES};
+use super::{CodeTable, MomentRows, ROW_LANES, RowFigures, RowLanes, TILE_ROWS, UnitRow};
 use crate::dtype::{Dtype, Element};
 
 /// Every how many rows one is used for the pivot.
@@ -36,21 +36,49 @@ pub(super) fn codes<E: Element>(row: &[E], table: &mut CodeTable) {
     }
 }
 
+/// Counts the codes of a row and leaves in `lanes` its largest magnitude, its sum and its sum of squares, in one pass.
+///
+/// Counting keeps the units busy that load and store, the sums those that compute: done together, the sums cost next to nothing.
 #[inline(always)]
-pub(super) fn row_sums<E: Element>(row: &[E]) -> (f64, f64) {
+pub(super) fn row_pass<E: Element>(row: &[E], table: &mut CodeTable, lanes: &mut RowLanes<E>) {
     let mut sum = [0.0; ROW_LANES];
     let mut square = [0.0; ROW_LANES];
+    let mut largest = [E::Key::default(); ROW_LANES];
     let (groups, tail) = row.as_chunks::<ROW_LANES>();
-    for group in groups {
+    // Were it known that both are the same values, the codes would be taken lane by lane out of vectors.
+    let (again, _) = std::hint::black_box(row).as_chunks::<ROW_LANES>();
+    for (group, again) in groups.iter().zip(again) {
+        for value in again {
+            table[usize::from(value.code())] += 1;
+        }
+        for lane in 0..ROW_LANES {
+            largest[lane] = largest[lane].max(group[lane].key());
+        }
         add_row_lanes(&mut sum, &mut square, &group.map(E::widen));
     }
     let mut last = [0.0; ROW_LANES];
-    for (x, value) in last.iter_mut().zip(tail) {
-        *x = value.widen();
+    for (lane, value) in tail.iter().enumerate() {
+        table[usize::from(value.code())] += 1;
+        largest[lane] = largest[lane].max(value.key());
+        last[lane] = value.widen();
     }
     add_row_lanes(&mut sum, &mut square, &last);
-    // Seeing both results together, the compiler would pair sum with square through all of the loop and take lane by lane.
-    (fold_lanes(std::hint::black_box(sum)), fold_lanes(std::hint::black_box(square)))
+    *lanes = RowLanes { largest, sum, square };
+}
+
+/// Adds up what `row_pass` left, row by row.
+#[inline(always)]
+pub(super) fn fold_rows<E: Element>(lanes: &[RowLanes<E>], out: &mut [RowFigures]) {
+    // One quantity after the other: side by side, the compiler would pair them lane by lane.
+    for (lanes, out) in lanes.iter().zip(&mut *out) {
+        out.sum = fold_lanes(lanes.sum);
+    }
+    for (lanes, out) in lanes.iter().zip(&mut *out) {
+        out.square = fold_lanes(lanes.square);
+    }
+    for (lanes, out) in lanes.iter().zip(out) {
+        out.absmax = lanes.largest.into_iter().max().unwrap_or_default().into();
+    }
 }
 
 #[inline(always)]
@@ -75,12 +103,37 @@ fn fold_lanes<const LANES: usize>(mut lanes: [f64; LANES]) -> f64 {
 }
 
 #[inline(always)]
-pub(super) fn unit_sums<E: Element>(row: &[E], inverse_norm: f64, sums: &mut [f64], squares: &mut [f64]) {
-    for ((value, sum), square) in row.iter().zip(sums).zip(squares) {
-        let unit = value.widen() * inverse_norm;
-        *sum += unit;
-        *square += unit * unit;
+pub(super) fn unit_sums<E: Element, const LANES: usize>(tile: &[UnitRow<'_, E>], sums: &mut [f64], squares: &mut [f64]) {
+    let n_dims = sums.len();
+    let mut dim = 0;
+    while dim + LANES <= n_dims {
+        add_units::<E, LANES>(tile, dim, group_of(sums, dim), group_of(squares, dim));
+        dim += LANES;
     }
+    while dim < n_dims {
+        add_units::<E, 1>(tile, dim, group_of(sums, dim), group_of(squares, dim));
+        dim += 1;
+    }
+}
+
+/// Adds the rows of a tile, each divided by its norm, to the sums of one group of dims.
+#[inline(always)]
+fn add_units<E: Element, const LANES: usize>(
+    tile: &[UnitRow<'_, E>],
+    dim: usize,
+    sums: &mut [f64; LANES],
+    squares: &mut [f64; LANES],
+) {
+    let (mut sum, mut square) = (*sums, *squares);
+    for (row, inverse_norm) in tile {
+        let x = load::<E, LANES>(row, dim);
+        for lane in 0..LANES {
+            let unit = x[lane] * inverse_norm;
+            sum[lane] += unit;
+            square[lane] += unit * unit;
+        }
+    }
+    (*sums, *squares) = (sum, square);
 }
 
 #[inline(always)]
@@ -98,6 +151,7 @@ pub(super) fn dim_moments<E: Element, const LANES: usize>(
     }
 }
 
+/// `out` holds the pivot, the sums of powers about it and the extremes while the rows are passed over, and the moments at the end.
 #[inline(always)]
 fn dim_groups<E: Element, const LANES: usize, const COUNT: bool>(
     rows: &[&[E]],
@@ -106,14 +160,47 @@ fn dim_groups<E: Element, const LANES: usize, const COUNT: bool>(
     n_at_least: &mut [u64],
 ) {
     let n_dims = n_at_least.len();
+    set_pivots(rows, &mut out.mean[..n_dims]);
+    for sums in [&mut out.mean_rest, &mut out.m2, &mut out.m3, &mut out.m4] {
+        sums.fill(0.0);
+    }
+    out.min.fill(f64::INFINITY);
+    out.max.fill(f64::NEG_INFINITY);
+    // Whole rows of a tile, one group of dims after the other: in the order of memory, in which the processor fetches ahead.
+    for tile in rows.chunks(TILE_ROWS) {
+        let mut dim = 0;
+        while dim + LANES <= n_dims {
+            add_powers::<E, LANES, COUNT>(tile, dim, threshold, out, n_at_least);
+            dim += LANES;
+        }
+        while dim < n_dims {
+            add_powers::<E, 1, COUNT>(tile, dim, threshold, out, n_at_least);
+            dim += 1;
+        }
+    }
     let mut dim = 0;
     while dim + LANES <= n_dims {
-        dim_group::<E, LANES, COUNT>(rows, dim, threshold, out, n_at_least);
+        powers_to_moments::<LANES>(rows.len(), dim, out);
         dim += LANES;
     }
     while dim < n_dims {
-        dim_group::<E, 1, COUNT>(rows, dim, threshold, out, n_at_least);
+        powers_to_moments::<1>(rows.len(), dim, out);
         dim += 1;
+    }
+}
+
+/// The mean of every [`PIVOT_STEP`]th row.
+#[inline(always)]
+fn set_pivots<E: Element>(rows: &[&[E]], pivots: &mut [f64]) {
+    pivots.fill(0.0);
+    for row in rows.iter().step_by(PIVOT_STEP) {
+        for (pivot, value) in pivots.iter_mut().zip(*row) {
+            *pivot += value.widen();
+        }
+    }
+    let n_sampled = rows.len().div_ceil(PIVOT_STEP) as f64;
+    for pivot in pivots {
+        *pivot /= n_sampled;
     }
 }
 
@@ -127,58 +214,77 @@ fn load<E: Element, const LANES: usize>(row: &[E], dim: usize) -> [f64; LANES] {
     values
 }
 
+/// Adds the rows of a tile to the sums of one group of dims.
 #[inline(always)]
-fn dim_group<E: Element, const LANES: usize, const COUNT: bool>(
-    rows: &[&[E]],
+fn add_powers<E: Element, const LANES: usize, const COUNT: bool>(
+    tile: &[&[E]],
     dim: usize,
     threshold: f64,
     out: &mut MomentRows<'_>,
     n_at_least: &mut [u64],
 ) {
-    let mut pivot = [0.0; LANES];
-    for row in rows.iter().step_by(PIVOT_STEP) {
-        let x = load::<E, LANES>(row, dim);
+    let pivot: [f64; LANES] = *group_of(out.mean, dim);
+    let (mut t1, mut t2): ([f64; LANES], [f64; LANES]) = (*group_of(out.mean_rest, dim), *group_of(out.m2, dim));
+    let (mut t3, mut t4): ([f64; LANES], [f64; LANES]) = (*group_of(out.m3, dim), *group_of(out.m4, dim));
+    let (mut min, mut max) = ([E::LARGEST; LANES], [E::SMALLEST; LANES]);
+    for row in tile {
+        let group = &row[dim..dim + LANES];
         for lane in 0..LANES {
-            pivot[lane] += x[lane];
-        }
-    }
-    let n_sampled = rows.len().div_ceil(PIVOT_STEP) as f64;
-    for p in &mut pivot {
-        *p /= n_sampled;
-    }
-
-    let (mut t1, mut t2, mut t3, mut t4) = ([0.0; LANES], [0.0; LANES], [0.0; LANES], [0.0; LANES]);
-    let (mut min, mut max) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
-    let mut reached = [0u64; LANES];
-    for row in rows {
-        let x = load::<E, LANES>(row, dim);
-        for lane in 0..LANES {
-            let y = x[lane] - pivot[lane];
+            let ordered = group[lane].ordered();
+            min[lane] = if ordered < min[lane] { ordered } else { min[lane] };
+            max[lane] = if ordered > max[lane] { ordered } else { max[lane] };
+            let y = group[lane].widen() - pivot[lane];
             let y2 = y * y;
             t1[lane] += y;
             t2[lane] += y2;
             t3[lane] += y2 * y;
             t4[lane] += y2 * y2;
-            min[lane] = if x[lane] < min[lane] { x[lane] } else { min[lane] };
-            max[lane] = if x[lane] > max[lane] { x[lane] } else { max[lane] };
-            if COUNT {
-                reached[lane] += u64::from(x[lane].abs() >= threshold);
-            }
         }
     }
+    *group_of(out.mean_rest, dim) = t1;
+    *group_of(out.m2, dim) = t2;
+    *group_of(out.m3, dim) = t3;
+    *group_of(out.m4, dim) = t4;
+    let [least, largest]: [&mut [f64; LANES]; 2] = [group_of(out.min, dim), group_of(out.max, dim)];
+    let mut any_reached = false;
+    for lane in 0..LANES {
+        let (low, high): (f64, f64) = (min[lane].into(), max[lane].into());
+        least[lane] = if low < least[lane] { low } else { least[lane] };
+        largest[lane] = if high > largest[lane] { high } else { largest[lane] };
+        any_reached |= -low >= threshold || high >= threshold;
+    }
+    if COUNT && any_reached {
+        count_reached(tile, dim, threshold, group_of::<_, LANES>(n_at_least, dim));
+    }
+}
 
-    let n = rows.len() as f64;
+/// Adds to `n_at_least` how often |x| reached the threshold in a group of dims.
+#[inline(always)]
+fn count_reached<E: Element, const LANES: usize>(tile: &[&[E]], dim: usize, threshold: f64, n_at_least: &mut [u64; LANES]) {
+    let mut reached = [0u64; LANES];
+    for row in tile {
+        let x = load::<E, LANES>(row, dim);
+        for lane in 0..LANES {
+            reached[lane] += u64::from(x[lane].abs() >= threshold);
+        }
+    }
+    for lane in 0..LANES {
+        n_at_least[lane] += reached[lane];
+    }
+}
+
+#[inline(always)]
+fn powers_to_moments<const LANES: usize>(n_rows: usize, dim: usize, out: &mut MomentRows<'_>) {
+    let n = n_rows as f64;
     let [mean, rest]: [&mut [f64; LANES]; 2] = [group_of(out.mean, dim), group_of(out.mean_rest, dim)];
     let [m2, m3, m4]: [&mut [f64; LANES]; 3] = [group_of(out.m2, dim), group_of(out.m3, dim), group_of(out.m4, dim)];
     let [least, largest]: [&mut [f64; LANES]; 2] = [group_of(out.min, dim), group_of(out.max, dim)];
-    let n_at_least: &mut [u64; LANES] = group_of(n_at_least, dim);
     for lane in 0..LANES {
         ([mean[lane], rest[lane]], [m2[lane], m3[lane], m4[lane]]) =
-            central(n, pivot[lane], [t1[lane], t2[lane], t3[lane], t4[lane]]);
+            central(n, mean[lane], [rest[lane], m2[lane], m3[lane], m4[lane]]);
         // Adding zero turns -0 into +0: which of two zeros came first must not show.
-        least[lane] = min[lane] + 0.0;
-        largest[lane] = max[lane] + 0.0;
-        n_at_least[lane] += reached[lane];
+        least[lane] += 0.0;
+        largest[lane] += 0.0;
     }
 }
 

@@ -28,6 +28,10 @@ pub const N_CODES: usize = 1 << 16;
 /// Lanes of a sum across dims; fixed, so that the result does not depend on the level.
 pub(crate) const ROW_LANES: usize = 16;
 
+/// Rows that are passed over together, group of dims by group: so many that the group's sums are seldom loaded and stored, so few that
+/// rows a power of two apart do not drive each other out of the first-level cache.
+pub(crate) const TILE_ROWS: usize = 16;
+
 /// A table of 32-bit counters, one for each code.
 pub type CodeTable = [u32; N_CODES];
 
@@ -121,10 +125,40 @@ pub struct MomentRows<'a> {
     pub max: &'a mut [f64],
 }
 
+/// A row, and 1 / its norm.
+pub(crate) type UnitRow<'a, E> = (&'a [E], f64);
+
+/// The figures of a row, lane by lane.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+pub struct RowLanes<E: Element> {
+    largest: [E::Key; ROW_LANES],
+    sum: [f64; ROW_LANES],
+    square: [f64; ROW_LANES],
+}
+
+impl<E: Element> Default for RowLanes<E> {
+    fn default() -> Self {
+        Self { largest: [E::Key::default(); ROW_LANES], sum: [0.0; ROW_LANES], square: [0.0; ROW_LANES] }
+    }
+}
+
+/// The figures of a row.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RowFigures {
+    /// The key of the largest magnitude; NaN counts as larger than infinity.
+    pub absmax: u64,
+    /// The sum of its values.
+    pub sum: f64,
+    /// The sum of their squares.
+    pub square: f64,
+}
+
 type AbsmaxFn<E> = unsafe fn(&[E]) -> <E as Element>::Key;
 type CodesFn<E> = unsafe fn(&[E], &mut CodeTable);
-type RowSumsFn<E> = unsafe fn(&[E]) -> (f64, f64);
-type UnitSumsFn<E> = unsafe fn(&[E], f64, &mut [f64], &mut [f64]);
+type RowPassFn<E> = unsafe fn(&[E], &mut CodeTable, &mut RowLanes<E>);
+type FoldRowsFn<E> = unsafe fn(&[RowLanes<E>], &mut [RowFigures]);
+type UnitSumsFn<E> = unsafe fn(&[UnitRow<'_, E>], &mut [f64], &mut [f64]);
 type DimMomentsFn<E> = unsafe fn(&[&[E]], f64, &mut MomentRows<'_>, &mut [u64]);
 type DivideColumnsFn<E> = unsafe fn(&[E], &[f64], &mut [f32]) -> ScaledSums;
 type DivideColumnsInF32Fn<E> = unsafe fn(&[E], &[f32], &mut [f32]) -> ScaledSums;
@@ -139,7 +173,8 @@ pub struct Kernels<E: Element> {
     level: Level,
     absmax: AbsmaxFn<E>,
     codes: CodesFn<E>,
-    row_sums: RowSumsFn<E>,
+    row_pass: RowPassFn<E>,
+    fold_rows: FoldRowsFn<E>,
     unit_sums: UnitSumsFn<E>,
     dim_moments: DimMomentsFn<E>,
     merge_moments: MergeFn,
@@ -178,16 +213,23 @@ impl<E: Element> Kernels<E> {
         unsafe { (self.codes)(row, table) }
     }
 
-    /// Sum and sum of squares of a row.
-    pub fn row_sums(&self, row: &[E]) -> (f64, f64) {
+    /// Counts the codes of a row into `table` and sets `lanes` to its other figures, which [`Self::fold_rows`] adds up. A NaN or an
+    /// infinity spoils the sums, and the codes of NaN are those that `Element::code` gives; `absmax` tells.
+    pub fn row_pass(&self, row: &[E], table: &mut CodeTable, lanes: &mut RowLanes<E>) {
         // SAFETY: as in `absmax`.
-        unsafe { (self.row_sums)(row) }
+        unsafe { (self.row_pass)(row, table, lanes) }
     }
 
-    /// Adds `row / norm` to `sums` and its squares to `squares`; `inverse_norm` is `1 / norm`.
-    pub fn unit_sums(&self, row: &[E], inverse_norm: f64, sums: &mut [f64], squares: &mut [f64]) {
+    /// Sets the figures of as many rows as both lists have.
+    pub fn fold_rows(&self, lanes: &[RowLanes<E>], out: &mut [RowFigures]) {
         // SAFETY: as in `absmax`.
-        unsafe { (self.unit_sums)(row, inverse_norm, sums, squares) }
+        unsafe { (self.fold_rows)(lanes, out) }
+    }
+
+    /// Adds the rows of a tile, each divided by its norm, to `sums` and their squares to `squares`.
+    pub(crate) fn unit_sums(&self, tile: &[UnitRow<'_, E>], sums: &mut [f64], squares: &mut [f64]) {
+        // SAFETY: as in `absmax`.
+        unsafe { (self.unit_sums)(tile, sums, squares) }
     }
 
     /// The central moments of finite rows, dim by dim, written to `out`; adds to `n_at_least` how often |x| reached `threshold`

@@ -3,6 +3,6 @@
 super::level!(
     Level::Avx512,
     16,
-    "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2",
-    ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "bmi1", "bmi2"]
+    "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi1,bmi2",
+    ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "bmi1", "bmi2"]
 );

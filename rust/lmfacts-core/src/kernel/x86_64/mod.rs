@@ -9,7 +9,7 @@ pub(super) mod avx512;
 macro_rules! level {
     ($level:expr, $lanes:literal, $enable:literal, [$($feature:tt),+]) => {
         use crate::dtype::Element;
-        use crate::kernel::{CodeTable, Kernels, Level, MomentRows, PowerSums, ScaledSums, generic};
+        use crate::kernel::{CodeTable, Kernels, Level, MomentRows, PowerSums, RowFigures, RowLanes, ScaledSums, UnitRow, generic};
 
         pub(in crate::kernel) fn is_available() -> bool {
             $(std::arch::is_x86_feature_detected!($feature))&&+
@@ -20,7 +20,8 @@ macro_rules! level {
                 level: $level,
                 absmax: absmax::<E>,
                 codes: codes::<E>,
-                row_sums: row_sums::<E>,
+                row_pass: row_pass::<E>,
+                fold_rows: fold_rows::<E>,
                 unit_sums: unit_sums::<E>,
                 dim_moments: dim_moments::<E>,
                 merge_moments,
@@ -41,13 +42,18 @@ macro_rules! level {
         }
 
         #[target_feature(enable = $enable)]
-        fn row_sums<E: Element>(row: &[E]) -> (f64, f64) {
-            generic::row_sums(row)
+        fn row_pass<E: Element>(row: &[E], table: &mut CodeTable, lanes: &mut RowLanes<E>) {
+            generic::row_pass(row, table, lanes);
         }
 
         #[target_feature(enable = $enable)]
-        fn unit_sums<E: Element>(row: &[E], inverse_norm: f64, sums: &mut [f64], squares: &mut [f64]) {
-            generic::unit_sums(row, inverse_norm, sums, squares);
+        fn fold_rows<E: Element>(lanes: &[RowLanes<E>], out: &mut [RowFigures]) {
+            generic::fold_rows(lanes, out);
+        }
+
+        #[target_feature(enable = $enable)]
+        fn unit_sums<E: Element>(tile: &[UnitRow<'_, E>], sums: &mut [f64], squares: &mut [f64]) {
+            generic::unit_sums::<E, $lanes>(tile, sums, squares);
         }
 
         #[target_feature(enable = $enable)]

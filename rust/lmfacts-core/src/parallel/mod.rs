@@ -1,0 +1,172 @@
+//! Threads, and work whose result does not depend on how many there are.
+
+mod openmp;
+
+use std::ops::Range;
+use std::sync::{Arc, OnceLock, RwLock};
+
+use crate::error::{Error, Result};
+
+pub use openmp::{MaxThreadsFn, OpenMp, ParallelFn};
+
+/// A pool of threads.
+#[derive(Debug, Clone)]
+pub struct Pool(Threads);
+
+#[derive(Debug, Clone)]
+enum Threads {
+    /// The caller's thread alone.
+    Callers,
+    /// The caller's thread and others of our own.
+    Own(Arc<rayon::ThreadPool>),
+    /// Those of a runtime that runs already.
+    Shared(OpenMp),
+}
+
+/// Whether a user asked for the number of threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    Default,
+    Asked,
+}
+
+impl Pool {
+    /// A pool of that many threads.
+    ///
+    /// # Errors
+    /// `Error::Setting` if there are to be none, or the system gives no threads.
+    pub fn new(n_threads: usize) -> Result<Self> {
+        let refused = |got: String| Error::Setting {
+            setting: "threads",
+            expected: "at least 1 thread that the system can start".into(),
+            got,
+        };
+        match n_threads {
+            0 => Err(refused("0".into())),
+            1 => Ok(Self(Threads::Callers)),
+            n => rayon::ThreadPoolBuilder::new()
+                .num_threads(n - 1)
+                .thread_name(|index| format!("lmfacts-{index}"))
+                .build()
+                .map(|pool| Self(Threads::Own(Arc::new(pool))))
+                .map_err(|error| refused(format!("{n} ({error})"))),
+        }
+    }
+
+    fn shared() -> &'static RwLock<Option<(Self, Choice)>> {
+        static SHARED: OnceLock<RwLock<Option<(Pool, Choice)>>> = OnceLock::new();
+        SHARED.get_or_init(|| RwLock::new(None))
+    }
+
+    /// The pool that updates use: as many threads as cores, or as `LMFACTS_NUM_THREADS` says, until [`Pool::set_global`] or
+    /// [`Pool::share`] is called.
+    ///
+    /// # Errors
+    /// `Error::Setting` if the variable is not a number of threads.
+    pub fn global() -> Result<Self> {
+        if let Some((pool, _)) = Self::shared().read().ok().and_then(|pool| pool.clone()) {
+            return Ok(pool);
+        }
+        let (n_threads, choice) = match wanted_threads()? {
+            Some(n) => (n, Choice::Asked),
+            None => (std::thread::available_parallelism().map_or(1, usize::from), Choice::Default),
+        };
+        let pool = Self::new(n_threads)?;
+        Self::set(pool.clone(), choice);
+        Ok(pool)
+    }
+
+    fn set(pool: Self, choice: Choice) {
+        if let Ok(mut shared) = Self::shared().write() {
+            *shared = Some((pool, choice));
+        }
+    }
+
+    /// Makes and returns the pool that updates use from now on.
+    ///
+    /// # Errors
+    /// As [`Pool::new`].
+    pub fn set_global(n_threads: usize) -> Result<Self> {
+        let pool = Self::new(n_threads)?;
+        Self::set(pool.clone(), Choice::Asked);
+        Ok(pool)
+    }
+
+    /// Makes updates use the threads of a runtime that runs already, unless a number of threads was asked for. Returns whether they do.
+    ///
+    /// # Errors
+    /// As [`Pool::global`].
+    pub fn share(runtime: OpenMp) -> Result<bool> {
+        let asked = Self::shared().read().is_ok_and(|pool| matches!(*pool, Some((_, Choice::Asked))));
+        if asked || wanted_threads()?.is_some() {
+            return Ok(false);
+        }
+        Self::set(Self(Threads::Shared(runtime)), Choice::Default);
+        Ok(true)
+    }
+
+    /// Number of threads.
+    pub fn n_threads(&self) -> usize {
+        match &self.0 {
+            Threads::Callers => 1,
+            Threads::Own(pool) => pool.current_num_threads() + 1,
+            Threads::Shared(runtime) => runtime.n_threads(),
+        }
+    }
+
+    /// Gives each worker its share of the work; the workers run at the same time.
+    pub fn run<W: Send>(&self, workers: &mut [W], work: impl Fn(&mut W) + Send + Sync) {
+        match (&self.0, workers) {
+            (Threads::Own(pool), [first, others @ ..]) if !others.is_empty() => pool.in_place_scope(|scope| {
+                for worker in others {
+                    scope.spawn(|_| work(worker));
+                }
+                work(first);
+            }),
+            (Threads::Shared(runtime), workers @ [_, _, ..]) => runtime.run(workers, &work),
+            (_, workers) => workers.iter_mut().for_each(work),
+        }
+    }
+}
+
+/// The number of threads that `LMFACTS_NUM_THREADS` asks for.
+fn wanted_threads() -> Result<Option<usize>> {
+    match std::env::var("LMFACTS_NUM_THREADS") {
+        Ok(text) if !text.is_empty() => text.parse().ok().filter(|&n| n > 0).map(Some).ok_or_else(|| Error::Setting {
+            setting: "LMFACTS_NUM_THREADS",
+            expected: "a number of threads, at least 1".into(),
+            got: text,
+        }),
+        _ => Ok(None),
+    }
+}
+
+/// Cuts a range into `n` contiguous parts of nearly the same length; some are empty if it is shorter than `n`.
+pub(crate) fn split(range: &Range<usize>, n: usize) -> impl Iterator<Item = Range<usize>> {
+    let (start, length) = (range.start, range.len());
+    (0..n).map(move |part| start + part * length / n..start + (part + 1) * length / n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_the_range_once_and_in_order() {
+        for (range, n) in [(0..10, 3), (5..5, 2), (2..4, 5)] {
+            let parts: Vec<_> = split(&range, n).collect();
+            assert_eq!(parts.len(), n);
+            assert_eq!(parts.into_iter().flatten().collect::<Vec<_>>(), range.collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn every_worker_runs_once() {
+        for n_threads in [1, 3] {
+            let mut workers = vec![0; 10];
+            Pool::new(n_threads).unwrap().run(&mut workers, |worker| *worker += 1);
+            assert_eq!(workers, [1; 10]);
+        }
+        assert!(Pool::new(0).is_err());
+    }
+}
