@@ -65,6 +65,8 @@ pub trait Sample: Element + PartialEq {
     fn of(value: f64) -> Self;
     /// The value.
     fn value(self) -> f64;
+    /// The pattern without its sign.
+    fn magnitude_bits(self) -> u64;
     /// The code, from the definition.
     fn code_by_definition(self) -> u16;
     /// Reads all of the values and does next to nothing with them: the speed limit of everything else.
@@ -98,6 +100,10 @@ impl Sample for f64 {
         self
     }
 
+    fn magnitude_bits(self) -> u64 {
+        self.to_bits() & (u64::MAX >> 1)
+    }
+
     fn code_by_definition(self) -> u16 {
         let bits = self.to_bits();
         let sign = ((bits >> 48) & 0x8000) as u16;
@@ -123,6 +129,10 @@ impl Sample for f32 {
         f64::from(self)
     }
 
+    fn magnitude_bits(self) -> u64 {
+        u64::from(self.to_bits() & (u32::MAX >> 1))
+    }
+
     fn code_by_definition(self) -> u16 {
         (self.to_bits() >> 16) as u16
     }
@@ -144,6 +154,10 @@ impl Sample for Bf16 {
         bf16::from_bits(self.0).to_f64()
     }
 
+    fn magnitude_bits(self) -> u64 {
+        u64::from(self.0 & (u16::MAX >> 1))
+    }
+
     fn code_by_definition(self) -> u16 {
         self.0
     }
@@ -163,6 +177,10 @@ impl Sample for F16 {
 
     fn value(self) -> f64 {
         f16::from_bits(self.0).to_f64()
+    }
+
+    fn magnitude_bits(self) -> u64 {
+        u64::from(self.0 & (u16::MAX >> 1))
     }
 
     fn code_by_definition(self) -> u16 {
