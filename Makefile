@@ -7,10 +7,10 @@ INSTALLED := $(VENV)/.installed
 RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 export HF_HUB_OFFLINE = 1
 
-.PHONY: help demo test test-rust test-python lint format golden picture clean
+.PHONY: help demo test test-rust test-python lint format golden picture bench bench-guard bench-guard-update clean
 
 help: ## List the targets.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
 
 demo: $(INSTALLED) ## Build, install into .venv, and scan the embedded model.
 	$(BIN)/lmfacts demo
@@ -42,6 +42,15 @@ golden: $(INSTALLED) ## Write the expected texts of the golden tests anew; look 
 picture: $(INSTALLED) ## Draw the README's picture from a run of the embedded model.
 	$(BIN)/python docs/draw_terminal.py
 
+bench: $(VENV)/.bench ## Run all benchmarks and write benches/record/cpu.md: some twelve minutes on a machine that does nothing else.
+	$(BIN)/python benches/run_all.py
+
+bench-guard: $(INSTALLED) ## Show whether an update or a hook became slower, by counting instructions (needs valgrind).
+	$(BIN)/python benches/guard.py
+
+bench-guard-update: $(INSTALLED) ## Write the counts that bench-guard compares with anew, after a change that is meant to show.
+	$(BIN)/python benches/guard.py --update
+
 clean: ## Remove everything that is built.
 	rm -rf $(VENV) target .cache python/lmfacts/*.so
 
@@ -52,4 +61,8 @@ $(VENV)/.created:
 
 $(INSTALLED): $(VENV)/.created pyproject.toml $(RUST)
 	$(BIN)/python -m pip install --editable '.[dev]'
+	touch $@
+
+$(VENV)/.bench: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
 	touch $@

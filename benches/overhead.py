@@ -1,23 +1,20 @@
 """What recording costs: a forward pass bare, with hooks that do nothing, with lmfacts, and with hooks written in torch.
 
-    python benches/overhead.py [--model FOLDER_OR_GGUF] [--rounds 5]
+    python benches/overhead.py [--model FOLDER_OR_GGUF] [--rounds 9]
 
-SmolLM2-135M in float32, batch 8 x 256, all variants interleaved in one process. The torch hooks compute for the same
+SmolLM2-135M in float32, batch 8 x 256, variants in turn in one process: first a bare pass and lmfacts, then, in fewer
+rounds since it takes so long, a bare pass, lmfacts on all sites and torch. The torch hooks compute for the same
 tensors what one writes in a notebook: a histogram (histc), the four moments of every dim, the largest magnitude and
 the 64 largest values; `histc + var_mean` does only the first and a half of the second. Before anything is timed, the
 moments and the counts of both ways are compared, and the model's outputs with and without lmfacts are the same bits.
-Prints medians, and the time added as a share of the bare pass; the cost of a hook in Python is measured apart, on
-tensors of one token.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -25,11 +22,24 @@ import numpy as np
 import torch
 
 import lmfacts
-from lmfacts import _native
 from lmfacts.model_loading import load_model
+from machine import mitigation, thread_settings
+from measuring import Figure, Report, Spread, Target, command, interleaved, spread
 from support.smollm import gguf_path
 
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from lmfacts.recorder import Recorder
+
 BATCH, SEQ_LEN, TOP = 8, 256, 64
+TARGETS = {
+    "all": Target(8, at_most=True, text="at most 8 %"),
+    "resid": Target(1.5, at_most=True, text="at most 1.5 %"),
+}
+ALL, SAME = "lmfacts, all", "torch, the same statistics"
+TORCH_TARGET = Target(25, at_most=False, text="at least 25 times")
 
 
 class TorchHooks:
@@ -58,19 +68,33 @@ class TorchHooks:
                     mine[key] = torch.maximum(mine[key], value) if key in ("absmax", "largest") else mine[key] + value
 
 
-def hooked(model: torch.nn.Module, paths: dict[str, str], record) -> ExitStack:
+def hooked(model: torch.nn.Module, paths: dict[str, str], record: Callable[[str, torch.Tensor], object]) -> ExitStack:
     """Forward hooks on `module:side` that hand the tensor to a function."""
     stack = ExitStack()
     for site, path in paths.items():
         module_path, _, side = path.rpartition(":")
         module = model.get_submodule(module_path)
 
-        def hook(_module, inputs, kwargs, output, site=site, side=side):
+        def hook(
+            _module: torch.nn.Module,
+            inputs: tuple[Any, ...],
+            kwargs: dict[str, Any],
+            output: Any,
+            site: str = site,
+            side: str = side,
+        ) -> None:
             value = output if side == "out" else (inputs[0] if inputs else next(iter(kwargs.values())))
             record(site, value[0] if isinstance(value, tuple) else value)
 
         stack.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
     return stack
+
+
+def site_paths(model: torch.nn.Module) -> dict[str, str]:
+    """Every site that lmfacts finds, and `module:side` where it reads it."""
+    recorder = lmfacts.attach(model, sites="all")
+    recorder.detach()
+    return {entry["name"]: entry["module_path"] for entry in recorder.run().metadata["sites"]}
 
 
 def check(model: torch.nn.Module, ids: torch.Tensor, paths: dict[str, str]) -> None:
@@ -91,81 +115,82 @@ def check(model: torch.nn.Module, ids: torch.Tensor, paths: dict[str, str]) -> N
         np.testing.assert_array_equal(dims.absmax, sums["absmax"].double().numpy())
 
 
-def microseconds_of_a_hook(model: torch.nn.Module) -> tuple[int, float]:
-    """Sites, and the time that recording one token adds for each of them."""
-    ids = torch.zeros((1, 1), dtype=torch.long)
-    added = []
-    with torch.inference_mode():
-        for _ in range(30):
-            start = time.perf_counter()
-            model(ids)
-            bare = time.perf_counter() - start
-            with lmfacts.attach(model, sites="all") as recorder:
-                model(ids)
-                start = time.perf_counter()
-                model(ids)
-                added.append(time.perf_counter() - start - bare)
-    n_sites = len(recorder.site_names)
-    return n_sites, 1e6 * statistics.median(added) / n_sites
-
-
-def main() -> None:
-    """Check, then time in turn."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", default=None)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    model = load_model(options.model or gguf_path(), dtype="float32").model.eval()
-    vocabulary = model.config.vocab_size
-    ids = torch.randint(0, vocabulary, (BATCH, SEQ_LEN), generator=torch.Generator().manual_seed(0))
-    recorder = lmfacts.attach(model, sites="all")
+def attached(recorder: Recorder) -> Callable[[], Recorder]:
+    """A context that attaches a recorder again; what it holds stays warm from round to round."""
     recorder.detach()
-    paths = {entry["name"]: entry["module_path"] for entry in recorder.run().metadata["sites"]}
+
+    def attach() -> Recorder:
+        recorder.attach()
+        return recorder
+
+    return attach
+
+
+def measure(options: argparse.Namespace) -> Report:
+    """Check, then time in turn."""
+    model = load_model(options.model or gguf_path(), dtype="float32").model.eval()
+    ids = torch.randint(0, model.config.vocab_size, (BATCH, SEQ_LEN), generator=torch.Generator().manual_seed(0))
+    paths = site_paths(model)
     check(model, ids, paths)
 
-    def plain() -> ExitStack:
-        return ExitStack()
-
-    def lmfacts_with(sites: str):
-        def start() -> ExitStack:
-            stack = ExitStack()
-            stack.enter_context(kept[sites])
-            return stack
-
-        kept[sites] = lmfacts.attach(model, sites=sites)
-        kept[sites].detach()
-        return start
-
-    kept: dict[str, lmfacts.recorder.Recorder] = {}
-    variants = {
-        "bare": plain,
+    around: dict[str, Callable[[], Any]] = {
         "hooks that do nothing": lambda: hooked(model, paths, lambda *_: None),
-        "lmfacts, resid": lmfacts_with("resid"),
-        "lmfacts, default": lmfacts_with("default"),
-        "lmfacts, all": lmfacts_with("all"),
+        **{f"lmfacts, {sites}": attached(lmfacts.attach(model, sites=sites)) for sites in ("resid", "default", "all")},
         "torch, histc + var_mean": lambda: hooked(model, paths, TorchHooks(full=False)),
-        "torch, the same statistics": lambda: hooked(model, paths, TorchHooks(full=True)),
+        SAME: lambda: hooked(model, paths, TorchHooks(full=True)),
     }
-    times: dict[str, list[float]] = {name: [] for name in variants}
+    by_torch = [name for name in around if name.startswith("torch")]
+    cheap = ["bare", *(name for name in around if name not in by_torch)]
     with torch.inference_mode():
-        for round_ in range(options.rounds + 1):
-            for name, start in variants.items():
-                with start():
-                    before = time.perf_counter()
-                    model(ids)
-                    elapsed = time.perf_counter() - before
-                if round_:  # the first warms up
-                    times[name].append(elapsed)
-    bare = statistics.median(times["bare"])
-    build = _native.build_info()
-    threads = f"{torch.get_num_threads()} torch threads, {build['n_threads']} lmfacts threads"
-    print(f"{len(paths)} sites, {threads}, {build['simd']}")
-    for name, taken in times.items():
-        added = statistics.median(seconds - other for seconds, other in zip(taken, times["bare"], strict=True))
-        print(f"{name:27} {statistics.median(taken):7.3f} s   {100 * added / bare:+7.1f} %")
-    n_sites, cost = microseconds_of_a_hook(model)
-    print(f"a hook, on one token: {cost:.1f} microseconds (mean over {n_sites} sites)")
+        times = interleaved({name: lambda: model(ids) for name in cheap}, options.rounds, around=around)
+        dear = {name: lambda: model(ids) for name in ("bare", ALL, *by_torch)}
+        times_beside_torch = interleaved(dear, max(1, options.rounds // 3), around=around)
+
+    report = Report("overhead", settings(model, len(paths)))
+    report.add_times(times)
+    report.add_times(times_beside_torch, "beside torch: ")
+    for name in cheap[1:]:
+        target = TARGETS.get(name.removeprefix("lmfacts, "))
+        share = share_added(times, name)
+        report.figures.append(Figure(f"time added by {name}", "a bare forward pass", share, "%", target))
+    for name in by_torch:
+        share = share_added(times_beside_torch, name)
+        report.figures.append(Figure(f"time added by {name}", "a bare forward pass", share, "%"))
+    ours = added(times_beside_torch, ALL)
+    for name in by_torch:
+        more = spread(other / own for other, own in zip(added(times_beside_torch, name), ours, strict=True))
+        target = TORCH_TARGET if name == SAME else None
+        report.figures.append(Figure(f"time added by {name}", f"time added by {ALL}", more, "x", target))
+    return report
+
+
+def added(times: dict[str, list[float]], name: str) -> list[float]:
+    """The time a variant took more than the bare pass of its round."""
+    return [own - bare for own, bare in zip(times[name], times["bare"], strict=True)]
+
+
+def share_added(times: dict[str, list[float]], name: str) -> Spread:
+    """The same as a percentage of that bare pass."""
+    return spread(100 * more / bare for more, bare in zip(added(times, name), times["bare"], strict=True))
+
+
+def settings(model: torch.nn.Module, n_sites: int) -> dict[str, Any]:
+    """What was run, and with what threads."""
+    threads = thread_settings()
+    return {
+        "model": f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.0f} M parameters, float32",
+        "batch": f"{BATCH} x {SEQ_LEN}",
+        "sites": n_sites,
+        "threads": threads,
+        "speculative store bypass": mitigation(),
+    }
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What can be asked for."""
+    parser.add_argument("--model", default=None, help="a folder or GGUF file; SmolLM2-135M if none is given")
+    parser.add_argument("--rounds", type=int, default=9)
 
 
 if __name__ == "__main__":
-    main()
+    command(measure, __doc__, arguments)

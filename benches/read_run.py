@@ -1,18 +1,19 @@
 """How long `lmfacts show` and `lmfacts facts` take on saved runs: 400 sites, and for facts 280 weights as well.
 
-    python benches/read_run.py
+    python benches/read_run.py [--rounds 9]
 
-Beside them, what Python needs to start with numpy, rich and typer. Prints medians of interleaved whole processes.
+Beside them, what Python needs to start with numpy, rich and typer. Whole processes, in turn; each output is looked at
+before anything is timed.
 """
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -21,10 +22,16 @@ import numpy as np
 from lmfacts.run import Run
 from lmfacts.site_state import SiteState
 from lmfacts.sites import detail_sites
+from measuring import Figure, Report, Target, command, interleaved, ratios, spread
 from support import oracle
 from support.checkpoints import scanned
 
-N_LAYERS, N_DIMS, N_SEQUENCES, N_POSITIONS, ROUNDS = 40, 768, 16, 128, 9
+if TYPE_CHECKING:
+    import argparse
+
+N_LAYERS, N_DIMS, N_SEQUENCES, N_POSITIONS = 40, 768, 16, 128
+START = "python, with numpy, rich and typer"
+TARGETS = {"lmfacts show": Target(0.5, at_most=True, text="under 0.5 s")}
 KINDS = ["resid_mid", "resid_post", "ln1_out", "ln2_out", "q", "k", "v", "z", "attn_out", "mlp_out"]
 SHAPES = {"W_Q": (256, 256), "W_K": (256, 256), "W_V": (256, 256), "W_O": (256, 256)}
 SHAPES |= {"W_gate": (704, 256), "W_in": (704, 256), "W_out": (256, 704)}
@@ -36,9 +43,9 @@ def build(path: Path) -> None:
     values = rng.standard_normal((N_SEQUENCES * N_POSITIONS, N_DIMS)).astype(np.float32)
     values[:, 7] *= 50
     sequence, position = np.divmod(np.arange(len(values)), N_POSITIONS)
-    places = {"sequence": sequence, "position": position, "token_id": np.arange(len(values)) % 97}
+    places: dict[str, Any] = {"sequence": sequence, "position": position, "token_id": np.arange(len(values)) % 97}
 
-    def state(**options: bool) -> SiteState:
+    def state(**options: Any) -> SiteState:
         return SiteState.from_native(oracle.site_state(values, dtype="float32", **places, **options))
 
     plain, stream = state(), state(unit_sums=True, blocks=True)
@@ -72,37 +79,38 @@ def build_weights(folder: Path, path: Path) -> None:
     scanned(folder, weights).save(path)
 
 
-def seconds(command: list[str], expected: str) -> float:
-    """Wall time of a process, whose output must hold a text."""
-    start = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    elapsed = time.perf_counter() - start
+def run(command_line: list[str], expected: str) -> None:
+    """A process whose output must hold a text."""
+    done = subprocess.run(command_line, capture_output=True, text=True, check=True)
     assert expected in done.stdout, done.stdout
-    return elapsed
 
 
-def main() -> None:
+def measure(options: argparse.Namespace) -> Report:
     """Build the runs, check the answers, time."""
     with tempfile.TemporaryDirectory() as folder:
-        run, weights = Path(folder) / "large.lmfacts", Path(folder) / "weights.lmfacts"
-        build(run)
+        activations, weights = Path(folder) / "large.lmfacts", Path(folder) / "weights.lmfacts"
+        build(activations)
         build_weights(Path(folder) / "model", weights)
         lmfacts = [sys.executable, "-m", "lmfacts"]
         commands = {
-            "python, numpy and rich": ([sys.executable, "-c", "import numpy, rich.table, typer; print('up')"], "up"),
-            "lmfacts show": ([*lmfacts, "show", str(run)], "resid_post"),
-            "lmfacts facts": ([*lmfacts, "facts", str(run), str(weights)], "Dim 7 is an outlier dim"),
+            START: ([sys.executable, "-c", "import numpy, rich.table, typer; print('up')"], "up"),
+            "lmfacts show": ([*lmfacts, "show", str(activations)], "resid_post"),
+            "lmfacts facts": ([*lmfacts, "facts", str(activations), str(weights)], "Dim 7 is an outlier dim"),
         }
-        times: dict[str, list[float]] = {name: [] for name in commands}
-        for _ in range(ROUNDS):
-            for name, command in commands.items():
-                times[name].append(seconds(*command))
-        print(f"{N_LAYERS * len(KINDS)} sites, {run.stat().st_size / 1e6:.0f} MB")
-        start = statistics.median(times["python, numpy and rich"])
-        for name, taken in times.items():
-            median = statistics.median(taken)
-            print(f"{name:23} {median:.3f} s (median of {ROUNDS}), {median / start:.2f}x")
+        n_bytes = activations.stat().st_size
+        times = interleaved({name: partial(run, *given) for name, given in commands.items()}, options.rounds)
+    report = Report("read_run", {"sites": N_LAYERS * len(KINDS), "run file": f"{n_bytes / 1e6:.0f} MB"})
+    report.add_times(times)
+    for name in ("lmfacts show", "lmfacts facts"):
+        report.figures.append(Figure(f"time of {name}", START, ratios(times[name], times[START])))
+        report.figures.append(Figure(f"{name}, whole process", "a clock", spread(times[name]), "s", TARGETS.get(name)))
+    return report
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What can be asked for."""
+    parser.add_argument("--rounds", type=int, default=9)
 
 
 if __name__ == "__main__":
-    main()
+    command(measure, __doc__, arguments)

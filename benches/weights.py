@@ -1,26 +1,22 @@
 """Reading weights without spectra: lmfacts beside the same statistics written with torch and with NumPy.
 
-    python benches/weights.py
+    python benches/weights.py [--rounds 5]
 
 Each tool gives, for every matrix: the four central moments, a histogram fine enough for quantiles to 0.8 %, the RMS of
 every row and column, the largest |x| with its place, and kurtosis again after columns and then rows were divided by
-their RMS. The answers are compared before anything is timed. One thread each, page cache warm, the three interleaved;
-medians and ratios, and the peak memory of a process that reads a checkpoint of 2 GB.
+their RMS. The answers are compared before anything is timed. One thread each, page cache warm, the three in turn; then
+the peak memory of a process that reads a checkpoint of 2 GB.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
-
-os.environ.setdefault("LMFACTS_NUM_THREADS", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -28,8 +24,17 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import lmfacts
+from machine import mitigation, thread_settings
+from measuring import Figure, Report, Target, command, interleaved, one_thread, ratios, spread
 
-N_TENSORS, N_ROWS, N_COLUMNS, ROUNDS = 6, 2048, 4096, 5
+if TYPE_CHECKING:
+    import argparse
+
+    from lmfacts.weight_record import WeightRecord
+
+N_TENSORS, N_ROWS, N_COLUMNS = 3, 2048, 4096
+N_SHARDS, SHARD_ROWS, SHARD_COLUMNS = 16, 4096, 8192
+RATE = Target(1, at_most=False, text="at least 1 GB/s per core")
 
 
 def with_torch(path: Path) -> dict[str, dict[str, float]]:
@@ -86,20 +91,21 @@ def with_numpy(path: Path) -> dict[str, dict[str, float]]:
 def with_lmfacts(path: Path) -> dict[str, dict[str, float]]:
     """The same, and all else that a run of weights holds."""
     run = lmfacts.scan_weights(path, spectra=0)
+    weights = {name: cast("WeightRecord", run[name]) for name in run}
     return {
         name: {
-            "kurtosis": run[name].excess_kurtosis,
-            "rms": float(run[name].row_rms.mean() + run[name].column_rms.mean()),
-            "scaled": run[name].scaled.excess_kurtosis,
+            "kurtosis": weight.excess_kurtosis,
+            "rms": float(weight.row_rms.mean() + weight.column_rms.mean()),
+            "scaled": weight.scaled.excess_kurtosis,
         }
-        for name in run
+        for name, weight in weights.items()
     }
 
 
 TOOLS = {"lmfacts": with_lmfacts, "torch": with_torch, "numpy": with_numpy}
 
 
-def compare(folder: Path, dtype: torch.dtype) -> None:
+def compare(folder: Path, dtype: torch.dtype, rounds: int, report: Report) -> None:
     """Check that all tools agree, then time them in turn."""
     path = folder / "model.safetensors"
     generator = torch.Generator().manual_seed(0)
@@ -109,36 +115,31 @@ def compare(folder: Path, dtype: torch.dtype) -> None:
         for i in range(N_TENSORS)
     }
     save_file(tensors, path)
-    n_bytes = path.stat().st_size
     answers = {tool: run(path) for tool, run in TOOLS.items()}
     for name, expected in answers["numpy"].items():
         for tool in TOOLS:
             np.testing.assert_allclose(
                 list(answers[tool][name].values()), list(expected.values()), rtol=1e-5, atol=1e-6
             )
-    times: dict[str, list[float]] = {tool: [] for tool in TOOLS}
-    for _ in range(ROUNDS):
-        for tool, run in TOOLS.items():
-            start = time.perf_counter()
-            run(path)
-            times[tool].append(time.perf_counter() - start)
-    ours = statistics.median(times["lmfacts"])
-    for tool, seconds in times.items():
-        median = statistics.median(seconds)
-        rate = n_bytes / median / 1e9
-        name = str(dtype).removeprefix("torch.")
-        print(f"{name:9} {tool:8} {rate:6.2f} GB/s   {median / ours:5.1f}x the time of lmfacts")
+    times = interleaved({tool: partial(run, path) for tool, run in TOOLS.items()}, rounds, warm_up=0)
+    short = str(dtype).removeprefix("torch.")
+    report.add_times(times, f"{short}: ")
+    for tool in ("torch", "numpy"):
+        ratio = ratios(times[tool], times["lmfacts"])
+        report.figures.append(Figure(f"{short} weights: time of {tool}", "lmfacts", ratio))
+    rate = spread(path.stat().st_size / 1e9 / seconds for seconds in times["lmfacts"])
+    report.figures.append(Figure(f"{short} weights: bytes read by lmfacts", "a clock", rate, "GB/s", RATE))
 
 
-def peak_memory(folder: Path) -> None:
+def peak_memory(folder: Path, report: Report) -> None:
     """Peak memory over a checkpoint of 2 GB in shards of one tensor each."""
-    block = {"weight": torch.randn(4096, 8192)}
+    block = torch.randn(SHARD_ROWS, SHARD_COLUMNS)
     large = folder / "large"
     large.mkdir()
     index = {}
-    for shard in range(16):
-        file = f"model-{shard + 1:05d}-of-00016.safetensors"
-        save_file({f"part.{shard}.weight": block["weight"]}, large / file)
+    for shard in range(N_SHARDS):
+        file = f"model-{shard + 1:05d}-of-{N_SHARDS:05d}.safetensors"
+        save_file({f"part.{shard}.weight": block}, large / file)
         index[f"part.{shard}.weight"] = file
     (large / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
     program = (
@@ -146,20 +147,31 @@ def peak_memory(folder: Path) -> None:
         "before = peak_bytes(); lmfacts.scan_weights(sys.argv[1], spectra=0); print(before, peak_bytes())"
     )
     done = subprocess.run([sys.executable, "-c", program, str(large)], capture_output=True, text=True, check=True)
-    before, after = (int(text) / 1e6 for text in done.stdout.split())
-    tensor = block["weight"].nbytes / 1e6
-    print(f"peak memory over 2.1 GB: {after:.0f} MB, {after - before:.0f} MB more than before it")
-    print(f"largest tensor: {tensor:.0f} MB")
+    _, peak = (int(text) / 1e6 for text in done.stdout.split())
+    largest = block.nbytes / 1e6
+    total = N_SHARDS * largest / 1e3
+    target = Target(largest + 300, at_most=True, text=f"largest tensor + 300 MB: {largest + 300:.0f} MB")
+    report.figures.append(
+        Figure(f"peak memory over {total:.1f} GB", f"a tensor of {largest:.0f} MB", spread([peak]), "MB", target)
+    )
 
 
-def main() -> None:
+def measure(options: argparse.Namespace) -> Report:
     """Both dtypes, then the memory."""
-    torch.set_num_threads(1)
+    one_thread()
+    report = Report("weights", {"threads": thread_settings(), "speculative store bypass": mitigation()})
+    report.settings["checkpoint"] = f"{N_TENSORS} matrices of {N_ROWS} x {N_COLUMNS}, without spectra"
     with tempfile.TemporaryDirectory() as folder:
-        compare(Path(folder), torch.float32)
-        compare(Path(folder), torch.bfloat16)
-        peak_memory(Path(folder))
+        compare(Path(folder), torch.float32, options.rounds, report)
+        compare(Path(folder), torch.bfloat16, options.rounds, report)
+        peak_memory(Path(folder), report)
+    return report
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What can be asked for."""
+    parser.add_argument("--rounds", type=int, default=5)
 
 
 if __name__ == "__main__":
-    main()
+    command(measure, __doc__, arguments)

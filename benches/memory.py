@@ -1,0 +1,118 @@
+"""Memory over a million tokens: what the accumulators hold and one batch, and no growth.
+
+    python benches/memory.py [--tokens 1000000]
+
+The embedded model, all sites, token contexts included, batches of 32 x 256 tokens of random bytes. Two processes: one
+runs the model bare, for as long as its memory still grows; one records. Told, and asserted: from a tenth of the way on,
+the bytes of the accumulators are the same ones, and the peak of resident memory rises by less than 16 MB; that peak is
+above the bare process's by no more than the accumulators, one batch of all sites, and 16 MB. (The allocators keep what
+they were given back in pieces: such a margin is what "no growth" can mean for a whole process.)
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from measuring import Figure, Report, Target, command, one_thread, spread
+
+if TYPE_CHECKING:
+    import argparse
+
+N_SEQUENCES, SEQ_LEN = 32, 256
+MARGIN_MB = 16.0
+SHORT = 80_000
+"""Tokens of the bare process: its memory has stopped growing long before."""
+
+
+def child(n_tokens: int, *, record: bool) -> dict[str, float]:
+    """Run the model over so many tokens in this process."""
+    import torch
+
+    import lmfacts
+    from lmfacts.memory import peak_bytes
+    from lmfacts.model_loading import load_model
+
+    one_thread()
+    loaded = load_model("demo", dtype="float32")
+    generator = torch.Generator().manual_seed(0)
+    recorder = lmfacts.attach(loaded.model, sites="all", tokenizer=loaded.tokenizer)
+    if not record:
+        recorder.detach()
+    n_batches = -(-n_tokens // (N_SEQUENCES * SEQ_LEN))
+    warm, warm_state = 0, 0
+    with torch.inference_mode():
+        for batch in range(n_batches):
+            loaded.model(torch.randint(0, 256, (N_SEQUENCES, SEQ_LEN), generator=generator), use_cache=False)
+            if batch + 1 == max(1, n_batches // 10):
+                warm, warm_state = peak_bytes(), recorder.state_bytes
+    end, end_state = peak_bytes(), recorder.state_bytes
+    n_dims = sum(recorder.site(name).dims.mean.size for name in recorder.site_names) if record else 0
+    if record:
+        assert recorder.n_tokens == n_batches * N_SEQUENCES * SEQ_LEN
+    return {
+        "warm": warm,
+        "end": end,
+        "warm_state": warm_state,
+        "end_state": end_state,
+        "batch": 4 * n_dims * N_SEQUENCES * SEQ_LEN,
+        "tokens": recorder.n_tokens,
+        "sites": len(recorder.site_names),
+    }
+
+
+def in_a_process(n_tokens: int, *, record: bool) -> dict[str, float]:
+    """The same in a process of its own, whose peak is nobody else's."""
+    kind = "record" if record else "bare"
+    command_line = [sys.executable, __file__, "--tokens", str(n_tokens), "--child", kind]
+    done = subprocess.run(command_line, capture_output=True, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def measure(options: argparse.Namespace) -> Report:
+    """Both processes, and what follows."""
+    bare = in_a_process(min(options.tokens, SHORT), record=False)
+    ours = in_a_process(options.tokens, record=True)
+    assert ours["warm_state"] == ours["end_state"], "the accumulators grew"
+    growth = (ours["end"] - ours["warm"]) / 1e6
+    above = (ours["end"] - bare["end"]) / 1e6
+    allowed = (ours["end_state"] + ours["batch"]) / 1e6 + MARGIN_MB
+    assert growth <= MARGIN_MB, f"the peak grew by {growth:.0f} MB"
+    assert above <= allowed, f"{above:.0f} MB above a bare process, of {allowed:.0f} MB"
+
+    report = Report("memory", {"model": "the embedded one, float32", "batch": f"{N_SEQUENCES} x {SEQ_LEN}"})
+    report.settings |= {
+        "sites": ours["sites"],
+        "tokens": ours["tokens"],
+        "accumulators": f"{ours['end_state'] / 1e6:.1f} MB, from a tenth of the way to the end",
+        "one batch of all sites": f"{ours['batch'] / 1e6:.1f} MB",
+    }
+    no_growth = Target(MARGIN_MB, at_most=True, text=f"no growth (at most {MARGIN_MB:.0f} MB)")
+    state = Target(allowed, at_most=True, text=f"state + one batch + {MARGIN_MB:.0f} MB: {allowed:.0f} MB")
+    report.figures = [
+        Figure("peak memory at the end", "a tenth of the way", spread([growth]), "MB more", no_growth),
+        Figure("peak memory with lmfacts", "a bare process", spread([above]), "MB more", state),
+    ]
+    return report
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What can be asked for."""
+    parser.add_argument("--tokens", type=int, default=1_000_000)
+    parser.add_argument("--child", choices=["bare", "record"], default=None, help="used by the benchmark itself")
+
+
+def measure_or_run(options: argparse.Namespace) -> Report:
+    """The benchmark, or one of the processes that it starts."""
+    if options.child is None:
+        return measure(options)
+    found: dict[str, Any] = child(options.tokens, record=options.child == "record")
+    print(json.dumps(found))
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    command(measure_or_run, __doc__, arguments)

@@ -1,0 +1,202 @@
+//! Speed of the kernels at every level that this processor has.
+//!
+//!     cargo bench --package lmfacts-core --bench kernels [-- REGEX]
+//!
+//! An id is `kernel/dtype/distribution/level/place`. Values `in memory` (64 MiB) are each time followed by a pure read of the same
+//! buffer, and the table at the end shows what share of that speed a kernel has; values `in L2` (256 KiB) are read again and again, as
+//! a hook finds them. Only the speed of what counts codes depends on the values, so the others are timed on one distribution, unless
+//! `LMFACTS_BENCH_FULL` is set. Before a kernel is timed, its answer is compared with the scalar level's and with a plain loop's.
+
+mod support;
+
+use std::cell::LazyCell;
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{Criterion, SamplingMode, Throughput};
+use lmfacts_core::{Bf16, CodeHistogram, CodeTable, F16, Kernels, Level, MomentRows, RowFigures, RowLanes};
+use support::data::{Distribution, Sample};
+use support::paired::{IN_MEMORY, Report};
+use support::{N_DIMS, full, levels, naive};
+
+/// Bytes of a buffer that stays in a second-level cache.
+const IN_L2: usize = 256 << 10;
+/// Bytes that `dim_moments` gets at a time, as in an accumulator's update.
+const CHUNK: usize = 512 << 10;
+
+/// Rows that are folded together, as in an update.
+const TILE_ROWS: usize = 16;
+
+/// What is timed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kernel {
+    Codes,
+    DimMoments,
+    RowPass,
+    Absmax,
+}
+
+impl Kernel {
+    const ALL: [Self; 4] = [Self::Codes, Self::DimMoments, Self::RowPass, Self::Absmax];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Codes => "codes",
+            Self::DimMoments => "dim_moments",
+            Self::RowPass => "row_pass",
+            Self::Absmax => "absmax",
+        }
+    }
+}
+
+/// Where kernels put their answers, made once.
+struct Room<S: Sample> {
+    table: Box<CodeTable>,
+    lanes: Vec<RowLanes<S>>,
+    figures: Vec<RowFigures>,
+    lists: [Vec<f64>; 7],
+    n_at_least: Vec<u64>,
+}
+
+impl<S: Sample> Room<S> {
+    fn new() -> Self {
+        Self {
+            table: CodeHistogram::zeroed_table(),
+            lanes: vec![RowLanes::default(); TILE_ROWS],
+            figures: vec![RowFigures::default(); TILE_ROWS],
+            lists: [const { Vec::new() }; 7].map(|_: Vec<f64>| vec![0.0; N_DIMS]),
+            n_at_least: vec![0; N_DIMS],
+        }
+    }
+}
+
+/// What is timed: a kernel over all rows.
+fn work<S: Sample>(kernel: Kernel, kernels: &Kernels<S>, values: &[S], room: &mut Room<S>) {
+    let rows = values.chunks_exact(N_DIMS);
+    match kernel {
+        Kernel::Codes => rows.for_each(|row| kernels.codes(row, &mut room.table)),
+        Kernel::RowPass => values.chunks(TILE_ROWS * N_DIMS).for_each(|tile| row_pass(kernels, tile, room)),
+        Kernel::Absmax => rows.for_each(|row| {
+            black_box(kernels.absmax(row));
+        }),
+        Kernel::DimMoments => {
+            for chunk in values.chunks(CHUNK / size_of::<S>()) {
+                moments(kernels, chunk, room);
+            }
+        }
+    }
+}
+
+/// The codes, sums and largest magnitudes of a tile of rows.
+fn row_pass<S: Sample>(kernels: &Kernels<S>, tile: &[S], room: &mut Room<S>) {
+    for (row, lanes) in tile.chunks_exact(N_DIMS).zip(&mut room.lanes) {
+        kernels.row_pass(row, &mut room.table, lanes);
+    }
+    kernels.fold_rows(&room.lanes, &mut room.figures);
+}
+
+fn moments<S: Sample>(kernels: &Kernels<S>, values: &[S], room: &mut Room<S>) {
+    let rows: Vec<_> = values.chunks_exact(N_DIMS).collect();
+    let [mean, mean_rest, m2, m3, m4, min, max] = &mut room.lists;
+    let mut out = MomentRows { mean, mean_rest, m2, m3, m4, min, max };
+    kernels.dim_moments(&rows, 6.0, &mut out, &mut room.n_at_least);
+}
+
+/// Asserts that a level says what the scalar one says, and both what a plain loop says.
+fn check<S: Sample>(kernel: Kernel, kernels: &Kernels<S>, values: &[S]) {
+    let scalar = Kernels::at(Level::Scalar).expect("every processor has it");
+    let rows = || values.chunks_exact(N_DIMS);
+    match kernel {
+        Kernel::Codes => {
+            let mut room = Room::new();
+            work(kernel, kernels, values, &mut room);
+            assert!(room.table[..] == naive::codes(values)[..], "the codes differ from a plain loop\'s");
+        }
+        Kernel::RowPass => {
+            let (mut found, mut expected) = (Room::new(), Room::new());
+            for tile in values.chunks(TILE_ROWS * N_DIMS) {
+                row_pass(kernels, tile, &mut found);
+                row_pass(&scalar, tile, &mut expected);
+                for ((row, found), expected) in tile.chunks_exact(N_DIMS).zip(&found.figures).zip(&expected.figures) {
+                    let (sum, square) = (row.iter().map(|x| x.value()).sum(), row.iter().map(|x| x.value().powi(2)).sum());
+                    let largest = row.iter().map(|x| x.magnitude_bits()).max();
+                    assert_eq!((found.absmax, found.sum, found.square), (expected.absmax, expected.sum, expected.square));
+                    assert_eq!(Some(found.absmax), largest);
+                    naive::assert_close("sums", &[found.sum, found.square], &[sum, square], square, 1e-12);
+                }
+            }
+            assert!(found.table[..] == naive::codes(values)[..], "the codes differ from a plain loop\'s");
+        }
+        Kernel::Absmax => rows().for_each(|row| {
+            let largest = row.iter().copied().fold(S::of(0.0), |a, b| if b.value().abs() > a.value().abs() { b } else { a });
+            assert_eq!(kernels.absmax(row), scalar.absmax(row));
+            assert_eq!(kernels.absmax(row), largest.key());
+        }),
+        Kernel::DimMoments => {
+            let values = &values[..values.len().min(CHUNK / size_of::<S>())];
+            let (mut found, mut expected) = (Room::new(), Room::new());
+            moments(kernels, values, &mut found);
+            moments(&scalar, values, &mut expected);
+            assert!(
+                (&found.lists, &found.n_at_least) == (&expected.lists, &expected.n_at_least),
+                "moments differ from the scalar level's"
+            );
+            let rows: Vec<_> = values.chunks_exact(N_DIMS).collect();
+            let [mean, _, m2, m3, m4, min, max] = &found.lists;
+            for (name, list, plain) in [("mean", mean, 0), ("m2", m2, 1), ("m3", m3, 2), ("m4", m4, 3)] {
+                naive::assert_close(name, list, &naive::dim_moments(&rows)[plain], rows.len() as f64, 1e-9);
+            }
+            for dim in 0..N_DIMS {
+                let column = || rows.iter().map(|row| row[dim].value());
+                assert_eq!(min[dim], column().fold(f64::INFINITY, f64::min));
+                assert_eq!(max[dim], column().fold(f64::NEG_INFINITY, f64::max));
+            }
+        }
+    }
+}
+
+fn bench<S: Sample>(criterion: &mut Criterion, report: &mut Report) {
+    for distribution in Distribution::ALL {
+        let kernels_here = Kernel::ALL.into_iter().filter(|&kernel| {
+            matches!(kernel, Kernel::Codes | Kernel::RowPass) || distribution == Distribution::Gaussian || full()
+        });
+        let in_memory = LazyCell::new(|| distribution.buffer::<S>(IN_MEMORY));
+        let in_l2 = LazyCell::new(|| distribution.values::<S>(IN_L2 / size_of::<S>()));
+        for kernel in kernels_here {
+            for level in levels() {
+                let kernels = Kernels::<S>::at(level).expect("only levels that this processor has");
+                let id = |place| format!("{}/{}/{}/{place}", S::NAME, distribution.name(), level.name());
+                report.in_memory(criterion, (kernel.name(), &id("memory")), &in_memory, || {
+                    check(kernel, &kernels, &in_l2);
+                    let (mut room, values) = (Room::new(), &in_memory);
+                    move || work(kernel, &kernels, values, &mut room)
+                });
+                let mut group = criterion.benchmark_group(kernel.name());
+                group
+                    .throughput(Throughput::Elements((IN_L2 / size_of::<S>()) as u64))
+                    .sample_size(20)
+                    .sampling_mode(SamplingMode::Flat)
+                    .nresamples(2000)
+                    .warm_up_time(Duration::from_millis(10))
+                    .measurement_time(Duration::from_millis(60))
+                    .bench_function(id("L2"), |bencher| {
+                        check(kernel, &kernels, &in_l2);
+                        let mut room = Room::new();
+                        bencher.iter(|| work(kernel, &kernels, &in_l2, &mut room));
+                    });
+                group.finish();
+            }
+        }
+    }
+}
+
+fn main() {
+    let mut criterion = Criterion::default().without_plots().configure_from_args();
+    let mut report = Report::default();
+    bench::<f32>(&mut criterion, &mut report);
+    bench::<Bf16>(&mut criterion, &mut report);
+    bench::<F16>(&mut criterion, &mut report);
+    bench::<f64>(&mut criterion, &mut report);
+    criterion.final_summary();
+    report.finish();
+}
