@@ -232,6 +232,20 @@ impl Element for Bf16 {
     }
 }
 
+impl F16 {
+    /// The value as f32, exactly.
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        // The magnitude's bits, moved to where a binary32 has them, read as a number 2^112 times too small; the product is exact,
+        // for subnormals too. Infinity and NaN need the exponent that the product cannot give them.
+        let magnitude = u32::from(self.0 & 0x7fff) << 13;
+        let scaled = f32::from_bits(magnitude) * f32::from_bits((254 - 15) << 23);
+        let special = if self.0 & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
+        let sign = u32::from(self.0 & 0x8000) << 16;
+        f32::from_bits(scaled.to_bits() | special | sign)
+    }
+}
+
 impl Element for F16 {
     const DTYPE: Dtype = Dtype::F16;
     type Key = u16;
@@ -242,18 +256,12 @@ impl Element for F16 {
 
     #[inline(always)]
     fn ordered(self) -> f32 {
-        self.widen() as f32
+        self.to_f32()
     }
 
     #[inline(always)]
     fn widen(self) -> f64 {
-        // The magnitude's bits, moved to where a binary32 has them, read as a number 2^112 times too small; the product is exact,
-        // for subnormals too. Infinity and NaN need the exponent that the product cannot give them.
-        let magnitude = u32::from(self.0 & 0x7fff) << 13;
-        let scaled = f32::from_bits(magnitude) * f32::from_bits((254 - 15) << 23);
-        let special = if self.0 & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
-        let sign = u32::from(self.0 & 0x8000) << 16;
-        f64::from(f32::from_bits(scaled.to_bits() | special | sign))
+        f64::from(self.to_f32())
     }
 
     #[inline(always)]
@@ -268,7 +276,7 @@ impl Element for F16 {
 
     #[inline(always)]
     fn float_code(self) -> u16 {
-        ((self.widen() as f32).to_bits() >> 16) as u16
+        (self.to_f32().to_bits() >> 16) as u16
     }
 
     fn narrow(value: f64) -> Self {
@@ -330,7 +338,7 @@ macro_rules! float8 {
 
             #[inline(always)]
             fn ordered(self) -> f32 {
-                self.widen() as f32
+                F16(self.code()).to_f32()
             }
 
             #[inline(always)]

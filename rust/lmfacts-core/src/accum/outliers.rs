@@ -66,6 +66,15 @@ impl Outliers {
         }
     }
 
+    /// Whether every offer of this magnitude that stands at this token is certain to be turned down.
+    pub(super) fn turns_down_ties(&self, magnitude: f64, sequence: i64, position: i64) -> bool {
+        self.heap.len() >= self.k
+            && self
+                .heap
+                .peek()
+                .is_some_and(|last| last.value.abs() == magnitude && (last.sequence, last.position) < (sequence, position))
+    }
+
     /// Takes the outlier in if it belongs to the list.
     pub fn offer(&mut self, outlier: Outlier) {
         if self.heap.len() < self.k {
@@ -128,6 +137,17 @@ mod tests {
             assert_eq!(outliers.sorted(), expected);
             assert_eq!(outliers.floor(), 2.0);
         }
+    }
+
+    #[test]
+    fn ties_at_later_tokens_are_turned_down_together() {
+        let mut outliers = Outliers::new(2);
+        outliers.offer(at(2.0, 3, 0));
+        assert!(!outliers.turns_down_ties(2.0, 0, 4), "the list is not full");
+        outliers.offer(at(5.0, 9, 0));
+        assert!(outliers.turns_down_ties(2.0, 0, 4) && outliers.turns_down_ties(2.0, 1, 0));
+        assert!(!outliers.turns_down_ties(2.0, 0, 3), "another dim of the same token may stand before it");
+        assert!(!outliers.turns_down_ties(2.0, 0, 2) && !outliers.turns_down_ties(2.5, 0, 4));
     }
 
     #[test]

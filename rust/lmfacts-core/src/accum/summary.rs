@@ -223,9 +223,12 @@ impl Summary {
 
         for ((row, figures), &index) in chunk.rows.iter().zip(&*figures).zip(&chunk.indices) {
             let place = call.tokens.place(index);
-            let floor = E::narrow(floor.max(self.outliers.floor())).key();
-            if figures.absmax >= infinity || figures.absmax >= floor.into() {
-                self.offer(kernels, row, floor, place);
+            let floor = floor.max(self.outliers.floor());
+            // Of many values that tie with the last of a full list, all those that stand after it are passed over together.
+            let above = u64::from(self.outliers.turns_down_ties(floor, place.0, place.1));
+            let wanted = E::narrow(floor).key().into() + above;
+            if figures.absmax >= infinity || figures.absmax >= wanted {
+                self.offer(kernels, row, wanted, place);
             }
             if let Some(blocks) = &mut self.blocks {
                 blocks.count(place.0);
@@ -259,16 +262,16 @@ impl Summary {
         &mut self,
         kernels: &Kernels<E>,
         row: &[E],
-        floor: E::Key,
+        wanted: u64,
         (sequence, position, token_id): (i64, i64, i64),
     ) {
         for (index, group) in row.chunks(OFFER_DIMS).enumerate() {
-            if kernels.absmax(group) < floor {
+            if kernels.absmax(group).into() < wanted {
                 continue;
             }
             for (place, value) in group.iter().enumerate() {
                 let key = value.key();
-                if key >= floor && key < E::INFINITY_KEY {
+                if key.into() >= wanted && key < E::INFINITY_KEY {
                     let dim = (index * OFFER_DIMS + place) as i64;
                     self.outliers.offer(Outlier { value: value.widen(), sequence, position, dim, token_id });
                 }
