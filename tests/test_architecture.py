@@ -30,7 +30,7 @@ KNOW_TORCH = {
 MAY_IMPORT = {
     "rich": {"report", "live", "cli", "demo"},
     "typer": {"cli", "demo"},
-    "lmfacts._native": {"recorder", "token_batch", "run", "weights", "cli"},
+    "lmfacts._native": {"recorder", "token_batch", "torch_threads", "run", "weights", "cli"},
     "matplotlib": {"page"},
     "pyarrow": {"export"},
     "lmfacts.report": {"report", "page", "live", "cli"},
