@@ -9,6 +9,7 @@
  */
 #define _GNU_SOURCE
 #include <math.h>
+#include <setjmp.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,13 +28,15 @@ typedef double f64;
 #define LANES 32
 
 typedef struct {
-    ucontext_t context;
-    u32 thread, is_done;
+    ucontext_t context; /* for its start only: later turns are taken by jumps, which need no call of the system */
+    jmp_buf place;
+    u32 thread, is_started, is_done;
     u32 turn; /* which of two places of the warp's exchange is next */
 } Fiber;
 
 static Fiber fibers[MOST_THREADS];
-static ucontext_t scheduler;
+static ucontext_t start_of_scheduler;
+static jmp_buf scheduler;
 static char *stacks;
 static u32 running, n_threads, block[3], n_blocks[3];
 static u32 n_waiting, n_alive, block_generation;
@@ -59,7 +62,11 @@ static const void *arguments_to_pass;
 #define N_BLOCKS (n_blocks[0])
 #define N_BLOCKS_Y (n_blocks[1])
 
-static void give_way(void) { swapcontext(&fibers[running].context, &scheduler); }
+static void give_way(void) {
+    if (_setjmp(fibers[running].place) == 0) {
+        _longjmp(scheduler, 1);
+    }
+}
 
 static void wait_for_block(void) {
     const u32 generation = block_generation;
@@ -212,18 +219,24 @@ static void run_block(void) {
     for (u32 i = 0; i < n_threads; i++) {
         Fiber *fiber = &fibers[i];
         fiber->thread = i;
-        fiber->is_done = fiber->turn = 0;
+        fiber->is_started = fiber->is_done = fiber->turn = 0;
         getcontext(&fiber->context);
         fiber->context.uc_stack.ss_sp = stacks + (size_t)i * STACK_BYTES;
         fiber->context.uc_stack.ss_size = STACK_BYTES;
-        fiber->context.uc_link = &scheduler;
+        fiber->context.uc_link = &start_of_scheduler;
         makecontext(&fiber->context, start_fiber, 0);
     }
     while (n_alive > 0) {
         for (running = 0; running < n_threads; running++) {
-            if (!fibers[running].is_done) {
-                swapcontext(&scheduler, &fibers[running].context);
+            Fiber *fiber = &fibers[running];
+            if (fiber->is_done || _setjmp(scheduler) != 0) {
+                continue;
             }
+            if (fiber->is_started) {
+                _longjmp(fiber->place, 1);
+            }
+            fiber->is_started = 1;
+            swapcontext(&start_of_scheduler, &fiber->context);
         }
     }
 }

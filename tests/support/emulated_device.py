@@ -1,7 +1,8 @@
-"""The processor in the place of a CUDA device: the kernels' own sources, built by the host's C compiler, on host memory.
+"""The processor in the place of a CUDA device: the kernels' own sources, built by the host's C compiler.
 
-`emulated_device()` gives a `lmfacts._native.Device` whose launches run `tests/gpu/emulator.c`. Everything is the same as on a
-GPU but the driver's own calls: kernels, shapes of launches, layouts of buffers, and what is made of them in Python.
+`emulated_device()` gives a `lmfacts._native.Device` whose launches run `tests/gpu/emulator.c` on host memory. All is
+the same as on a GPU but the driver's own calls: kernels, shapes of launches, layouts of buffers, and what is made of
+them in Python.
 """
 
 from __future__ import annotations

@@ -134,9 +134,9 @@ INLINE void describe_row(const Tokens *t, u32 row, i64 first_sequence, u32 by_be
     }
 }
 
-KERNEL(1024, 1) tokens(ARGUMENTS(Tokens) t) {
+KERNEL(512, 1) tokens(ARGUMENTS(Tokens) t) {
     SHARED u32 any_inside;
-    SHARED u32 in_warp[2][32];
+    SHARED u32 in_warp[2][16];
     const u32 warp = THREAD / WARP, lane = THREAD % WARP, n_warps = N_THREADS / WARP;
     const i64 n_sequences = (i64)t.totals[0];
     if (THREAD == 0) {

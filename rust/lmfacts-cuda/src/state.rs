@@ -90,6 +90,25 @@ impl SiteLayout {
         u64s(self.n_calls.of(state))[0]
     }
 
+    /// The part of a state that says where the outliers stand: where it starts and how many bytes it has.
+    pub const fn places_section(&self) -> (usize, usize) {
+        let start = self.outliers.start;
+        (start, self.n_outliers.start + self.n_outliers.n_bytes - start)
+    }
+
+    /// Sequence and position of each outlier, from the bytes of that part.
+    ///
+    /// # Panics
+    /// If there are fewer bytes than [`Self::places_section`] says.
+    pub fn places(&self, section: &[u8]) -> Vec<(i64, i64)> {
+        let counts = u32s(&section[self.n_outliers.start - self.outliers.start..]);
+        let index = POPULATIONS.into_iter().flat_map(|population| {
+            let list = &section[population * self.config.k * OUTLIER_BYTES..][..self.config.k * OUTLIER_BYTES];
+            outliers(list, |place| place < counts[population] as usize).1
+        });
+        index.collect::<Vec<_>>().as_chunks::<4>().0.iter().map(|&[sequence, position, ..]| (sequence, position)).collect()
+    }
+
     fn population(&self, state: &[u8], population: usize) -> PopulationState {
         // Of lists that have a part for each population.
         let half = |bytes: &[u8]| -> Vec<u8> {

@@ -48,9 +48,9 @@ impl DeviceTensor {
             return Err(Error::Layout { expected: format!("at most {MAX_AXES} axes"), got: format!("{n_axes}") }.into());
         }
         let (mut shape, mut strides) = ([1; MAX_AXES], [1; MAX_AXES]);
-        for axis in 0..n_axes {
+        for (axis, extent) in shape.iter_mut().enumerate().take(n_axes) {
             // SAFETY: the caller promises `ndim` numbers.
-            shape[axis] = unsafe { *tensor.shape.add(axis) };
+            *extent = unsafe { *tensor.shape.add(axis) };
         }
         for axis in (0..n_axes).rev() {
             strides[axis] = if !tensor.strides.is_null() {

@@ -154,7 +154,7 @@ impl TokensCall {
             kernel: Kernel::Tokens,
             program: Program::Tokens,
             grid: [1, 1, 1],
-            n_threads: 1024,
+            n_threads: 512,
             shared_bytes: 0,
             arguments: &arguments,
             stream: self.stream,

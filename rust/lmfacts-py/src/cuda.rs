@@ -228,6 +228,21 @@ impl PyDeviceSite {
         Ok(true)
     }
 
+    /// The part of the state that says where the outliers stand: its first byte and how many there are.
+    #[getter]
+    fn places_section(&self) -> (usize, usize) {
+        self.layout.places_section()
+    }
+
+    /// Sequence and position of each outlier, from the bytes of that part.
+    fn places(&self, section: &[u8]) -> PyResult<Vec<(i64, i64)>> {
+        let n_bytes = self.layout.places_section().1;
+        if section.len() < n_bytes {
+            return Err(UsageError::new_err(format!("expected {n_bytes} bytes, got {}", section.len())));
+        }
+        Ok(self.layout.places(section))
+    }
+
     /// The state in these bytes, as `SiteAccumulator.state` gives it, and how many updates it has seen.
     fn decode<'py>(&self, py: Python<'py>, state: &[u8]) -> PyResult<(Bound<'py, PyDict>, u64)> {
         if state.len() < self.layout.state_bytes() {
@@ -305,6 +320,7 @@ pub(crate) fn describe_tokens(
 /// Args:
 ///     folders: where NVRTC may lie, if torch has not loaded it.
 #[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // what a Python list is turned into
 pub(crate) fn cuda_info(py: Python<'_>, folders: Vec<PathBuf>) -> PyResult<Bound<'_, PyDict>> {
     let info = PyDict::new(py);
     let (driver, nvrtc) = py.detach(|| (Driver::get(), Nvrtc::get(&folders)));
@@ -341,6 +357,7 @@ pub(crate) fn kernel_options(dtype: Option<&str>, architecture: (i32, i32), shar
 ///     KernelCompileError: with the compiler's log.
 ///     CudaUnavailableError: there is no NVRTC.
 #[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // as above
 pub(crate) fn compile_kernels<'py>(
     py: Python<'py>,
     dtype: Option<&str>,
