@@ -19,6 +19,7 @@ HEAVY = {"torch", "transformers", "datasets", "tokenizers"}
 KNOW_TORCH = {
     "activations",
     "architectures",
+    "compiled_hooks",
     "cuda",
     "demo",
     "fingerprint",

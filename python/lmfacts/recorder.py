@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import platform
 import time
@@ -14,6 +15,7 @@ import torch
 import lmfacts
 from lmfacts import _native
 from lmfacts.architectures import Architecture, Tap, describe, module_taps, norm_kind
+from lmfacts.compiled_hooks import CompiledHooks
 from lmfacts.cuda.passes import DevicePass, HostPass, Passes
 from lmfacts.cuda.site_states import SiteStates, places_in
 from lmfacts.cuda.streams import Order, Rooms, to_host
@@ -24,7 +26,7 @@ from lmfacts.run import Run
 from lmfacts.site_record import SiteRecord
 from lmfacts.site_state import SiteState
 from lmfacts.sites import Site, SiteKind, detail_sites, is_module_pattern
-from lmfacts.token_batch import TokenReader, Tokens, named_arguments
+from lmfacts.token_batch import TokenReader, Tokens
 from lmfacts.token_context import TokenContexts
 
 if TYPE_CHECKING:
@@ -139,6 +141,10 @@ class Recorder:
         self.lmfacts_s = 0.0
         self.sites = sites
         self.settings: dict[str, Any] = {"sites": _spelled(sites), "k": k, "threshold": threshold}
+        root = model.get_submodule(self.architecture.root_path)
+        self._parameters = tuple(inspect.signature(root.forward).parameters)
+        parameter = next(model.parameters(), None)
+        self._compiled = CompiledHooks(self, torch.device("cpu") if parameter is None else parameter.device)
         self._order = Order()
         rooms = Rooms()
         self._channels = {}
@@ -208,6 +214,9 @@ class Recorder:
 
     def model_called(self) -> None:
         """A forward pass of the outermost module starts."""
+        if torch.compiler.is_compiling():
+            self._compiled.event("called")
+            return
         if self._depth == 0:
             self._entered = time.perf_counter()
             self._own_s_before = self.lmfacts_s
@@ -215,6 +224,9 @@ class Recorder:
 
     def model_returned(self) -> None:
         """It is over: no value that comes now belongs to its tokens."""
+        if torch.compiler.is_compiling():
+            self._compiled.event("returned")
+            return
         self._depth = max(0, self._depth - 1)
         if self._depth == 0:
             tokens, self._tokens = self._tokens, None
@@ -227,10 +239,18 @@ class Recorder:
             own = self.lmfacts_s - self._own_s_before
             self.model_s += max(0.0, time.perf_counter() - self._entered - own)
 
-    def tokens_given(self, root: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def tokens_given(self, _root: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """The transformer starts with these arguments."""
+        given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
+        if torch.compiler.is_compiling():
+            self._compiled.arguments(given)
+            return
+        self.arguments_given(given)
+
+    def arguments_given(self, given: Mapping[str, Any]) -> None:
+        """The transformer starts with these arguments, by their names."""
         start = time.perf_counter()
-        self._tokens = self._passes.begin(named_arguments(root, args, kwargs))
+        self._tokens = self._passes.begin(given)
         self.lmfacts_s += time.perf_counter() - start
 
     def _count(self, tokens: Tokens) -> None:
@@ -247,6 +267,9 @@ class Recorder:
 
     def value(self, tap: Tap, tensor: torch.Tensor) -> None:
         """A site has this value for the tokens of the pass."""
+        if torch.compiler.is_compiling():
+            self._compiled.value(tap.site, tensor)
+            return
         start = time.perf_counter()
         tokens = self._tokens
         channel = self._channels[tap.site]
@@ -276,6 +299,10 @@ class Recorder:
         channel.n_calls += 1
         channel.n_tokens += tokens.n_real
         self.lmfacts_s += time.perf_counter() - start
+
+    def observe(self, site: str, tensor: torch.Tensor) -> None:
+        """A site has this value, says an operator of a compiled graph."""
+        self.value(self._channels[site].tap, tensor)
 
     # What was recorded
 

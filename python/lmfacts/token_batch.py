@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["TokenReader", "Tokens", "check_mask", "n_cached_tokens", "named_arguments", "shape_of_ids"]
+__all__ = ["TokenReader", "Tokens", "check_mask", "n_cached_tokens", "shape_of_ids"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,8 @@ class TokenReader:
 
     def read(self, root: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tokens:
         """The tokens of the pass that starts when a module's forward is called with these arguments; see `number`."""
-        return self.number(named_arguments(root, args, kwargs))
+        names = inspect.signature(root.forward).parameters
+        return self.number({**dict(zip(names, args, strict=False)), **kwargs})
 
     def number(self, given: Mapping[str, Any], *, n_cached: int | None = None) -> Tokens:
         """The tokens of the pass that starts with these arguments.
@@ -105,15 +106,6 @@ class TokenReader:
 
 def _flat(values: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(values).reshape(-1)
-
-
-def named_arguments(root: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments by the names that forward gives them."""
-    given = dict(kwargs)
-    if args:
-        names = list(inspect.signature(root.forward).parameters)
-        given.update(zip(names, args, strict=False))
-    return given
 
 
 def _ids(given: Mapping[str, Any]) -> torch.Tensor | None:

@@ -1,9 +1,10 @@
 /* The kernels of lmfacts-cuda on a processor: the .cu sources themselves, over this prelude instead of kernels/prelude.cu.
  *
- * The threads of a block are fibers of one thread of the host, each with its own stack, and blocks run one after the other. A fiber runs
- * until it waits: for the block (`wait_for_block`) or for its warp (shuffles, votes). Within a block only these order the fibers, so
- * that what CUDA leaves open is one fixed order here; a race between threads that this order hides would not be found. Memory that is
- * shared in a block is static, and keeps its content from block to block, so that a kernel which forgets to clear it is found.
+ * The threads of a block are fibers of one thread of the host, each with its own stack, and blocks run one after the other. A
+ * fiber runs until it waits: for the block (`wait_for_block`) or for its warp (shuffles, votes). Within a block only these order
+ * the fibers, so that what CUDA leaves open is one fixed order here; a race between threads that this order hides would not be
+ * found. Memory that is shared in a block is static, and keeps its content from block to block, so that a kernel which forgets to
+ * clear it is found.
  *
  * `lmfacts_launch` is what the Rust side calls in place of cuLaunchKernel.
  */

@@ -1,10 +1,10 @@
 // The histogram of codes, and the outliers' candidates.
 //
-// A block counts its share of the rows into 32-bit counters in shared memory, one for each key from LMFACTS_FIRST_KEY on. A key is a code
-// with its sign rotated to the end, so that keys are ordered as magnitudes and those of ordinary values lie together; all others
-// (huge values, NaN, tiny ones if the table does not begin at zero) are counted in global memory one by one, exactly and rarely.
-// When a block is done, or comes to rows of another table, its counters are added to the table's 64-bit ones and cleared. A block
-// counts fewer than 2^32 values in a launch, so that no counter wraps.
+// A block counts its share of the rows into 32-bit counters in shared memory, one for each key from LMFACTS_FIRST_KEY on. A key
+// is a code with its sign rotated to the end, so that keys are ordered as magnitudes and those of ordinary values lie together;
+// all others (huge values, NaN, tiny ones if the table does not begin at zero) are counted in global memory one by one, exactly
+// and rarely. When a block is done, or comes to rows of another table, its counters are added to the table's 64-bit ones and
+// cleared. A block counts fewer than 2^32 values in a launch, so that no counter wraps.
 //
 // The slot of a key is swizzled over the banks of shared memory: values with few mantissa bits would otherwise meet in few banks.
 
@@ -46,7 +46,8 @@ INLINE u32 floor_of(const Update *u, u32 population) {
         return INFINITY_KEY;
     }
     const Outlier *last = &u->outliers[(u64)population * u->k + u->k - 1];
-    // Rows come in the order of their places. If all of them come later than the last of the list, an equal magnitude is not enough.
+    // Rows come in the order of their places. If all of them come later than the last of the list, an equal magnitude is not
+    // enough.
     const u32 row = listed_row(u, population, 0);
     const i64 sequence = u->sequence[row];
     const u32 later = sequence > last->sequence || (sequence == last->sequence && u->position[row] > last->position);
@@ -71,7 +72,8 @@ RARE void offer_candidate(u64 *candidates, u32 *n_candidates, u32 n_slots, u64 n
     }
 }
 
-// A value that may need more than a counter in shared memory; one that has such a counter is counted by the caller if `is_counted`.
+// A value that may need more than a counter in shared memory; one that has such a counter is counted by the caller if
+// `is_counted`.
 INLINE void take_rare_value(const Counting *counting, u32 bits, u32 index, u32 is_counted) {
     const u32 key = key_of(bits);
     const u32 code = code_of(bits);

@@ -1,7 +1,7 @@
 // A coarse histogram of each dim of the tokens that are not the first: the bins of `dim_histograms.rs` in lmfacts-core.
 //
-// A block counts 32 dims of a part of the rows in shared memory; a warp takes a row, a lane one dim, and the counters of a dim lie in one
-// bank, so that no two lanes of a warp wait for each other.
+// A block counts 32 dims of a part of the rows in shared memory; a warp takes a row, a lane one dim, and the counters of a dim
+// lie in one bank, so that no two lanes of a warp wait for each other.
 
 #define FIRST_QUARTER ((127 - 16) * 4)
 #define BINS_OF_A_SIGN 128

@@ -1,13 +1,15 @@
 // Moments of every dim, of a part of the rows, as sums about a pivot.
 //
-// A block has a group of dims and a part of the rows of a population; a warp of it every fourth of those rows, 32 at a time. The pivot
-// of a dim is the mean of every PIVOT_STEP-th row of each warp: it lies within about sqrt(PIVOT_STEP) standard deviations of the mean
-// of all of the block's rows, whatever the data, so that turning sums about it into central moments cancels two digits at most.
+// A block has a group of dims and a part of the rows of a population; a warp of it every fourth of those rows, 32 at a time. The
+// pivot of a dim is the mean of every PIVOT_STEP-th row of each warp: it lies within about sqrt(PIVOT_STEP) standard deviations
+// of the mean of all of the block's rows, whatever the data, so that turning sums about it into central moments cancels two
+// digits at most.
 //
-// For float32 all sums are in float64. For 16-bit values the sums over 32 rows are in float32, about the pivot and scaled by a power of two
-// to the spread of the sampled rows, then added in float64. An addition of them rounds by 2^-24 of the sum so far, so that 32 rows give a sum of even powers an
-// error of at most 32 x 2^-24, 2e-6 of itself, and in practice a tenth of that. The third sum has that error relative to the sum of |y|^3.
-// Where 32 rows hold what is not finite, or what a float32 cannot hold the fourth power of, they are summed again in float64.
+// For float32 all sums are in float64. For 16-bit values the sums over 32 rows are in float32, about the pivot and scaled by a
+// power of two to the spread of the sampled rows, then added in float64. An addition of them rounds by 2^-24 of the sum so far,
+// so that 32 rows give a sum of even powers an error of at most 32 x 2^-24, 2e-6 of itself, and in practice a tenth of that. The
+// third sum has that error relative to the sum of |y|^3. Where 32 rows hold what is not finite, or what a float32 cannot hold the
+// fourth power of, they are summed again in float64.
 
 #define DIMS_THREADS 128
 #define DIMS_WARPS (DIMS_THREADS / 32)

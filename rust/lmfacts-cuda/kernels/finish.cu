@@ -1,5 +1,5 @@
-// The end of a call: what its kernels have found goes into the site's state. Each block has one task, told by its number: moments of 256
-// dims, then moments of a quantity of a group of tokens, then the outliers of a population, then the maxima.
+// The end of a call: what its kernels have found goes into the site's state. Each block has one task, told by its number: moments
+// of 256 dims, then moments of a quantity of a group of tokens, then the outliers of a population, then the maxima.
 
 #define FINISH_THREADS 256
 

@@ -1,9 +1,10 @@
 // The largest magnitudes and their places, exactly.
 //
-// A candidate is one number: the key of the magnitude above, below it the complement of the value's index among the listed rows of the call. Rows
-// are listed in the order of their places, so the larger number is the one that comes first among outliers, ties included, and no two
-// are equal. While the histogram is counted, `codes` notes values that reach the last of the list so far. Where these were too many to
-// note (in the first call, or when the data change), `collect` reads the values again, each block keeping the k largest of its share.
+// A candidate is one number: the key of the magnitude above, below it the complement of the value's index among the listed rows
+// of the call. Rows are listed in the order of their places, so the larger number is the one that comes first among outliers,
+// ties included, and no two are equal. While the histogram is counted, `codes` notes values that reach the last of the list so
+// far. Where these were too many to note (in the first call, or when the data change), `collect` reads the values again, each
+// block keeping the k largest of its share.
 
 #define COLLECT_THREADS 256
 #define ROOM 4096

@@ -1,6 +1,6 @@
-// What the kernels use of CUDA, under names of their own. The kernels are written in the common part of C and CUDA C++ and include
-// nothing, so that a host compiler can build them too, with another prelude under them (tests/gpu/emulator.c), and run them
-// without a GPU.
+// What the kernels use of CUDA, under names of their own. The kernels are written in the common part of C and CUDA C++ and
+// include nothing, so that a host compiler can build them too, with another prelude under them (tests/gpu/emulator.c), and run
+// them without a GPU.
 
 typedef unsigned char u8;
 typedef unsigned short u16;

@@ -1,6 +1,8 @@
-// Values as bits: how they widen, how their magnitudes are ordered, and what their 16-bit code is, as `Element` in lmfacts-core has it.
+// Values as bits: how they widen, how their magnitudes are ordered, and what their 16-bit code is, as `Element` in lmfacts-core
+// has it.
 //
-// LMFACTS_DTYPE says which type this compilation is for; LMFACTS_SLOTS and LMFACTS_FIRST_KEY, which keys have a counter in shared memory.
+// LMFACTS_DTYPE says which type this compilation is for; LMFACTS_SLOTS and LMFACTS_FIRST_KEY, which keys have a counter in shared
+// memory.
 
 #define LMFACTS_F32 0
 #define LMFACTS_BF16 1

@@ -1,7 +1,7 @@
 //! Compiled kernels on disk, so that a process starts without compiling.
 //!
-//! A file is named by what it was made from: source and options, architecture, and the compiler's version. Whatever goes wrong with the
-//! disk costs a compilation and nothing else.
+//! A file is named by what it was made from: source and options, architecture, and the compiler's version. Whatever goes wrong
+//! with the disk costs a compilation and nothing else.
 
 use std::fs;
 use std::path::{Path, PathBuf};

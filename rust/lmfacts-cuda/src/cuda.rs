@@ -164,7 +164,8 @@ impl Launcher for CudaDevice {
             let function = self.functions(launch.program)?.0[launch.kernel as usize];
             let mut arguments = [std::ptr::from_ref(launch.arguments).cast_mut().cast::<c_void>()];
             let [x, y, z] = launch.grid;
-            // SAFETY: the function takes one argument, of the type that the caller vouches for; the driver copies it before it returns.
+            // SAFETY: the function takes one argument, of the type that the caller vouches for; the driver copies it before it
+            // returns.
             let code = unsafe {
                 (driver.launch_kernel)(
                     function as Handle,

@@ -1,4 +1,5 @@
-//! A processor in the place of a device: the kernels' sources, built by a host compiler into a shared library, run on host memory.
+//! A processor in the place of a device: the kernels' sources, built by a host compiler into a shared library, run on host
+//! memory.
 //!
 //! Tests use it, so that all but the driver's own calls is tested where there is no GPU.
 

@@ -1,17 +1,18 @@
 //! The statistics of `lmfacts-core` on a CUDA device.
 //!
-//! Nothing of CUDA is needed to build this crate or to load it. The driver (`libcuda`) and the compiler (NVRTC) are looked for when they
-//! are first asked for; what is missing is a reason in words. Kernels are CUDA C++ without headers (`kernels/*.cu`), compiled for the
-//! architecture at hand and kept on disk.
+//! Nothing of CUDA is needed to build this crate or to load it. The driver (`libcuda`) and the compiler (NVRTC) are looked for
+//! when they are first asked for; what is missing is a reason in words. Kernels are CUDA C++ without headers (`kernels/*.cu`),
+//! compiled for the architecture at hand and kept on disk.
 //!
 //! The caller owns all memory: a site's state, room to work in and a description of the tokens are buffers on the device that it
-//! allocates, and it says on which stream the work is to be queued. Nothing here allocates on the device, copies to the host or waits for it,
-//! so that an update can be captured into a CUDA graph and replayed. [`SiteLayout::decode`] turns the bytes of a state into
-//! the `SiteState` that the CPU's accumulators are restored from and merged with.
+//! allocates, and it says on which stream the work is to be queued. Nothing here allocates on the device, copies to the host or
+//! waits for it, so that an update can be captured into a CUDA graph and replayed. [`SiteLayout::decode`] turns the bytes of a
+//! state into the `SiteState` that the CPU's accumulators are restored from and merged with.
 //!
-//! Precision: float32 values are summed in float64 throughout. The moments of dims of 16-bit values are summed in float32 over at most
-//! 32 rows about a pivot; they agree with float64 to about 1e-6 (`kernels/dims.cu` says why). Counts, codes, extremes and
-//! outliers are exact. All sums are combined in a fixed order, so that the same calls on the same kind of device give the same bits.
+//! Precision: float32 values are summed in float64 throughout. The moments of dims of 16-bit values are summed in float32 over at
+//! most 32 rows about a pivot; they agree with float64 to about 1e-6 (`kernels/dims.cu` says why). Counts, codes, extremes and
+//! outliers are exact. All sums are combined in a fixed order, so that the same calls on the same kind of device give the same
+//! bits.
 
 mod cache;
 mod cuda;
@@ -84,7 +85,8 @@ pub trait Launcher: Send + Sync {
     ///
     /// # Safety
     /// - The arguments must be of the type that the kernel takes.
-    /// - Every pointer in them must point to memory of the device, as large as the kernel's source says, and live until the work is done.
+    /// - Every pointer in them must point to memory of the device, as large as the kernel's source says, and live until the work
+    ///   is done.
     #[allow(unsafe_code)]
     unsafe fn launch_raw(&self, launch: &Launch<'_, ()>, argument_bytes: usize) -> Result<()>;
 }

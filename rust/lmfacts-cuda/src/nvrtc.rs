@@ -44,8 +44,8 @@ pub struct Nvrtc {
 const NAMES: [&str; 2] = ["libnvrtc.so.13", "libnvrtc.so.12"];
 
 impl Nvrtc {
-    /// The compiler, looked for once: one that is loaded already or that the system knows, then in the folders given with the first
-    /// call.
+    /// The compiler, looked for once: one that is loaded already or that the system knows, then in the folders given with the
+    /// first call.
     ///
     /// # Errors
     /// [`CudaError::Unavailable`] with all that was tried.
@@ -79,8 +79,8 @@ impl Nvrtc {
         })
     }
 
-    /// Loads the compiler from where a wheel has put it. Its builtins have to be there first, for everybody to see: the compiler opens
-    /// them by their bare name, which no search path leads to.
+    /// Loads the compiler from where a wheel has put it. Its builtins have to be there first, for everybody to see: the compiler
+    /// opens them by their bare name, which no search path leads to.
     #[cfg(unix)]
     fn from_folder(folder: &Path, path: &Path) -> Result<Self> {
         use libloading::os::unix;

@@ -95,9 +95,10 @@ impl Program {
 
     /// The keys that have a counter in a block's shared memory: how many, and the first of them.
     ///
-    /// A key is a magnitude's code and then its sign. All tables begin at zero where a block can have 160 KiB (A100, Hopper and later
-    /// data-centre parts) and reach to 2^33 for bfloat16 and float32 and to 2^5 for float16, 2^11 where it can have 208 KiB. With less, a table of 96 KiB takes
-    /// magnitudes from 2^-63 to 2^33, or for float16 from 2^-8 to 2^4, beside the two zeros.
+    /// A key is a magnitude's code and then its sign. All tables begin at zero where a block can have 160 KiB (A100, Hopper and
+    /// later data-centre parts) and reach to 2^33 for bfloat16 and float32 and to 2^5 for float16, 2^11 where it can have 208
+    /// KiB. With less, a table of 96 KiB takes magnitudes from 2^-63 to 2^33, or for float16 from 2^-8 to 2^4, beside the two
+    /// zeros.
     pub(crate) const fn table(self, limits: Limits) -> (u32, u32) {
         let is_f16 = matches!(self, Self::Values(Dtype::F16));
         match limits.shared_bytes {

@@ -85,11 +85,12 @@ fn float_at_least(threshold: f64) -> f32 {
 impl SiteUpdate<'_> {
     /// Queues the update.
     ///
-    /// # Errors
-    /// `Error::Layout` if the rows have another number of dims than the layout or the room is too small; those of [`Launcher::launch_raw`].
+    /// # Errors `Error::Layout` if the rows have another number of dims than the layout or the room is too small; those of
+    /// [`Launcher::launch_raw`].
     ///
     /// # Safety
-    /// - The rows, the tokens' description, the state and the room must lie in memory of the launcher's device, be as large as their layouts
+    /// - The rows, the tokens' description, the state and the room must lie in memory of the launcher's device, be as large as
+    ///   their layouts
     ///   say, and stay until the stream has come past the update.
     /// - The tokens' description must have been written earlier on the stream, for as many tokens as there are rows.
     /// - Nothing else may use the state or the room meanwhile.

@@ -82,7 +82,8 @@ impl DeviceTensor {
         &self.strides[..self.n_axes]
     }
 
-    /// Reads the tensor as rows, one for each token; none if the values of a token do not lie side by side, or the rows are spread in more than two ways.
+    /// Reads the tensor as rows, one for each token; none if the values of a token do not lie side by side, or the rows are
+    /// spread in more than two ways.
     ///
     /// # Errors
     /// `Error::Layout` if no leading axes count `n_tokens`, no axis is left, or there are too many values.

@@ -103,8 +103,8 @@ impl TokensCall {
         TokensLayout::new(n_tokens).n_bytes
     }
 
-    /// Bytes to remember from pass to pass, for up to so many sequences side by side: three counts (sequences, tokens, passes), then a
-    /// number and a count for each.
+    /// Bytes to remember from pass to pass, for up to so many sequences side by side: three counts (sequences, tokens, passes),
+    /// then a number and a count for each.
     pub const fn memory_bytes(n_rows: usize) -> usize {
         3 * 8 + n_rows * (8 + 4)
     }

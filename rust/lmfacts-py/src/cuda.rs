@@ -174,8 +174,8 @@ impl PyDeviceSite {
 
     /// Queues an update on a stream and returns.
     ///
-    /// The caller answers for the stream being alive and for the buffers lying on the device, being as large as they have to be, and being used by nothing else
-    /// until the stream has come past the update.
+    /// The caller answers for the stream being alive and for the buffers lying on the device, being as large as they have to be,
+    /// and being used by nothing else until the stream has come past the update.
     ///
     /// Args:
     ///     tensor: on the device; its leading axes are the tokens.
@@ -221,8 +221,8 @@ impl PyDeviceSite {
             room: (room.address, room.n_bytes),
             stream,
         };
-        // SAFETY: the sizes were compared above, the buffers hold their tensors, and `tensor` is alive in the caller's hands; that the work is ordered by
-        // the stream is what the method's documentation asks of the caller.
+        // SAFETY: the sizes were compared above, the buffers hold their tensors, and `tensor` is alive in the caller's hands;
+        // that the work is ordered by the stream is what the method's documentation asks of the caller.
         #[allow(unsafe_code)]
         unsafe { update.queue(&*self.launcher) }.map_err(cuda_to_py)?;
         Ok(true)
@@ -259,15 +259,15 @@ pub(crate) fn tokens_bytes(n_tokens: usize) -> usize {
     TokensCall::tokens_bytes(n_tokens)
 }
 
-/// Bytes to remember from pass to pass, for up to so many sequences side by side. The first three int64 are the sequences, tokens and
-/// passes so far.
+/// Bytes to remember from pass to pass, for up to so many sequences side by side. The first three int64 are the sequences, tokens
+/// and passes so far.
 #[pyfunction]
 pub(crate) fn tokens_memory_bytes(n_rows: usize) -> usize {
     TokensCall::memory_bytes(n_rows)
 }
 
-/// Queues the description of a pass's tokens, with which updates on the same stream then work. What the caller answers for is as for
-/// `DeviceSite.update`.
+/// Queues the description of a pass's tokens, with which updates on the same stream then work. What the caller answers for is as
+/// for `DeviceSite.update`.
 ///
 /// Args:
 ///     device: where.
@@ -310,7 +310,8 @@ pub(crate) fn describe_tokens(
         memory: (memory.get().address, memory.get().n_bytes),
         stream,
     };
-    // SAFETY: the buffers hold their tensors and their sizes are compared there; the rest is for the caller to see to, as documented.
+    // SAFETY: the buffers hold their tensors and their sizes are compared there; the rest is for the caller to see to, as
+    // documented.
     #[allow(unsafe_code)]
     unsafe { call.queue(&*device.get().launcher) }.map_err(cuda_to_py)
 }
