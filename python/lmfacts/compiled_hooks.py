@@ -4,6 +4,10 @@ Dynamo traces the hooks of a model that is compiled after they were registered. 
 it traces, a hook leaves an operator in the graph instead, `lmfacts::observe` or `lmfacts::report`, that does at run
 time what the hook would have done. The operators say that they change a tensor of the recorder's, although they only
 read: nothing is then reordered between them, and none is removed as unused. The graph is not broken.
+
+Dynamo takes modules of one class for the same even if their hooks differ, unless
+`torch._dynamo.config.skip_nnmodule_hook_guards` is False. Set it so where blocks are compiled one by one; otherwise a
+block may run with another's hooks, and the run says that it is not complete.
 """
 
 from __future__ import annotations

@@ -51,6 +51,7 @@ def test_the_whole_model_is_one_graph(name):
         assert found.run().metadata[key] == expected.run().metadata[key]
 
 
+@torch._dynamo.config.patch(skip_nnmodule_hook_guards=False)
 def test_blocks_that_are_compiled_one_by_one():
     model = build("llama")
     calls = [batch(model, "left"), batch(model, "none")]
