@@ -232,7 +232,7 @@ class Recorder:
             tokens, self._tokens = self._tokens, None
             if tokens is not None:
                 start = time.perf_counter()
-                if isinstance(tokens, DevicePass) and self._contexts is not None:
+                if isinstance(tokens, DevicePass) and not tokens.is_captured and self._contexts is not None:
                     tokens.places = self._places_arriving()
                 self._passes.end(tokens)
                 self.lmfacts_s += time.perf_counter() - start

@@ -9,11 +9,10 @@ from lmfacts import _native
 from lmfacts.errors import LayoutError, UnsupportedDtypeError, UsageError
 from support.device_calls import ALL, on_device, on_host, tokenized
 from support.device_comparison import assert_agrees
+from support.device_data import DATA, DTYPES, values, with_holes
 from support.emulated_device import COMPILER, NO_COMPILER, emulated_device
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason=NO_COMPILER)
-
-DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
 @pytest.fixture(scope="module")
@@ -21,40 +20,11 @@ def device():
     return emulated_device()
 
 
-def values(shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 def check(device, calls, **options):
     found, n_calls = on_device(device, calls, **options)
     assert n_calls == len(calls)
     assert_agrees(found, on_host(calls, **options))
     return found
-
-
-def with_holes(x):
-    x[0, 3, 4], x[1, 5], x[1, 0, 0], x[0, 9, 9] = float("nan"), float("inf"), -float("inf"), -float("nan")
-    return x
-
-
-DATA = {
-    "gaussian": lambda: values((3, 40, 64)),
-    "relu": lambda: values((3, 40, 64)).relu(),
-    "gelu": lambda: torch.nn.functional.gelu(values((3, 40, 64))),
-    "few values": lambda: (values((3, 40, 64)) * 2).round() / 4,
-    "constant": lambda: torch.full((2, 40, 32), -0.25),
-    "zeros": lambda: torch.zeros(2, 20, 32) * torch.tensor([1.0, -1.0]).repeat(16),
-    "not finite": lambda: with_holes(values((2, 30, 16))),
-    "nothing but NaN": lambda: torch.full((2, 9, 16), float("nan")),
-    "huge": lambda: values((2, 40, 16)) * 1e30,
-    "tiny": lambda: values((2, 40, 16)) * 1e-12,
-    "far from zero": lambda: values((2, 70, 16)) + 1000,
-    "one huge row": lambda: values((2, 70, 16)) * torch.where(torch.arange(70) == 8, 1e9, 1.0)[:, None],
-    "one value": lambda: values((1, 1, 1)),
-    "odd dims": lambda: values((2, 35, 13)),
-    "many dims": lambda: values((1, 9, 700)),
-    "many sequences": lambda: values((70, 3, 8)),
-}
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -90,8 +90,11 @@ class DevicePass:
         n_tokens: tokens, padding included.
         device: where its arguments lie.
         described: its description there.
-        given: the arguments in host memory, which are there when `arrived` is over; None while a graph is captured.
+        given: the arguments in host memory, which are there when `arrived` is over; None once they were read, and in a
+            pass that is captured.
         n_cached: tokens of each sequence that earlier passes have seen.
+        is_over: whether the pass has ended.
+        is_captured: whether it only was captured into a CUDA graph: the host does not know its tokens.
         places: where the outliers stood after the pass, in host memory, for whoever asked for them.
     """
 
@@ -105,6 +108,7 @@ class DevicePass:
     tokens: Tokens | None = None
     places: dict[str, list[tuple[_native.DeviceSite, torch.Tensor]]] = field(default_factory=dict)
     is_over: bool = False
+    is_captured: bool = False
     _elsewhere: dict[torch.device, Buffer] = field(default_factory=dict)
 
     @property
@@ -186,7 +190,8 @@ class Passes:
             self._is_in_step = False
             self._counted(tokens)
             return HostPass(tokens)
-        self.read_arrived()
+        if not _is_capturing(ids.device):
+            self.read_arrived()
         return self._described_on_device(device, ids.device, given)
 
     def end(self, finished: HostPass | DevicePass) -> None:
@@ -195,7 +200,7 @@ class Passes:
             self._ended(finished.tokens, None)
             return
         finished.is_over = True
-        if finished.given is not None:
+        if not finished.is_captured:
             finished.arrived = event_here(finished.device)
         if finished.tokens is not None:  # the host had to wait for it before
             self._ended(finished.tokens, finished)
@@ -238,7 +243,8 @@ class Passes:
         )
         self._n_last_rows = n_rows
         begun = DevicePass(self, n_tokens, device, described, None, n_cached)
-        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        if _is_capturing(device):
+            begun.is_captured = True
             return begun
         begun.given = {name: _arriving(given[name]) for name in _GIVEN if isinstance(given.get(name), torch.Tensor)}
         begun.arrived = event_here(device)
@@ -313,6 +319,10 @@ class Passes:
 
 _HOST = "cpu"
 """The device type whose tensors the host reads itself."""
+
+
+def _is_capturing(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def _arriving(tensor: torch.Tensor) -> torch.Tensor:
