@@ -43,6 +43,24 @@ pub struct Nvrtc {
 /// Newest first.
 const NAMES: [&str; 2] = ["libnvrtc.so.13", "libnvrtc.so.12"];
 
+/// Loads what the compiler calls its builtins from where a wheel has put them, for everybody to see: the compiler opens them by
+/// their bare name, which no search path leads to. Those of another version do no harm.
+#[cfg(unix)]
+fn load_builtins(folder: &Path) {
+    use libloading::os::unix;
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("libnvrtc-builtins.so") {
+            // SAFETY: loading CUDA's compiler runs nothing but its own initialization.
+            if let Ok(library) = unsafe { unix::Library::open(Some(entry.path()), unix::RTLD_NOW | unix::RTLD_GLOBAL) } {
+                std::mem::forget(library); // stays for as long as the compiler, which is as long as the process
+            }
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn load_builtins(_folder: &Path) {}
+
 impl Nvrtc {
     /// The compiler, looked for once: one that is loaded already or that the system knows, then in the folders given with the
     /// first call.
@@ -56,6 +74,9 @@ impl Nvrtc {
 
     fn load(folders: &[PathBuf]) -> Result<Self> {
         let mut tried = Vec::new();
+        for folder in folders {
+            load_builtins(folder);
+        }
         for name in NAMES {
             // SAFETY: loading CUDA's compiler runs nothing but its own initialization.
             match unsafe { Library::new(name) } {
@@ -67,8 +88,9 @@ impl Nvrtc {
             for name in NAMES {
                 let path = folder.join(name);
                 if path.exists() {
-                    match Self::from_folder(folder, &path) {
-                        Ok(nvrtc) => return Ok(nvrtc),
+                    // SAFETY: as above.
+                    match unsafe { Library::new(&path) } {
+                        Ok(library) => return Self::of(library, path.display().to_string()),
                         Err(error) => tried.push(error.to_string()),
                     }
                 }
@@ -77,33 +99,6 @@ impl Nvrtc {
         Err(CudaError::Unavailable {
             reason: format!("no NVRTC, the compiler that torch's CUDA builds bring along: {}", tried.join("; ")),
         })
-    }
-
-    /// Loads the compiler from where a wheel has put it. Its builtins have to be there first, for everybody to see: the compiler
-    /// opens them by their bare name, which no search path leads to.
-    #[cfg(unix)]
-    fn from_folder(folder: &Path, path: &Path) -> Result<Self> {
-        use libloading::os::unix;
-        let builtins = std::fs::read_dir(folder)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|file| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libnvrtc-builtins.so")));
-        for file in builtins {
-            // SAFETY: as in `load`.
-            if let Ok(library) = unsafe { unix::Library::open(Some(&file), unix::RTLD_NOW | unix::RTLD_GLOBAL) } {
-                std::mem::forget(library); // stays for as long as the compiler, which is as long as the process
-            }
-        }
-        // SAFETY: as in `load`.
-        let library = unsafe { Library::new(path) }.map_err(|error| CudaError::Unavailable { reason: error.to_string() })?;
-        Self::of(library, path.display().to_string())
-    }
-
-    #[cfg(not(unix))]
-    fn from_folder(_folder: &Path, path: &Path) -> Result<Self> {
-        Err(CudaError::Unavailable { reason: format!("{} is not looked for on this system", path.display()) })
     }
 
     fn of(library: Library, origin: String) -> Result<Self> {

@@ -127,6 +127,10 @@ impl<'py> Tensor<'py> {
         };
         let options = PyDict::new(py);
         options.set_item("max_version", (MAJOR_VERSION, 0))?;
+        // A GPU's tensor is read on the stream that it was made on: no stream has to wait for another.
+        if object.getattr_opt("is_cuda")?.is_some_and(|flag| flag.is_truthy().unwrap_or(false)) {
+            options.set_item("stream", -1)?;
+        }
         let exported = source.call_method("__dlpack__", (), Some(&options)).or_else(|error| {
             if error.is_instance_of::<PyTypeError>(py) { source.call_method0("__dlpack__") } else { Err(error) }
         });
