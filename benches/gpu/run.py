@@ -3,13 +3,13 @@
     python benches/gpu/run.py [--quick] [--only checks|throughput|overhead]
 
 Three parts. *checks*: `tests/support/gpu_checks.py`, which hold the kernels against the host's accumulators, look for
-synchronization in hooks, replay CUDA graphs, compile models. *throughput*: a site's update on tensors of 1 MB to 1 GB,
-beside a copy of the same tensor on the device, whose rate counts bytes read and written; the share is that of the
+synchronization in hooks, replay CUDA graphs, compile models. *throughput*: a site's update on tensors of 1 MB to 1
+GB, beside a copy of the same tensor on the device, whose rate counts bytes read and written; the share is that of the
 bytes of the tensor that an update takes in per second, of this rate; and what each kernel takes. *overhead*: forward
 passes of models with random weights (GPT-2 medium's and a 1B Llama's shapes, bfloat16), bare, with lmfacts, and with
-the same statistics in torch; also captured into a CUDA graph and under torch.compile. Medians of several rounds, timed
-by CUDA events. Without a GPU it says so and does nothing. Needs torch, transformers and an installed lmfacts; no Rust, no
-network.
+the same statistics in torch; also captured into a CUDA graph and under torch.compile. Medians of several rounds,
+timed by CUDA events. Without a GPU it says so and does nothing. Needs torch, transformers and an installed lmfacts;
+no Rust, no network.
 """
 
 from __future__ import annotations

@@ -284,15 +284,15 @@ class Recorder:
             channel.n_repeats += 1  # GPT-2 looks up token types in the token embedding too, after the tokens
             return
         channel.last_tokens = tokens
-        if tensor.device.type != _HOST:
-            if channel.on_devices.update(tensor, tokens):
-                channel.n_calls += 1
-                channel.n_queued += 1  # the device counts them too, and those of replayed graphs
-                self.lmfacts_s += time.perf_counter() - start
-                return
-            tensor = to_host(tensor)
-            channel.n_copies += 1
         try:
+            if tensor.device.type != _HOST:
+                if channel.on_devices.update(tensor, tokens):
+                    channel.n_calls += 1
+                    channel.n_queued += 1  # the device counts them too, and those of replayed graphs
+                    self.lmfacts_s += time.perf_counter() - start
+                    return
+                tensor = to_host(tensor)
+                channel.n_copies += 1
             channel.accumulator.update(tensor, tokens.native)
         except BufferImportError as error:
             raise type(error)(f"site {tap.site!r} (module {tap.module_path!r}): {error}") from error

@@ -96,9 +96,13 @@ KERNEL(256, 4) rows(ARGUMENTS(Update) u) {
         if (lane == 0) {
             const f64 inverse = 1.0 / norm;
             u.row_inverses[row_index] = inverse > 0.0 && inverse < LARGEST_F64 ? inverse : 0.0;
-            u.row_norms[row_index] = norm;
-            u.row_centered[row_index] = centered_norm;
             u.row_maxima[row_index] = largest;
+            u.blocks[index] = block_of(u.sequence[row_index]);
+        }
+        // A lane for each quantity: the norm, its logarithm, that of the norm after centering.
+        if (lane < N_TOKEN_QUANTITIES) {
+            const f64 of_lane = lane == 2 ? centered_norm : norm;
+            u.quantities[lane * u.n_rows + index] = lane == 0 ? norm : log(of_lane);
         }
     }
 }

@@ -75,7 +75,8 @@ typedef struct {
     u32 *has_maximum; // [2][N_MAXIMA]
     u64 *dim_bins; // [n_dims][N_DIM_BINS]; null if not asked for
 
-    f64 *row_norms, *row_centered; // [n_rows]: L2 norms before and after centering; NaN where the row is not finite
+    f64 *quantities; // [N_TOKEN_QUANTITIES][n_rows]: of the listed rows, first and then rest; NaN where the row is not finite
+    u32 *blocks; // [n_rows]: of the sequences of the listed rows
     f64 *row_inverses; // [n_rows]: 1 / norm; 0 where that is no number
     u64 *row_maxima; // [n_rows]: key + 1 and ~dim of the largest finite magnitude, 0 if there is none
     f64 *partials; // [2][n_splits][N_PARTIALS][n_dims]

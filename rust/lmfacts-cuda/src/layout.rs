@@ -70,8 +70,8 @@ pub struct SiteLayout {
 /// The room that a call works in.
 #[derive(Debug)]
 pub(crate) struct Room {
-    pub(crate) row_norms: Section,
-    pub(crate) row_centered: Section,
+    pub(crate) quantities: Section,
+    pub(crate) blocks: Section,
     pub(crate) row_inverses: Section,
     pub(crate) row_maxima: Section,
     pub(crate) partials: Section,
@@ -130,8 +130,8 @@ impl SiteLayout {
         let n_splits = (3 * n_collectors).div_ceil(n_dim_blocks).min(n_rows.div_ceil(128)).max(1);
         let mut cursor = Cursor(0);
         let mut room = Room {
-            row_norms: cursor.take(n_rows * 8),
-            row_centered: cursor.take(n_rows * 8),
+            quantities: cursor.take(TOKEN_QUANTITIES.len() * n_rows * 8),
+            blocks: cursor.take(n_rows * 4),
             row_inverses: cursor.take(n_rows * 8),
             row_maxima: cursor.take(n_rows * 8),
             partials: cursor.take(2 * n_splits * N_PARTIALS * self.n_dims * 8),

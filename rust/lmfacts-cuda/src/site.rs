@@ -43,8 +43,8 @@ struct Arguments {
     maxima: usize,
     has_maximum: usize,
     dim_bins: usize,
-    row_norms: usize,
-    row_centered: usize,
+    quantities: usize,
+    blocks: usize,
     row_inverses: usize,
     row_maxima: usize,
     partials: usize,
@@ -135,8 +135,8 @@ impl SiteUpdate<'_> {
             maxima: layout.maxima.at(state),
             has_maximum: layout.has_maximum.at(state),
             dim_bins: layout.dim_bins.at(state),
-            row_norms: room.row_norms.at(room_address),
-            row_centered: room.row_centered.at(room_address),
+            quantities: room.quantities.at(room_address),
+            blocks: room.blocks.at(room_address),
             row_inverses: room.row_inverses.at(room_address),
             row_maxima: room.row_maxima.at(room_address),
             partials: room.partials.at(room_address),
@@ -172,9 +172,9 @@ impl SiteUpdate<'_> {
             (true, true) => (Kernel::DimsWithUnits, 128),
             (true, false) => (Kernel::Dims, 128),
         };
-        // The tasks of `finish`, for each population: moments of 256 dims, of quantities of tokens, outliers, maxima.
+        // The tasks of `finish`, for each population: moments of 32 dims, of quantities of tokens, outliers, maxima.
         let n_groups = if config.blocks { 9 } else { 1 };
-        let n_tasks = rows.n_dims.div_ceil(256) + 3 * n_groups + 1 + u32::from(config.blocks);
+        let n_tasks = rows.n_dims.div_ceil(32) + 3 * n_groups + 1 + u32::from(config.blocks);
         let mut shapes = vec![
             (Kernel::Rows, [rows.n_rows.div_ceil(8).min(8 * n_multiprocessors), 1, 1], 256),
             (Kernel::Codes, [n_counting, 1, 1], 1024),
