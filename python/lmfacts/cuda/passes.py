@@ -241,7 +241,7 @@ class Passes:
             memory.native,
             stream,
         )
-        self._n_last_rows = n_rows
+        self._n_last_rows = n_rows if n_columns else 0
         begun = DevicePass(self, n_tokens, device, described, None, n_cached)
         if _is_capturing(device):
             begun.is_captured = True

@@ -71,7 +71,7 @@ class SiteStates:
             state = self._opened(tensor, tokens.n_tokens)
             if state is None:
                 return False
-        if tensor.numel() >= _MOST_VALUES:
+        if tensor.numel() >= _MOST_VALUES or tokens.n_tokens == 0:
             return False
         stream = self._order.stream(device)
         room = self._rooms.get(device, state.native.room_bytes(tokens.n_tokens))
