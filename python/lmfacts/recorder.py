@@ -17,6 +17,7 @@ from lmfacts import _native
 from lmfacts.architectures import Architecture, Tap, describe, module_taps, norm_kind
 from lmfacts.compiled_hooks import CompiledHooks
 from lmfacts.cuda.passes import DevicePass, HostPass, Passes
+from lmfacts.cuda.probe import prepare_for
 from lmfacts.cuda.site_states import SiteStates, places_in
 from lmfacts.cuda.streams import Order, Rooms, to_host
 from lmfacts.errors import BufferImportError, HookError, UsageError
@@ -185,6 +186,7 @@ class Recorder:
     def attach(self) -> None:
         """Register the hooks; without effect while attached."""
         if self._hooks is None:
+            prepare_for(self.model)
             with ExitStack() as hooks:
                 hooks.enter_context(hooked(self.model, self._taps(), self.architecture.root_path, self))
                 self._hooks = hooks.pop_all()

@@ -17,7 +17,9 @@ from lmfacts.errors import CudaError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["DTYPES", "MAX_K", "cuda_report", "find_device", "kernel_cache", "nvrtc_folders"]
+    from torch import nn
+
+__all__ = ["DTYPES", "MAX_K", "cuda_report", "find_device", "kernel_cache", "nvrtc_folders", "prepare_for"]
 
 DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 """The types that kernels count, and their names."""
@@ -43,17 +45,45 @@ def kernel_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lmfacts" / "kernels"
 
 
-@functools.cache
+_OPENED: dict[int, _native.Device | str] = {}
+"""The devices that were asked for, or why they cannot be used."""
+
+
 def _opened(index: int) -> _native.Device | str:
-    """The device of this number, or why it cannot be used."""
-    if torch.version.hip is not None:
-        return "this torch is built for ROCm, for which there are no kernels"
+    """The device of this number, or why it cannot be used.
+
+    Raises:
+        CudaError: a CUDA graph is being captured, meanwhile nothing can be loaded.
+    """
+    if index not in _OPENED:
+        if torch.version.hip is not None:
+            _OPENED[index] = "this torch is built for ROCm, for which there are no kernels"
+        elif torch.cuda.is_current_stream_capturing():
+            raise CudaError(
+                "no kernels are loaded yet, and a CUDA graph is captured; run the model once before capturing"
+            )
+        else:
+            _OPENED[index] = _open(index)
+    return _OPENED[index]
+
+
+def _open(index: int) -> _native.Device | str:
     try:
         device = _native.Device.cuda(index, nvrtc_folders(), kernel_cache())
         device.prepare("bfloat16")
     except CudaError as error:
         return str(error)
     return device
+
+
+def prepare_for(model: nn.Module) -> None:
+    """Load what the values of a model will need, so that no hook has to."""
+    kinds = {(parameter.device, parameter.dtype) for parameter in model.parameters() if parameter.is_cuda}
+    for device, dtype in kinds:
+        found = find_device(device)
+        if found is not None:
+            for name in sorted({DTYPES.get(dtype, "float32"), "float32"}):  # norms and softmax may be in float32
+                found.prepare(name)
 
 
 def find_device(device: torch.device) -> _native.Device | None:
