@@ -28,7 +28,7 @@ PROGRAMS = [
 OF_VALUES = [(dtype, architecture) for dtype, architecture in PROGRAMS if dtype is not None]
 
 MOST_REGISTERS = {
-    "tokens": 64, "rows": 64, "codes": 64, "dims": 168, "dims_with_units": 168, "dims_one_by_one": 168, "dim_bins": 64,
+    "tokens": 128, "rows": 64, "codes": 64, "dims": 168, "dims_with_units": 168, "dims_one_by_one": 168, "dim_bins": 64,
     "collect": 64, "finish": 128,
 }  # fmt: skip
 """So many that the blocks which are to be on a multiprocessor at once fit in its 65,536 registers."""

@@ -181,7 +181,7 @@ KERNEL(512, 1) tokens(ARGUMENTS(Tokens) t) {
         const u32 is_first = real && t.position[token] == 0;
         const u32 of[2] = {votes(is_first), votes(real && !is_first)};
         if (lane < 2) {
-            in_warp[lane][warp] = count_bits(of[lane]);
+            in_warp[lane][warp] = count_bits(lane == 0 ? of[0] : of[1]);
         }
         wait_for_block();
         UNROLL for (u32 population = 0; population < 2; population++) {
