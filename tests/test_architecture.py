@@ -19,6 +19,8 @@ HEAVY = {"torch", "transformers", "datasets", "tokenizers"}
 KNOW_TORCH = {
     "activations",
     "architectures",
+    "compiled_hooks",
+    "cuda",
     "demo",
     "fingerprint",
     "hooks",
@@ -30,7 +32,7 @@ KNOW_TORCH = {
 MAY_IMPORT = {
     "rich": {"report", "live", "cli", "demo"},
     "typer": {"cli", "demo"},
-    "lmfacts._native": {"recorder", "token_batch", "torch_threads", "run", "weights", "cli"},
+    "lmfacts._native": {"cuda", "recorder", "token_batch", "torch_threads", "run", "weights", "cli"},
     "matplotlib": {"page"},
     "pyarrow": {"export"},
     "lmfacts.report": {"report", "page", "live", "cli"},
@@ -110,7 +112,15 @@ def test_there_are_no_cycles():
 
 
 def sources():
-    for pattern in ("python/**/*.py", "python/**/*.pyi", "tests/**/*.py", "rust/**/*.rs", "benches/**/*.py"):
+    for pattern in (
+        "python/**/*.py",
+        "python/**/*.pyi",
+        "tests/**/*.py",
+        "rust/**/*.rs",
+        "rust/**/*.cu",
+        "tests/**/*.c",
+        "benches/**/*.py",
+    ):
         yield from ROOT.glob(pattern)
 
 

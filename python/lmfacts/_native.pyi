@@ -1,15 +1,27 @@
-from os import PathLike
 from typing import Any, final
 
 __all__ = [
+    "Device",
+    "DeviceBuffer",
+    "DeviceSite",
     "SiteAccumulator",
     "TokenBatch",
     "buffer_info",
     "build_info",
+    "compile_kernels",
+    "cuda_info",
+    "describe_tokens",
+    "kernel_options",
+    "kernel_source",
     "measure_matrix",
     "set_num_threads",
     "share_openmp",
+    "tokens_bytes",
+    "tokens_memory_bytes",
 ]
+
+from collections.abc import Sequence
+from os import PathLike
 
 from lmfacts.errors import BufferImportError as BufferImportError
 
@@ -39,3 +51,64 @@ def build_info() -> dict[str, Any]: ...
 def set_num_threads(n_threads: int) -> None: ...
 def share_openmp(path: str | PathLike[str]) -> bool: ...
 def measure_matrix(matrix: object, n_rows: int, *, dtype: str | None = None, k: int = 16) -> dict[str, Any]: ...
+
+@final
+class Device:
+    @staticmethod
+    def cuda(
+        index: int, folders: Sequence[str | PathLike[str]], cache: str | PathLike[str] | None = None
+    ) -> Device: ...
+    @staticmethod
+    def emulated(libraries: dict[str, str], n_multiprocessors: int, shared_bytes: int) -> Device: ...
+    def prepare(self, dtype: str) -> None: ...
+    def limits(self) -> tuple[int, int, tuple[int, int] | None]: ...
+
+@final
+class DeviceBuffer:
+    def __new__(cls, tensor: object) -> DeviceBuffer: ...
+
+@final
+class DeviceSite:
+    def __new__(
+        cls,
+        device: Device,
+        dtype: str,
+        n_dims: int,
+        *,
+        k: int = 64,
+        threshold: float = 6.0,
+        unit_sums: bool = False,
+        blocks: bool = False,
+        detail: bool = False,
+    ) -> DeviceSite: ...
+    @property
+    def state_bytes(self) -> int: ...
+    def room_bytes(self, n_rows: int) -> int: ...
+    def update(
+        self, tensor: object, n_tokens: int, tokens: DeviceBuffer, state: DeviceBuffer, room: DeviceBuffer, stream: int
+    ) -> bool: ...
+    @property
+    def places_section(self) -> tuple[int, int]: ...
+    def places(self, section: bytes) -> list[tuple[int, int]]: ...
+    def decode(self, state: bytes) -> tuple[dict[str, Any], int]: ...
+
+def describe_tokens(
+    device: Device,
+    shape: tuple[int, int],
+    ids: object | None,
+    mask: object | None,
+    starts: object | None,
+    n_cached: int,
+    continues: bool,
+    tokens: DeviceBuffer,
+    memory: DeviceBuffer,
+    stream: int,
+) -> None: ...
+def tokens_bytes(n_tokens: int) -> int: ...
+def tokens_memory_bytes(n_rows: int) -> int: ...
+def cuda_info(folders: Sequence[str | PathLike[str]]) -> dict[str, Any]: ...
+def kernel_source(dtype: str | None = None) -> str: ...
+def kernel_options(dtype: str | None, architecture: tuple[int, int], shared_bytes: int) -> list[str]: ...
+def compile_kernels(
+    dtype: str | None, architecture: tuple[int, int], shared_bytes: int, folders: Sequence[str | PathLike[str]]
+) -> bytes: ...

@@ -9,7 +9,10 @@ from __future__ import annotations
 __all__ = [
     "BufferImportError",
     "CorpusError",
+    "CudaError",
+    "CudaUnavailableError",
     "HookError",
+    "KernelCompileError",
     "LayoutError",
     "LmfactsError",
     "MergeError",
@@ -89,6 +92,18 @@ class UnsupportedDeviceError(BufferImportError):
 
 class LayoutError(BufferImportError):
     """The tensor's shape does not fit the batch it is said to belong to."""
+
+
+class CudaError(LmfactsError):
+    """The CUDA driver refused a call, or cannot be asked now."""
+
+
+class CudaUnavailableError(CudaError):
+    """There is no driver, no compiler or no device that kernels can run on."""
+
+
+class KernelCompileError(CudaError):
+    """A kernel does not compile; the message has the compiler's log."""
 
 
 class StateError(LmfactsError):

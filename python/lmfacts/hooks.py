@@ -30,7 +30,7 @@ class Sink(Protocol):
     def model_returned(self) -> None:
         """The outermost module returned, or raised."""
 
-    def tokens_given(self, root: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def tokens_given(self, _root: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """The transformer starts, with these arguments."""
 
     def value(self, tap: Tap, tensor: torch.Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import platform
 import time
@@ -14,6 +15,11 @@ import torch
 import lmfacts
 from lmfacts import _native
 from lmfacts.architectures import Architecture, Tap, describe, module_taps, norm_kind
+from lmfacts.compiled_hooks import CompiledHooks
+from lmfacts.cuda.passes import DevicePass, HostPass, Passes
+from lmfacts.cuda.probe import prepare_for
+from lmfacts.cuda.site_states import SiteStates, places_in
+from lmfacts.cuda.streams import Order, Rooms, to_host
 from lmfacts.errors import BufferImportError, HookError, UsageError
 from lmfacts.fingerprint import TokenHash, model_fingerprint, tokenizer_fingerprint
 from lmfacts.hooks import hooked
@@ -32,6 +38,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["Recorder", "attach"]
+
+_HOST = "cpu"
+"""The device type whose tensors are counted where they lie by the accumulators of the host."""
 
 _ALONG_DEPTH = frozenset(
     {SiteKind.EMBED, SiteKind.RESID_PRE, SiteKind.RESID_MID, SiteKind.RESID_POST, SiteKind.FINAL_NORM_OUT}
@@ -82,17 +91,31 @@ class _Channel:
 
     tap: Tap
     accumulator: _native.SiteAccumulator
+    on_devices: SiteStates
     aliases: list[str] = field(default_factory=list)
     n_calls: int = 0
     n_tokens: int = 0
     n_copies: int = 0
     n_repeats: int = 0
-    last_tokens: Tokens | None = None
+    n_queued: int = 0
+    last_tokens: HostPass | DevicePass | None = None
     by_path: bool = field(init=False)
 
     def __post_init__(self) -> None:
         """What hooks ask each time is found out once."""
         self.by_path = is_module_pattern(self.tap.site)
+
+    def recorded(self) -> tuple[SiteState, dict[str, int]]:
+        """The state, and how often and for how many tokens the hook fired. Waits for devices."""
+        joined, on_devices = self.on_devices.join(self.accumulator)
+        state = SiteState.from_native(joined.state())
+        coverage = {
+            "n_calls": self.n_calls + on_devices["n_calls"] - self.n_queued,
+            "n_tokens": self.n_tokens + on_devices["n_tokens"],
+            "n_copies": self.n_copies + self.on_devices.n_copies,
+            "n_repeats": self.n_repeats,
+        }
+        return state, coverage
 
 
 class Recorder:
@@ -103,7 +126,6 @@ class Recorder:
         architecture: what its inside is called.
         sites: what was asked to be recorded, as it was given.
         settings: how, for the run file; a caller may add to it.
-        n_tokens: real tokens seen so far.
         model_s: seconds spent in the model's own forward passes.
         lmfacts_s: seconds spent in lmfacts within them.
     """
@@ -122,37 +144,48 @@ class Recorder:
             raise UsageError(f"k: expected a number of outliers of at least 0, got {k}")
         self.model = model
         self.architecture: Architecture = describe(model)
-        self.n_tokens = 0
         self.model_s = 0.0
         self.lmfacts_s = 0.0
         self.sites = sites
         self.settings: dict[str, Any] = {"sites": _spelled(sites), "k": k, "threshold": threshold}
-        self._channels = {
-            tap.site: _Channel(tap, self._accumulator(tap.site)) for tap in _taps(model, self.architecture, sites)
-        }
+        root = model.get_submodule(self.architecture.root_path)
+        self._parameters = tuple(inspect.signature(root.forward).parameters)
+        parameter = next(model.parameters(), None)
+        self._compiled = CompiledHooks(self, torch.device("cpu") if parameter is None else parameter.device)
+        self._order = Order()
+        rooms = Rooms()
+        self._channels = {}
+        for tap in _taps(model, self.architecture, sites):
+            options = self._options(tap.site)
+            states = SiteStates(self._order, rooms, options)
+            self._channels[tap.site] = _Channel(tap, _native.SiteAccumulator(**options), states)
         for alias, owner in self.architecture.aliases.items():
             if owner in self._channels:
                 self._channels[owner].aliases.append(alias)
         self._tokenizer = tokenizer
         self._reader = TokenReader()
+        self._passes = Passes(self._order, self._reader, self._count, self._ended)
+        self._n_counted = 0
         self._hash = TokenHash()
         self._contexts = None if tokenizer is None else TokenContexts(self._places_from)
-        self._tokens: Tokens | None = None
+        self._tokens: HostPass | DevicePass | None = None
+        self._ended_pass: DevicePass | None = None
         self._depth = 0
         self._entered = 0.0
         self._own_s_before = 0.0
         self._hooks: ExitStack | None = None
         self._left_by: str | None = None
 
-    def _accumulator(self, site: str) -> _native.SiteAccumulator:
+    def _options(self, site: str) -> dict[str, Any]:
+        """What is kept of a site, as the accumulators take it."""
         along_depth = _is_along_depth(site)
-        return _native.SiteAccumulator(
-            k=self.settings["k"],
-            threshold=float(self.settings["threshold"]),
-            unit_sums=along_depth,
-            blocks=along_depth,
-            detail=site in detail_sites(self.architecture.n_layers),
-        )
+        return {
+            "k": self.settings["k"],
+            "threshold": float(self.settings["threshold"]),
+            "unit_sums": along_depth,
+            "blocks": along_depth,
+            "detail": site in detail_sites(self.architecture.n_layers),
+        }
 
     # Attaching
 
@@ -160,6 +193,7 @@ class Recorder:
         """Register the hooks; without effect while attached."""
         if self._hooks is None:
             share_torch_threads()
+            prepare_for(self.model)
             with ExitStack() as hooks:
                 hooks.enter_context(hooked(self.model, self._taps(), self.architecture.root_path, self))
                 self._hooks = hooks.pop_all()
@@ -189,6 +223,9 @@ class Recorder:
 
     def model_called(self) -> None:
         """A forward pass of the outermost module starts."""
+        if torch.compiler.is_compiling():
+            self._compiled.event("called")
+            return
         if self._depth == 0:
             self._entered = time.perf_counter()
             self._own_s_before = self.lmfacts_s
@@ -196,27 +233,52 @@ class Recorder:
 
     def model_returned(self) -> None:
         """It is over: no value that comes now belongs to its tokens."""
+        if torch.compiler.is_compiling():
+            self._compiled.event("returned")
+            return
         self._depth = max(0, self._depth - 1)
         if self._depth == 0:
             tokens, self._tokens = self._tokens, None
-            if tokens is not None and self._contexts is not None:
+            if tokens is not None:
                 start = time.perf_counter()
-                self._contexts.after_pass(tokens)
+                if isinstance(tokens, DevicePass) and not tokens.is_captured and self._contexts is not None:
+                    tokens.places = self._places_arriving()
+                self._passes.end(tokens)
                 self.lmfacts_s += time.perf_counter() - start
             own = self.lmfacts_s - self._own_s_before
             self.model_s += max(0.0, time.perf_counter() - self._entered - own)
 
-    def tokens_given(self, root: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def tokens_given(self, _root: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """The transformer starts with these arguments."""
+        given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
+        if torch.compiler.is_compiling():
+            self._compiled.arguments(given)
+            return
+        self.arguments_given(given)
+
+    def arguments_given(self, given: Mapping[str, Any]) -> None:
+        """The transformer starts with these arguments, by their names."""
         start = time.perf_counter()
-        tokens = self._reader.read(root, args, kwargs)
-        self._tokens = tokens
-        self.n_tokens += tokens.n_real
-        self._hash.update(ids[real] for ids, real in zip(tokens.token_id, tokens.real, strict=True))
+        self._tokens = self._passes.begin(given)
         self.lmfacts_s += time.perf_counter() - start
+
+    def _count(self, tokens: Tokens) -> None:
+        """The host knows the tokens of a pass."""
+        self._n_counted += tokens.n_real
+        self._hash.update(ids[real] for ids, real in zip(tokens.token_id, tokens.real, strict=True))
+
+    def _ended(self, tokens: Tokens, on_device: DevicePass | None) -> None:
+        """A pass is over, and the host knows its tokens; outliers stood where `on_device` says, if it does."""
+        if self._contexts is not None:
+            self._ended_pass = on_device
+            self._contexts.after_pass(tokens)
+            self._ended_pass = None
 
     def value(self, tap: Tap, tensor: torch.Tensor) -> None:
         """A site has this value for the tokens of the pass."""
+        if torch.compiler.is_compiling():
+            self._compiled.value(tap.site, tensor)
+            return
         start = time.perf_counter()
         tokens = self._tokens
         channel = self._channels[tap.site]
@@ -231,16 +293,25 @@ class Recorder:
             channel.n_repeats += 1  # GPT-2 looks up token types in the token embedding too, after the tokens
             return
         channel.last_tokens = tokens
-        if tensor.device.type != "cpu":
-            tensor = tensor.detach().cpu()
-            channel.n_copies += 1
         try:
+            if tensor.device.type != _HOST:
+                if channel.on_devices.update(tensor, tokens):
+                    channel.n_calls += 1
+                    channel.n_queued += 1  # the device counts them too, and those of replayed graphs
+                    self.lmfacts_s += time.perf_counter() - start
+                    return
+                tensor = to_host(tensor)
+                channel.n_copies += 1
             channel.accumulator.update(tensor, tokens.native)
         except BufferImportError as error:
             raise type(error)(f"site {tap.site!r} (module {tap.module_path!r}): {error}") from error
         channel.n_calls += 1
         channel.n_tokens += tokens.n_real
         self.lmfacts_s += time.perf_counter() - start
+
+    def observe(self, site: str, tensor: torch.Tensor) -> None:
+        """A site has this value, says an operator of a compiled graph."""
+        self.value(self._channels[site].tap, tensor)
 
     # What was recorded
 
@@ -250,14 +321,23 @@ class Recorder:
         return tuple(self._channels)
 
     @property
+    def n_tokens(self) -> int:
+        """Real tokens seen so far. Those of passes on a device may lag behind, but are not 0 if there were any."""
+        self._passes.read_arrived()
+        if self._n_counted == 0:
+            self._passes.wait()
+        return self._n_counted + self._passes.n_replayed
+
+    @property
     def n_sequences(self) -> int:
-        """Sequences seen so far."""
+        """Sequences seen so far. Waits for passes on a device."""
+        self._passes.wait()
         return self._reader.n_sequences
 
     @property
     def state_bytes(self) -> int:
         """Bytes that the accumulators hold; it does not grow with the number of tokens."""
-        return sum(channel.accumulator.n_bytes for channel in self._channels.values())
+        return sum(channel.accumulator.n_bytes + channel.on_devices.n_bytes for channel in self._channels.values())
 
     @property
     def silent_sites(self) -> tuple[str, ...]:
@@ -269,7 +349,7 @@ class Recorder:
         return SiteRecord(self._state(name), name=name)
 
     def _state(self, name: str) -> SiteState:
-        return SiteState.from_native(self._channels[name].accumulator.state())
+        return self._channels[name].recorded()[0]
 
     def run(self, *, incomplete_reason: str | None = None, metadata: Mapping[str, Any] | None = None) -> Run:
         """All that was recorded so far; recording may go on.
@@ -280,8 +360,12 @@ class Recorder:
             metadata: entries to add to the run's metadata (`lmfacts.run_schema`); dictionaries are joined to those
                 here.
         """
-        states = {name: self._state(name) for name in self._channels}
-        reason = incomplete_reason or self._why_incomplete()
+        self._passes.wait()
+        states: dict[str, SiteState] = {}
+        coverage: dict[str, dict[str, int]] = {}
+        for name, channel in self._channels.items():
+            states[name], coverage[name] = channel.recorded()
+        reason = incomplete_reason or self._why_incomplete(coverage)
         if reason is None and self._left_by is not None:
             reason = f"recording was ended by {self._left_by}"
         own: dict[str, Any] = {
@@ -301,16 +385,8 @@ class Recorder:
                 for name, channel in self._channels.items()
             ],
             "absent": dict(self.architecture.absent),
-            "notes": list(self.architecture.notes),
-            "coverage": {
-                name: {
-                    "n_calls": channel.n_calls,
-                    "n_tokens": channel.n_tokens,
-                    "n_copies": channel.n_copies,
-                    "n_repeats": channel.n_repeats,
-                }
-                for name, channel in self._channels.items()
-            },
+            "notes": [*self.architecture.notes, *self._notes()],
+            "coverage": coverage,
             "token_text": self._token_text(states),
             "token_context": self._token_context(),
             "machine": _machine(),
@@ -323,13 +399,20 @@ class Recorder:
             own[key] = {**own[key], **value} if isinstance(own.get(key), dict) and isinstance(value, dict) else value
         return Run(own, states)
 
-    def _why_incomplete(self) -> str | None:
+    def _notes(self) -> list[str]:
+        """What a reader of the run should know of how it was recorded."""
+        n_replayed = self._passes.n_replayed
+        if n_replayed == 0:
+            return []
+        return [f"{n_replayed} tokens came from replayed CUDA graphs: they are counted, but not in the text's hash"]
+
+    def _why_incomplete(self, coverage: Mapping[str, Mapping[str, int]]) -> str | None:
         silent = self.silent_sites
         if not silent:
             short = [
                 name
-                for name, channel in self._channels.items()
-                if channel.n_tokens != self.n_tokens and not is_module_pattern(name)
+                for name, covered in coverage.items()
+                if covered["n_tokens"] != self.n_tokens and not is_module_pattern(name)
             ]
             return f"a forward pass did not reach all sites: {short[0]} lacks tokens of it" if short else None
         if len(silent) == len(self._channels):
@@ -371,6 +454,18 @@ class Recorder:
         for name, channel in self._channels.items():
             if _is_along_depth(name):
                 yield from channel.accumulator.outlier_places_from(sequence)
+                if self._ended_pass is not None:
+                    yield from places_in(self._ended_pass.places[name], sequence)
+                else:
+                    yield from channel.on_devices.places_from(sequence)
+
+    def _places_arriving(self) -> dict[str, list[tuple[_native.DeviceSite, torch.Tensor]]]:
+        """Where the largest values of the residual stream stand on devices after the pass that ends now."""
+        return {
+            name: channel.on_devices.places_arriving()
+            for name, channel in self._channels.items()
+            if _is_along_depth(name)
+        }
 
     def _token_context(self) -> dict[str, dict[str, str]]:
         if self._contexts is None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["TokenReader", "Tokens"]
+__all__ = ["TokenReader", "Tokens", "check_mask", "n_cached_tokens", "shape_of_ids"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,24 +57,28 @@ class TokenReader:
 
     def __init__(self) -> None:
         self.n_sequences = 0
-        self._last: NDArray[np.int64] | None = None
+        self.last: NDArray[np.int64] | None = None
 
     def read(self, root: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tokens:
+        """The tokens of the pass that starts when a module's forward is called with these arguments; see `number`."""
+        names = inspect.signature(root.forward).parameters
+        return self.number({**dict(zip(names, args, strict=False)), **kwargs})
+
+    def number(self, given: Mapping[str, Any], *, n_cached: int | None = None) -> Tokens:
         """The tokens of the pass that starts with these arguments.
 
         Args:
-            root: the module whose forward receives them.
-            args: its positional arguments.
-            kwargs: its keyword arguments.
+            given: the arguments of the transformer's forward, by their names.
+            n_cached: how many tokens of each sequence earlier passes have seen, if it was asked before.
 
         Raises:
             HookError: neither token ids nor embeddings were given, or the mask is not one of [B, S].
         """
-        given = _arguments(root, args, kwargs)
         token_id = _token_ids(given)
         n_rows, n_columns = token_id.shape
         mask = _mask(given.get("attention_mask"), n_rows, n_columns)
-        n_cached = _n_cached(given, 0 if mask is None else mask.shape[1] - n_columns)
+        if n_cached is None:
+            n_cached = n_cached_tokens(given, n_rows, n_columns)
         if mask is None:
             mask = np.ones((n_rows, n_cached + n_columns), dtype=np.bool_)
         real = mask[:, -n_columns:] if n_columns else mask[:, :0]
@@ -82,8 +86,8 @@ class TokenReader:
         if mask.shape[1] == n_columns:
             position += n_cached
 
-        continues = n_cached > 0 and self._last is not None and len(self._last) == n_rows
-        first = self._last if continues and self._last is not None else self.n_sequences + np.arange(n_rows)
+        continues = n_cached > 0 and self.last is not None and len(self.last) == n_rows
+        first = self.last if continues and self.last is not None else self.n_sequences + np.arange(n_rows)
         sequence = np.broadcast_to(first[:, None], (n_rows, n_columns))
         n_new = 0 if continues else n_rows
 
@@ -95,7 +99,7 @@ class TokenReader:
             n_new = int(begins.sum())
 
         self.n_sequences += n_new
-        self._last = sequence[:, -1].copy() if n_columns else None
+        self.last = sequence[:, -1].copy() if n_columns else None
         native = TokenBatch(_flat(sequence), _flat(position), _flat(token_id), _flat(real).view(np.uint8))
         return Tokens(native, sequence, position, token_id, real, n_new)
 
@@ -104,31 +108,45 @@ def _flat(values: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(values).reshape(-1)
 
 
-def _arguments(root: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments by the names that forward gives them."""
-    given = dict(kwargs)
-    if args:
-        names = list(inspect.signature(root.forward).parameters)
-        given.update(zip(names, args, strict=False))
-    return given
-
-
-def _token_ids(given: Mapping[str, Any]) -> NDArray[np.int64]:
+def _ids(given: Mapping[str, Any]) -> torch.Tensor | None:
     ids = given.get("input_ids")
     if ids is None:
         ids = given.get("input")
-    if isinstance(ids, torch.Tensor):
-        return np.atleast_2d(ids.detach().cpu().numpy().astype(np.int64, copy=False))
-    embeddings = given.get("inputs_embeds")
+    if not isinstance(ids, torch.Tensor):
+        return None
+    return ids.detach() if ids.ndim > 1 else ids.detach().reshape(1, -1)
+
+
+def _token_ids(given: Mapping[str, Any]) -> NDArray[np.int64]:
+    ids = _ids(given)
+    if ids is None:
+        return np.full(shape_of_ids(given), -1, dtype=np.int64)
+    return ids.cpu().numpy().astype(np.int64, copy=False)
+
+
+def shape_of_ids(given: Mapping[str, Any]) -> tuple[int, int]:
+    """Sequences and columns of a pass, [B, S], from the ids or the embeddings.
+
+    Raises:
+        HookError: neither was given.
+    """
+    ids, embeddings = _ids(given), given.get("inputs_embeds")
+    if ids is not None:
+        return ids.shape[0], ids.shape[1]
     if isinstance(embeddings, torch.Tensor):
-        return np.full(embeddings.shape[:2], -1, dtype=np.int64)
+        return embeddings.shape[0], embeddings.shape[1]
     raise HookError(
         f"expected input_ids or inputs_embeds in the call of the model, got {', '.join(given) or 'no arguments'}; "
         "lmfacts needs to know which tokens a forward pass is about"
     )
 
 
-def _mask(mask: object, n_rows: int, n_columns: int) -> NDArray[np.bool_] | None:
+def check_mask(mask: object, n_rows: int, n_columns: int) -> torch.Tensor | None:
+    """The mask, if it is one of [B, at least S] or none.
+
+    Raises:
+        HookError: it is in another form.
+    """
     if mask is None:
         return None
     if not isinstance(mask, torch.Tensor) or mask.ndim != 2 or mask.shape[0] != n_rows or mask.shape[1] < n_columns:  # noqa: PLR2004  axes
@@ -137,11 +155,18 @@ def _mask(mask: object, n_rows: int, n_columns: int) -> NDArray[np.bool_] | None
             f"expected an attention_mask of shape [{n_rows}, {n_columns}] (1 for real tokens, 0 for padding), "
             f"got {found}; a mask in another form does not say which tokens are padding"
         )
-    return (mask.detach() != 0).cpu().numpy()
+    return mask.detach()
 
 
-def _n_cached(given: Mapping[str, Any], from_mask: int) -> int:
+def _mask(mask: object, n_rows: int, n_columns: int) -> NDArray[np.bool_] | None:
+    checked = check_mask(mask, n_rows, n_columns)
+    return None if checked is None else (checked != 0).cpu().numpy()
+
+
+def n_cached_tokens(given: Mapping[str, Any], n_rows: int, n_columns: int) -> int:
     """How many tokens of each sequence earlier passes have seen already."""
+    mask = check_mask(given.get("attention_mask"), n_rows, n_columns)
+    from_mask = 0 if mask is None else mask.shape[1] - n_columns
     if from_mask > 0:
         return from_mask
     cache = given.get("past_key_values")

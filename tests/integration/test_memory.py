@@ -48,9 +48,11 @@ print(json.dumps({"sizes": sizes, "n_tokens": run.n_tokens, "state_bytes": run.m
 def measure(script, *arguments):
     root = Path(lmfacts.__file__).parents[1]
     paths = os.pathsep.join([str(root), str(Path(__file__).parents[1])])
+    # glibc is to give back at once what is free at the end of its heap: how much it would keep for later is not asked.
+    settings = {"PYTHONPATH": paths, "HF_HUB_OFFLINE": "1", "MALLOC_TRIM_THRESHOLD_": str(128 << 10)}
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments],
-        env={**os.environ, "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, **settings},
         capture_output=True,
         text=True,
         check=False,

@@ -65,13 +65,12 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _gpu() -> str:
-    """What torch finds; GPU tensors are copied to the host to be counted, so a GPU here only runs the model."""
+def _gpu() -> dict[str, str | None]:
+    """What there is of GPUs, and where the values on them are counted."""
     if importlib.util.find_spec("torch") is None:
-        return "none: torch is not installed"
-    import torch
+        return {"devices": "none: torch is not installed"}
+    from lmfacts.cuda.probe import cuda_report
 
-    if not torch.cuda.is_available():
-        return "none that torch can use"
-    names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
-    return f"{names}; its tensors are copied to the host to be counted"
+    report = cuda_report()
+    devices = "; ".join(f"{name}: {how}" for name, how in report.pop("gpus").items())
+    return {"devices": devices or "none that torch can use", **report}

@@ -2,6 +2,7 @@
 
 mod accumulator;
 mod build_info;
+mod cuda;
 mod detached_lock;
 mod error;
 mod matrix;
@@ -18,6 +19,11 @@ mod _native {
     use super::accumulator::PySiteAccumulator;
     #[pymodule_export]
     use super::build_info::{build_info, set_num_threads};
+    #[pymodule_export]
+    use super::cuda::{
+        PyDevice, PyDeviceBuffer, PyDeviceSite, compile_kernels, cuda_info, describe_tokens, kernel_options, kernel_source,
+        tokens_bytes, tokens_memory_bytes,
+    };
     #[pymodule_export]
     use super::matrix::measure_matrix;
     #[pymodule_export]

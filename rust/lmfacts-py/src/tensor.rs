@@ -11,13 +11,14 @@ use std::ptr::NonNull;
 
 use lmfacts_core::dlpack::{DLManagedTensor, DLManagedTensorVersioned, DLPackExchangeAPI, DLTensor, MAJOR_VERSION};
 use lmfacts_core::{BufferView, Dtype};
+use lmfacts_cuda::DeviceTensor;
 use pyo3::exceptions::{PyException, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCapsule, PyDict, PyType};
 
-use crate::error::{BufferImportError, to_py};
+use crate::error::{BufferImportError, cuda_to_py, to_py};
 
 const EXCHANGE_NAME: &CStr = c"dlpack_exchange_api";
 const VERSIONED_NAME: &CStr = c"dltensor_versioned";
@@ -126,6 +127,10 @@ impl<'py> Tensor<'py> {
         };
         let options = PyDict::new(py);
         options.set_item("max_version", (MAJOR_VERSION, 0))?;
+        // A GPU's tensor is read on the stream that it was made on: no stream has to wait for another.
+        if object.getattr_opt("is_cuda")?.is_some_and(|flag| flag.is_truthy().unwrap_or(false)) {
+            options.set_item("stream", -1)?;
+        }
         let exported = source.call_method("__dlpack__", (), Some(&options)).or_else(|error| {
             if error.is_instance_of::<PyTypeError>(py) { source.call_method0("__dlpack__") } else { Err(error) }
         });
@@ -192,6 +197,23 @@ impl<'py> Tensor<'py> {
         // SAFETY: shape and strides belong to the owner that `self` holds, and so does the memory. That nobody writes to it meanwhile is
         // for the caller of the Python method to see to, as with any two threads that share a tensor.
         unsafe { tensor.view() }.map_err(to_py)
+    }
+
+    /// What the tensor is, on whatever device.
+    ///
+    /// # Errors
+    /// `LayoutError` for too many axes.
+    pub(crate) fn on_device(&self) -> PyResult<DeviceTensor> {
+        // SAFETY: shape and strides belong to the owner that `self` holds, and count `ndim` axes.
+        unsafe { DeviceTensor::of(self.dl_tensor()) }.map_err(cuda_to_py)
+    }
+
+    /// The type of the values.
+    ///
+    /// # Errors
+    /// `UnsupportedDtypeError` if it is none that can be counted.
+    pub(crate) fn dtype(&self) -> PyResult<Dtype> {
+        self.dl_tensor().dtype().map_err(to_py)
     }
 
     /// Lets unsigned integers stand for the bits of a dtype.

@@ -1,0 +1,272 @@
+"""Everything that is asked of a GPU, in one call, as one table.
+
+    python benches/gpu/run.py [--quick] [--only checks|throughput|overhead]
+
+Three parts. *checks*: `tests/support/gpu_checks.py`, which hold the kernels against the host's accumulators, look for
+synchronization in hooks, replay CUDA graphs, compile models. *throughput*: a site's update on tensors of 1 MB to 1
+GB, beside a copy of the same tensor on the device, whose rate counts bytes read and written; the share is that of the
+bytes of the tensor that an update takes in per second, of this rate; and what each kernel takes. *overhead*: forward
+passes of models with random weights (GPT-2 medium's and a 1B Llama's shapes, bfloat16), bare, with lmfacts, and with
+the same statistics in torch; also captured into a CUDA graph and under torch.compile. Medians of several rounds,
+timed by CUDA events. Without a GPU it says so and does nothing. Needs torch, transformers and an installed lmfacts;
+no Rust, no network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+import traceback
+from contextlib import ExitStack
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+
+import torch
+import transformers
+
+import lmfacts
+from lmfacts import _native
+from lmfacts.cuda import probe
+from support.gpu_checks import CHECKS, no_gpu_reason
+
+DIMS = 4096
+OPTIONS = {
+    "any site": {},
+    "residual site": {"unit_sums": True, "blocks": True},
+    "detailed site": {"unit_sums": True, "blocks": True, "detail": True},
+}
+KINDS = {
+    "gaussian": lambda shape: torch.randn(shape, device="cuda"),
+    "relu": lambda shape: torch.randn(shape, device="cuda").relu(),
+    "few values": lambda shape: (torch.randn(shape, device="cuda") * 2).round() / 4,
+}
+
+
+def row(*cells: str) -> None:
+    print(f"{cells[0]:<52}", *(f"{cell:>16}" for cell in cells[1:]), flush=True)
+
+
+def median_ms(work, rounds: int) -> float:
+    """Milliseconds by CUDA events, after two rounds that do not count."""
+    times = []
+    for index in range(rounds + 2):
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        work()
+        end.record()
+        end.synchronize()
+        if index > 1:
+            times.append(start.elapsed_time(end))
+    return statistics.median(times)
+
+
+def run_checks() -> int:
+    n_failed = 0
+    row("check", "result", "seconds")
+    for name, check in CHECKS.items():
+        start = time.perf_counter()
+        try:
+            check()
+            result = "ok"
+        except Exception as error:  # noqa: BLE001  whatever it is, the others are still to run
+            n_failed += 1
+            result = "FAILED"
+            traceback.print_exception(error, limit=-3)
+        row(name, result, f"{time.perf_counter() - start:.1f}")
+    return n_failed
+
+
+class Site:
+    """A site's update, ready to be repeated on one tensor."""
+
+    def __init__(self, tensor: torch.Tensor, options: dict) -> None:
+        device = probe.find_device(tensor.device)
+        dtype = probe.DTYPES[tensor.dtype]
+        device.prepare(dtype)
+        self.tensor, self.n_tokens = tensor, tensor.shape[0] * tensor.shape[1]
+        self.native = _native.DeviceSite(device, dtype, tensor.shape[-1], **options)
+        sizes = (
+            _native.tokens_bytes(self.n_tokens),
+            self.native.state_bytes,
+            self.native.room_bytes(self.n_tokens),
+            _native.tokens_memory_bytes(tensor.shape[0]),
+        )
+        self.kept = [torch.zeros(n_bytes, dtype=torch.uint8, device="cuda") for n_bytes in sizes]
+        self.buffers = [_native.DeviceBuffer(buffer) for buffer in self.kept]
+        self.stream = torch.cuda.current_stream().cuda_stream
+        shape, (tokens, *_, memory), continues = tuple(tensor.shape[:2]), self.buffers, False
+        _native.describe_tokens(device, shape, None, None, None, 0, continues, tokens, memory, self.stream)
+
+    def update(self) -> None:
+        assert self.native.update(self.tensor, self.n_tokens, *self.buffers[:3], self.stream)
+
+
+def kernel_times(work) -> dict[str, float]:
+    """Microseconds of each kernel in one round."""
+    work()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        work()
+        torch.cuda.synchronize()
+    return {event.key: event.self_device_time_total for event in profile.key_averages()}
+
+
+def run_throughput(rounds: int) -> None:
+    print()
+    row("update of a site", "tensor MB", "milliseconds", "GB/s", "share of copy")
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        for n_bytes in (1 << 20, 4 << 20, 16 << 20, 64 << 20, 128 << 20, 256 << 20, 1 << 30):
+            n_tokens = n_bytes // (DIMS * dtype.itemsize)
+            shape = (max(1, n_tokens // 2048), min(n_tokens, 2048), DIMS)
+            for kind in KINDS if n_bytes == 256 << 20 else ("gaussian",):
+                tensor = KINDS[kind](shape).to(dtype)
+                other = torch.empty_like(tensor)
+                copied = 2 * n_bytes / median_ms(lambda tensor=tensor, other=other: other.copy_(tensor), rounds)
+                for what, options in OPTIONS.items() if kind == "gaussian" else [("any site", {})]:
+                    taken = median_ms(Site(tensor, options).update, rounds)
+                    rate = n_bytes / taken
+                    name = f"{str(dtype).removeprefix('torch.')}, {kind}, {what}"
+                    row(name, str(n_bytes >> 20), f"{taken:.3f}", f"{rate / 1e6:.0f}", f"{rate / copied:.0%}")
+    print()
+    row("kernels of an update, 256 MB of bfloat16", "microseconds")
+    tensor = KINDS["gaussian"]((64, 512, DIMS)).bfloat16()
+    for what, options in OPTIONS.items():
+        for kernel, microseconds in kernel_times(Site(tensor, options).update).items():
+            row(f"{what}: {kernel}", f"{microseconds:.0f}")
+
+
+MODELS = {
+    "GPT-2 medium": lambda: transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(n_embd=1024, n_layer=24, n_head=16, n_positions=1024)
+    ),
+    "Llama 1B": lambda: transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=32,
+            num_key_value_heads=8, vocab_size=32_000, max_position_embeddings=2048,
+        )
+    ),
+}  # fmt: skip
+
+
+class TorchHooks:
+    """The statistics that one writes in torch, for the tensors that lmfacts sees."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, dict[str, torch.Tensor]] = {}
+
+    def take(self, name: str, tensor: torch.Tensor) -> None:
+        rows = tensor.reshape(-1, tensor.shape[-1])
+        values = rows.float()
+        found = {"histogram": torch.histc(values, bins=2048, min=-50, max=50), "absmax": values.abs().amax(dim=0)}
+        found["largest"] = torch.topk(values.abs().reshape(-1), 64).values
+        found["norms"] = values.norm(dim=-1).sum()
+        doubles = values.double()
+        for power in range(1, 5):
+            found[f"power {power}"] = (doubles**power).sum(dim=0)
+        mine = self.totals.setdefault(name, found)
+        if mine is not found:
+            for key, value in found.items():
+                mine[key] = torch.maximum(mine[key], value) if key in ("absmax", "largest") else mine[key] + value
+
+
+def torch_hooked(model: torch.nn.Module, recorder: lmfacts.Recorder) -> ExitStack:
+    """Hooks in torch at the places of a recorder."""
+    hooks, stack = TorchHooks(), ExitStack()
+    for site in recorder.run().metadata["sites"]:
+        path, _, side = site["module_path"].rpartition(":")
+
+        def hook(_module, args, kwargs, output, name=site["name"], side=side):
+            value = output if side == "out" else (args[0] if args else next(iter(kwargs.values())))
+            hooks.take(name, value[0] if isinstance(value, tuple) else value)
+
+        stack.callback(model.get_submodule(path).register_forward_hook(hook, with_kwargs=True).remove)
+    return stack
+
+
+def captured(run):
+    """A function that replays what `run` did while it was captured."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        run()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
+
+
+def run_overhead(rounds: int) -> None:
+    print()
+    row("forward pass, 8 x 1024 tokens, bfloat16", "milliseconds", "over bare")
+    for name, make in MODELS.items():
+        torch.manual_seed(0)
+        model = make().to("cuda", torch.bfloat16).eval()
+        ids = torch.randint(0, 30_000, (8, 1024), device="cuda")
+
+        def run(model=model, ids=ids) -> None:
+            model(input_ids=ids, use_cache=False)
+
+        def report(what: str, time_ms: float, bare_ms: float, name=name) -> None:
+            row(f"{name}, {what}", f"{time_ms:.2f}", f"{time_ms / bare_ms - 1:+.1%}")
+
+        with torch.inference_mode():
+            bare = median_ms(run, rounds)
+            report("bare", bare, bare)
+            for sites in ("resid", "default", "all"):
+                with lmfacts.attach(model, sites) as recorder:
+                    counted = median_ms(run, rounds)
+                report(f"lmfacts, {sites} ({len(recorder.site_names)} sites)", counted, median_ms(run, rounds))
+            with lmfacts.attach(model, "default") as recorder:
+                run()
+            with torch_hooked(model, recorder):
+                report(
+                    "torch hooks at the sites of default", median_ms(run, max(3, rounds // 4)), median_ms(run, rounds)
+                )
+            variants = {"CUDA graph": captured, "torch.compile": lambda run: run}
+            for what, prepare in variants.items():
+                try:
+                    used = torch.compile(model) if what == "torch.compile" else model
+
+                    def again(used=used, ids=ids) -> None:
+                        used(input_ids=ids, use_cache=False)
+
+                    plain = median_ms(prepare(again), rounds)
+                    torch.compiler.reset()
+                    with lmfacts.attach(model, "default"):
+                        counted = median_ms(prepare(again), rounds)
+                    torch.compiler.reset()
+                    report(f"{what}, lmfacts, default", counted, plain)
+                except Exception as error:  # noqa: BLE001  the other variants are still to run
+                    row(f"{name}, {what}", "FAILED")
+                    traceback.print_exception(error, limit=-3)
+        del model
+        torch.cuda.empty_cache()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--only", choices=["checks", "throughput", "overhead"])
+    arguments = parser.parse_args()
+    reason = no_gpu_reason()
+    if reason is not None:
+        print(f"nothing is measured: {reason}")
+        return 0
+    rounds = 5 if arguments.quick else 20
+    print(torch.cuda.get_device_name(), "torch", torch.__version__, "lmfacts", lmfacts.__version__, probe.cuda_report())
+    wanted = [arguments.only] if arguments.only else ["checks", "throughput", "overhead"]
+    n_failed = run_checks() if "checks" in wanted else 0
+    if "throughput" in wanted:
+        run_throughput(rounds)
+    if "overhead" in wanted:
+        run_overhead(rounds)
+    return 1 if n_failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

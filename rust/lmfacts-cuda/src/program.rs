@@ -1,0 +1,175 @@
+//! Which kernels there are, and the sources and options they are compiled with.
+
+use std::fmt;
+
+use lmfacts_core::Dtype;
+
+use crate::Limits;
+
+const PRELUDE: &str = include_str!("../kernels/prelude.cu");
+const VALUES: &str = include_str!("../kernels/values.cu");
+const TOKENS: &str = include_str!("../kernels/tokens.cu");
+const OF_VALUES: [&str; 7] = [
+    include_str!("../kernels/moments.cu"),
+    include_str!("../kernels/rows.cu"),
+    include_str!("../kernels/codes.cu"),
+    include_str!("../kernels/dims.cu"),
+    include_str!("../kernels/dim_bins.cu"),
+    include_str!("../kernels/outliers.cu"),
+    include_str!("../kernels/finish.cu"),
+];
+
+/// What is compiled and loaded together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Program {
+    /// The kernel that describes the tokens of a pass.
+    Tokens,
+    /// The kernels that count values of a type.
+    Values(Dtype),
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tokens => f.write_str("tokens"),
+            Self::Values(dtype) => write!(f, "{dtype} values"),
+        }
+    }
+}
+
+/// The kernels, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // each is described in its source
+pub enum Kernel {
+    Tokens,
+    Rows,
+    Codes,
+    Dims,
+    DimsWithUnits,
+    DimsOneByOne,
+    DimBins,
+    Collect,
+    Finish,
+}
+
+impl Kernel {
+    /// All kernels, in the order of their numbers.
+    pub const ALL: [Self; 9] = [
+        Self::Tokens,
+        Self::Rows,
+        Self::Codes,
+        Self::Dims,
+        Self::DimsWithUnits,
+        Self::DimsOneByOne,
+        Self::DimBins,
+        Self::Collect,
+        Self::Finish,
+    ];
+
+    /// The function's name in the source.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tokens => "tokens",
+            Self::Rows => "rows",
+            Self::Codes => "codes",
+            Self::Dims => "dims",
+            Self::DimsWithUnits => "dims_with_units",
+            Self::DimsOneByOne => "dims_one_by_one",
+            Self::DimBins => "dim_bins",
+            Self::Collect => "collect",
+            Self::Finish => "finish",
+        }
+    }
+
+    /// Whether a program has it.
+    pub const fn is_in(self, program: Program) -> bool {
+        matches!(self, Self::Tokens) == matches!(program, Program::Tokens)
+    }
+}
+
+impl Program {
+    /// Whether there are kernels for values of this type.
+    pub const fn counts(dtype: Dtype) -> bool {
+        matches!(dtype, Dtype::F32 | Dtype::Bf16 | Dtype::F16)
+    }
+
+    /// The keys that have a counter in a block's shared memory: how many, and the first of them.
+    ///
+    /// A key is a magnitude's code and then its sign. All tables begin at zero where a block can have 160 KiB (A100, Hopper and
+    /// later data-centre parts) and reach to 2^33 for bfloat16 and float32 and to 2^5 for float16, 2^11 where it can have 208
+    /// KiB. With less, a table of 96 KiB takes magnitudes from 2^-63 to 2^33, or for float16 from 2^-8 to 2^4, beside the two
+    /// zeros.
+    pub(crate) const fn table(self, limits: Limits) -> (u32, u32) {
+        let is_f16 = matches!(self, Self::Values(Dtype::F16));
+        match limits.shared_bytes {
+            shared if is_f16 && shared >= 4 * (53_248 + 1024) => (53_248, 0),
+            shared if shared >= 4 * (40_960 + 256) => (40_960, 0),
+            _ if is_f16 => (24_576, 2 * (7 << 10)),
+            _ => (24_576, 2 * (64 << 7)),
+        }
+    }
+
+    /// Bytes of shared memory that the table takes, with the slots behind it.
+    pub(crate) const fn table_bytes(self, limits: Limits) -> u32 {
+        4 * (self.table(limits).0 + 4)
+    }
+
+    /// The definitions and the architecture, as options of the compiler.
+    pub fn options(self, architecture: (i32, i32), limits: Limits) -> Vec<String> {
+        let number = match self {
+            Self::Values(Dtype::Bf16) => 1,
+            Self::Values(Dtype::F16) => 2,
+            _ => 0,
+        };
+        let (n_slots, first_key) = self.table(limits);
+        vec![
+            format!("--gpu-architecture=sm_{}{}", architecture.0, architecture.1),
+            "--std=c++17".into(),
+            "-diag-suppress=177".into(), // a function of one type is not used by another
+            format!("-DLMFACTS_DTYPE={number}"),
+            format!("-DLMFACTS_SLOTS={n_slots}"),
+            format!("-DLMFACTS_FIRST_KEY={first_key}"),
+        ]
+    }
+}
+
+/// The source of a program, with or without what stands for CUDA in it.
+pub fn source(program: Program, with_prelude: bool) -> String {
+    let prelude = if with_prelude { PRELUDE } else { "" };
+    match program {
+        Program::Tokens => [prelude, VALUES, TOKENS].concat(),
+        Program::Values(_) => [prelude, VALUES, &OF_VALUES.concat()].concat(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(kib: u32) -> Limits {
+        Limits { n_multiprocessors: 1, shared_bytes: kib << 10 }
+    }
+
+    #[test]
+    fn a_table_fits_the_shared_memory_it_was_chosen_for() {
+        for kib in [99, 163, 227] {
+            for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
+                let program = Program::Values(dtype);
+                assert!(program.table_bytes(limits(kib)) + 1024 <= kib << 10, "{dtype} in {kib} KiB");
+            }
+        }
+        assert_eq!(Program::Values(Dtype::Bf16).table(limits(163)), (40_960, 0));
+        assert_eq!(Program::Values(Dtype::F16).table(limits(163)), (40_960, 0));
+        assert_eq!(Program::Values(Dtype::F16).table(limits(227)), (53_248, 0));
+    }
+
+    #[test]
+    fn every_kernel_is_in_the_source_of_its_program() {
+        for program in [Program::Tokens, Program::Values(Dtype::Bf16)] {
+            let text = source(program, false);
+            for kernel in Kernel::ALL {
+                assert_eq!(text.contains(&format!(" {}(ARGUMENTS(", kernel.name())), kernel.is_in(program), "{kernel:?}");
+            }
+        }
+    }
+}

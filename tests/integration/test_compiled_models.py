@@ -1,0 +1,105 @@
+"""Recording a model under `torch.compile`: the graph stays whole, and the run is the same."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+import lmfacts
+from support.recording import states
+from support.tiny import batch, build
+
+SITES = ["embed", "blocks.0.mlp_post", "blocks.1.resid_post", "final_norm_out"]
+KEPT = ("n_tokens", "n_sequences", "token_hash", "coverage", "complete")
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def recorded(model, calls, prepare):
+    with torch.no_grad(), lmfacts.attach(model, SITES) as recorder:
+        prepared = prepare(model)
+        outputs = [prepared(**inputs, use_cache=False).logits for inputs in calls]
+    return recorder, outputs
+
+
+def assert_close(found, expected):
+    """The same tokens, and values as near as another order of operations leaves them."""
+    assert found.run().metadata["coverage"] == expected.run().metadata["coverage"]
+    for site in SITES:
+        assert found.site(site).n == expected.site(site).n
+        assert found.site(site).std == pytest.approx(expected.site(site).std, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_the_whole_model_is_one_graph(name):
+    model = build(name)
+    calls = [batch(model, "left"), batch(model, "right"), batch(model, "left")]
+    expected, plain = recorded(model, calls, lambda model: model)
+    torch._dynamo.utils.counters.clear()
+    found, compiled = recorded(model, calls, lambda model: torch.compile(model, fullgraph=True, backend="aot_eager"))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
+    assert all(torch.equal(a, b) for a, b in zip(plain, compiled, strict=True))
+    assert states(found) == states(expected)
+    for key in KEPT:
+        assert found.run().metadata[key] == expected.run().metadata[key]
+
+
+@torch._dynamo.config.patch(skip_nnmodule_hook_guards=False)
+def test_blocks_that_are_compiled_one_by_one():
+    model = build("llama")
+    calls = [batch(model, "left"), batch(model, "none")]
+    expected, _ = recorded(model, calls, lambda model: model)
+
+    def compile_blocks(model):
+        for block in model.model.layers:
+            block.compile(fullgraph=True, backend="aot_eager")
+        return model
+
+    found, _ = recorded(model, calls, compile_blocks)
+    assert_close(found, expected)
+
+
+@pytest.mark.skipif(
+    shutil.which("g++") is None, reason="no g++, which torch.compile's own backend needs on a processor"
+)
+def test_operators_are_kept_by_the_backend_that_removes_what_is_unused():
+    model = build("gpt2")
+    calls = [batch(model, "left")] * 2
+    expected, _ = recorded(model, calls, lambda model: model)
+    found, _ = recorded(model, calls, lambda model: torch.compile(model, fullgraph=True))
+    assert_close(found, expected)
+
+
+def test_gradients_flow_through_a_compiled_model_that_is_recorded():
+    model = build("gpt2")
+    inputs = batch(model, "none")
+    model(**inputs, use_cache=False).logits.square().mean().backward()
+    expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    with lmfacts.attach(model, SITES) as recorder:
+        compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+        compiled(**inputs, use_cache=False).logits.square().mean().backward()
+    assert recorder.n_tokens == 33
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[name])
+
+
+def test_a_recorder_that_is_gone_is_told_nothing():
+    model = build("gpt2")
+    inputs = batch(model, "none")
+    recorder, plain = recorded(model, [inputs], lambda model: model)
+    with torch.no_grad():
+        with lmfacts.attach(model, SITES) as gone:
+            compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+            compiled(**inputs, use_cache=False)
+        assert gone.n_tokens == recorder.n_tokens
+        after = compiled(**inputs, use_cache=False).logits  # traced anew: the hooks are gone
+    assert gone.n_tokens == recorder.n_tokens
+    assert torch.equal(after, plain[0])

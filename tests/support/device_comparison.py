@@ -1,0 +1,81 @@
+"""States recorded by kernels, held against those of the host's accumulators."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+__all__ = ["TOLERANCE", "assert_agrees"]
+
+TOLERANCE = {"float32": 1e-12, "bfloat16": 2e-6, "float16": 2e-6}
+"""How far moments of dims may be off, relative to the sum of the magnitudes of their terms."""
+
+_TOKENS = 1e-12
+_SUMMED = ("moments", "mean_rests", "token_moments", "token_mean_rests", "unit_sums", "block_token_moments")
+_ROUNDING = 1e-15
+_SMALLEST = 1.2e-38
+
+
+def assert_agrees(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Counts, codes, extremes and places are the same bits; sums are as near as their precision allows."""
+    summed = {*_SUMMED, "block_token_mean_rests"}
+    exact = [key for key in expected if "/" not in key or key.partition("/")[2] not in summed]
+    differing = [key for key in exact if found[key] != expected[key]]
+    assert not differing, f"differs in {differing}"
+    tolerance = TOLERANCE[expected["dtype"]]
+    for name in ("first", "rest"):
+        n_tokens = expected[f"{name}/n_tokens"]
+        if n_tokens == 0:
+            continue
+        n_not_finite = np.frombuffer(expected[f"{name}/dim_counts"], "<u8").reshape(2, -1)[0]
+        ours, theirs = (np.frombuffer(state[f"{name}/moments"]).reshape(6, -1) for state in (found, expected))
+        _assert_moments(ours, theirs, n_tokens - n_not_finite.astype(float), tolerance, f"{name}/moments")
+        for field in ("token_moments", "block_token_moments"):
+            ours, theirs = (np.frombuffer(state[f"{name}/{field}"]).reshape(-1, 7).T for state in (found, expected))
+            np.testing.assert_array_equal(ours[0], theirs[0], err_msg=f"{name}/{field}: n")
+            _assert_moments(ours[1:], theirs[1:], theirs[0], _TOKENS, f"{name}/{field}", extremes=1e-13, absolute=1)
+        ours, theirs = (np.frombuffer(state[f"{name}/unit_sums"]).reshape(2, -1) for state in (found, expected))
+        # A sum of entries of unit vectors is at most the square root of n times that of the squares.
+        # What is smaller than any float32, of vectors of length 1, may be lost.
+        lost = n_tokens * _SMALLEST
+        off = np.abs(ours[0] - theirs[0])
+        assert np.all(off <= tolerance * np.sqrt(n_tokens * theirs[1]) + lost), f"{name}/unit_sums"
+        np.testing.assert_allclose(ours[1], theirs[1], rtol=tolerance, atol=lost, err_msg=f"{name}/unit_sums")
+
+
+def _assert_moments(
+    ours: NDArray[np.float64],
+    theirs: NDArray[np.float64],
+    n: NDArray[np.float64],
+    tolerance: float,
+    what: str,
+    *,
+    extremes: float = 0.0,
+    absolute: float = 0.0,
+) -> None:
+    """mean, m2, m3, m4, min, max of some dims, each against the magnitude of what was summed for it.
+
+    `extremes` is how far those may be off, relatively; `absolute` the size of values whose rounding the numbers have.
+    """
+    mean, m2, m3, m4, least, most = theirs
+    spread = np.sqrt(m2 / np.maximum(n, 1))
+    rounding = _ROUNDING * (np.abs(mean) + absolute)
+    scales = [
+        spread + rounding / tolerance,
+        m2 + n * rounding * (spread + rounding) / tolerance,
+        np.sqrt(m2 * m4) + n * rounding * (spread + rounding) ** 2 / tolerance,
+        m4 + n * rounding * (spread + rounding) ** 3 / tolerance,
+    ]
+    for name, a, b, scale in zip(("mean", "m2", "m3", "m4"), ours, (mean, m2, m3, m4), scales, strict=False):
+        off = np.abs(a - b)
+        assert np.all(off <= tolerance * scale), (
+            f"{what}: {name} is off by {np.nanmax(off / np.maximum(scale, 1e-300))}"
+        )
+    np.testing.assert_allclose(ours[4], least, rtol=extremes, atol=extremes * absolute, err_msg=f"{what}: min")
+    np.testing.assert_allclose(ours[5], most, rtol=extremes, atol=extremes * absolute, err_msg=f"{what}: max")
