@@ -8,13 +8,14 @@ GB, beside a copy of the same tensor on the device, whose rate counts bytes read
 bytes of the tensor that an update takes in per second, of this rate; and what each kernel takes. *overhead*: forward
 passes of models with random weights (GPT-2 medium's and a 1B Llama's shapes, bfloat16), bare, with lmfacts, and with
 the same statistics in torch; also captured into a CUDA graph and under torch.compile. Medians of several rounds,
-timed by CUDA events. Without a GPU it says so and does nothing. Needs torch, transformers and an installed lmfacts;
-no Rust, no network.
+timed by CUDA events. Without a GPU it says so, measures nothing and ends with exit code 1, as it does where a
+check failed. Needs torch, transformers and an installed lmfacts; no Rust, no network.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import statistics
 import sys
@@ -22,6 +23,7 @@ import time
 import traceback
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
@@ -34,13 +36,16 @@ from lmfacts import _native
 from lmfacts.cuda import probe
 from support.gpu_checks import CHECKS, no_gpu_reason
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 DIMS = 4096
-OPTIONS = {
+OPTIONS: dict[str, dict[str, bool]] = {
     "any site": {},
     "residual site": {"unit_sums": True, "blocks": True},
     "detailed site": {"unit_sums": True, "blocks": True, "detail": True},
 }
-KINDS = {
+KINDS: dict[str, Callable[[tuple[int, ...]], torch.Tensor]] = {
     "gaussian": lambda shape: torch.randn(shape, device="cuda"),
     "relu": lambda shape: torch.randn(shape, device="cuda").relu(),
     "few values": lambda shape: (torch.randn(shape, device="cuda") * 2).round() / 4,
@@ -48,14 +53,16 @@ KINDS = {
 
 
 def row(*cells: str) -> None:
+    """Print a line of the table at once: what it is about, then its values."""
     print(f"{cells[0]:<52}", *(f"{cell:>16}" for cell in cells[1:]), flush=True)
 
 
-def median_ms(work, rounds: int) -> float:
-    """Milliseconds by CUDA events, after two rounds that do not count."""
-    times = []
+def median_ms(work: Callable[[], object], rounds: int) -> float:
+    """Milliseconds by CUDA events, the median of the rounds, after two that do not count."""
+    times: list[float] = []
     for index in range(rounds + 2):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch's own
+        end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch's own
         start.record()
         work()
         end.record()
@@ -66,6 +73,7 @@ def median_ms(work, rounds: int) -> float:
 
 
 def run_checks() -> int:
+    """Run every check, print how it ended and its seconds, and give the number of those that failed."""
     n_failed = 0
     row("check", "result", "seconds")
     for name, check in CHECKS.items():
@@ -82,10 +90,11 @@ def run_checks() -> int:
 
 
 class Site:
-    """A site's update, ready to be repeated on one tensor."""
+    """A site's update, ready to be repeated on one tensor of shape (sequences, tokens of each, dims)."""
 
-    def __init__(self, tensor: torch.Tensor, options: dict) -> None:
+    def __init__(self, tensor: torch.Tensor, options: dict[str, bool]) -> None:
         device = probe.find_device(tensor.device)
+        assert device is not None  # else `main` had ended
         dtype = probe.DTYPES[tensor.dtype]
         device.prepare(dtype)
         self.tensor, self.n_tokens = tensor, tensor.shape[0] * tensor.shape[1]
@@ -97,16 +106,17 @@ class Site:
             _native.tokens_memory_bytes(tensor.shape[0]),
         )
         self.kept = [torch.zeros(n_bytes, dtype=torch.uint8, device="cuda") for n_bytes in sizes]
-        self.buffers = [_native.DeviceBuffer(buffer) for buffer in self.kept]
+        self.tokens, self.state, self.room, self.memory = (_native.DeviceBuffer(buffer) for buffer in self.kept)
         self.stream = torch.cuda.current_stream().cuda_stream
-        shape, (tokens, *_, memory), continues = tuple(tensor.shape[:2]), self.buffers, False
-        _native.describe_tokens(device, shape, None, None, None, 0, continues, tokens, memory, self.stream)
+        shape, continues = (tensor.shape[0], tensor.shape[1]), False
+        _native.describe_tokens(device, shape, None, None, None, 0, continues, self.tokens, self.memory, self.stream)
 
     def update(self) -> None:
-        assert self.native.update(self.tensor, self.n_tokens, *self.buffers[:3], self.stream)
+        """Queue one update on the stream."""
+        assert self.native.update(self.tensor, self.n_tokens, self.tokens, self.state, self.room, self.stream)
 
 
-def kernel_times(work) -> dict[str, float]:
+def kernel_times(work: Callable[[], object]) -> dict[str, float]:
     """Microseconds of each kernel in one round."""
     work()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
@@ -116,6 +126,7 @@ def kernel_times(work) -> dict[str, float]:
 
 
 def run_throughput(rounds: int) -> None:
+    """Print what an update takes in milliseconds, its GB/s beside a copy's, and the microseconds of each kernel."""
     print()
     row("update of a site", "tensor MB", "milliseconds", "GB/s", "share of copy")
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
@@ -125,7 +136,7 @@ def run_throughput(rounds: int) -> None:
             for kind in KINDS if n_bytes == 256 << 20 else ("gaussian",):
                 tensor = KINDS[kind](shape).to(dtype)
                 other = torch.empty_like(tensor)
-                copied = 2 * n_bytes / median_ms(lambda tensor=tensor, other=other: other.copy_(tensor), rounds)
+                copied = 2 * n_bytes / median_ms(functools.partial(other.copy_, tensor), rounds)
                 for what, options in OPTIONS.items() if kind == "gaussian" else [("any site", {})]:
                     taken = median_ms(Site(tensor, options).update, rounds)
                     rate = n_bytes / taken
@@ -139,7 +150,7 @@ def run_throughput(rounds: int) -> None:
             row(f"{what}: {kernel}", f"{microseconds:.0f}")
 
 
-MODELS = {
+MODELS: dict[str, Callable[[], torch.nn.Module]] = {
     "GPT-2 medium": lambda: transformers.GPT2LMHeadModel(
         transformers.GPT2Config(n_embd=1024, n_layer=24, n_head=16, n_positions=1024)
     ),
@@ -159,6 +170,7 @@ class TorchHooks:
         self.totals: dict[str, dict[str, torch.Tensor]] = {}
 
     def take(self, name: str, tensor: torch.Tensor) -> None:
+        """Take in a tensor of a site, of any shape that ends in its dims."""
         rows = tensor.reshape(-1, tensor.shape[-1])
         values = rows.float()
         found = {"histogram": torch.histc(values, bins=2048, min=-50, max=50), "absmax": values.abs().amax(dim=0)}
@@ -179,7 +191,14 @@ def torch_hooked(model: torch.nn.Module, recorder: lmfacts.Recorder) -> ExitStac
     for site in recorder.run().metadata["sites"]:
         path, _, side = site["module_path"].rpartition(":")
 
-        def hook(_module, args, kwargs, output, name=site["name"], side=side):
+        def hook(
+            _module: torch.nn.Module,
+            args: tuple[Any, ...],
+            kwargs: dict[str, Any],
+            output: Any,
+            name: str = site["name"],
+            side: str = side,
+        ) -> None:
             value = output if side == "out" else (args[0] if args else next(iter(kwargs.values())))
             hooks.take(name, value[0] if isinstance(value, tuple) else value)
 
@@ -187,9 +206,9 @@ def torch_hooked(model: torch.nn.Module, recorder: lmfacts.Recorder) -> ExitStac
     return stack
 
 
-def captured(run):
+def captured(run: Callable[[], object]) -> Callable[[], object]:
     """A function that replays what `run` did while it was captured."""
-    side = torch.cuda.Stream()
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         run()
@@ -201,6 +220,7 @@ def captured(run):
 
 
 def run_overhead(rounds: int) -> None:
+    """Print the milliseconds of forward passes, and what each way of recording adds to the bare pass in percent."""
     print()
     row("forward pass, 8 x 1024 tokens, bfloat16", "milliseconds", "over bare")
     for name, make in MODELS.items():
@@ -208,10 +228,10 @@ def run_overhead(rounds: int) -> None:
         model = make().to("cuda", torch.bfloat16).eval()
         ids = torch.randint(0, 30_000, (8, 1024), device="cuda")
 
-        def run(model=model, ids=ids) -> None:
+        def run(model: torch.nn.Module = model, ids: torch.Tensor = ids) -> None:
             model(input_ids=ids, use_cache=False)
 
-        def report(what: str, time_ms: float, bare_ms: float, name=name) -> None:
+        def report(what: str, time_ms: float, bare_ms: float, name: str = name) -> None:
             row(f"{name}, {what}", f"{time_ms:.2f}", f"{time_ms / bare_ms - 1:+.1%}")
 
         with torch.inference_mode():
@@ -227,12 +247,15 @@ def run_overhead(rounds: int) -> None:
                 report(
                     "torch hooks at the sites of default", median_ms(run, max(3, rounds // 4)), median_ms(run, rounds)
                 )
-            variants = {"CUDA graph": captured, "torch.compile": lambda run: run}
+            variants: dict[str, Callable[[Callable[[], object]], Callable[[], object]]] = {
+                "CUDA graph": captured,
+                "torch.compile": lambda run: run,
+            }
             for what, prepare in variants.items():
                 try:
-                    used = torch.compile(model) if what == "torch.compile" else model
+                    used: Callable[..., object] = torch.compile(model) if what == "torch.compile" else model
 
-                    def again(used=used, ids=ids) -> None:
+                    def again(used: Callable[..., object] = used, ids: torch.Tensor = ids) -> None:
                         used(input_ids=ids, use_cache=False)
 
                     plain = median_ms(prepare(again), rounds)
@@ -249,14 +272,15 @@ def run_overhead(rounds: int) -> None:
 
 
 def main() -> int:
+    """Run the parts that are asked for; the exit code is 1 if a check failed or there is no GPU."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--only", choices=["checks", "throughput", "overhead"])
     arguments = parser.parse_args()
     reason = no_gpu_reason()
     if reason is not None:
-        print(f"nothing is measured: {reason}")
-        return 0
+        print(f"nothing is measured: {reason}", file=sys.stderr)
+        return 1
     rounds = 5 if arguments.quick else 20
     print(torch.cuda.get_device_name(), "torch", torch.__version__, "lmfacts", lmfacts.__version__, probe.cuda_report())
     wanted = [arguments.only] if arguments.only else ["checks", "throughput", "overhead"]
