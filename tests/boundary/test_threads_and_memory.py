@@ -278,3 +278,92 @@ def test_merge_needs_the_same_settings_and_layout():
     assert_same_states(empty.state(), before)
     with pytest.raises(TypeError):
         ours.merge(None)
+
+
+SUBNORMALS = """
+import numpy as np, torch
+from lmfacts import _native
+from lmfacts.torch_threads import share_torch_threads
+from support.comparison import assert_same_states
+torch.randn(300, 300) @ torch.randn(300, 300)
+if {shared}:
+    share_torch_threads()
+i = np.arange(4000)
+batch = _native.TokenBatch(i // 50, i % 50, i * 0, np.ones(4000, np.uint8))
+values = torch.randn(4000, 256, generator=torch.Generator().manual_seed(1)).double()
+scaled = [(values * 1e-5).half(), (values * 1e-40).float(), (values * 1e-40).bfloat16()]
+states = []
+for flush in (False, True):
+    assert torch.set_flush_denormal(flush)
+    sites = [_native.SiteAccumulator(unit_sums=True, blocks=True, detail=True) for _ in scaled]
+    for site, tensor in zip(sites, scaled):
+        site.update(tensor, batch)
+    states.append([site.state() for site in sites])
+    flushed = (torch.tensor([1e-40]) * 1).item() == 0
+    assert flushed == flush, "the thread is as it was"
+for plain, with_flushing in zip(*states):
+    assert_same_states(with_flushing, plain)
+"""
+
+
+@pytest.mark.parametrize(("n_threads", "shared"), [("1", False), ("2", False), ("", True)])
+def test_subnormal_values_count_as_what_they_are_on_threads_that_flush_them(n_threads, shared):
+    in_subprocess(SUBNORMALS.format(shared=shared), LMFACTS_NUM_THREADS=n_threads, OMP_NUM_THREADS="2")
+
+
+FORK = """
+import os, signal, numpy as np, torch
+from lmfacts import _native
+from support.comparison import assert_same_states
+values = torch.from_numpy(np.random.default_rng(2).normal(size=(4000, 100)))
+i = np.arange(4000)
+batch = _native.TokenBatch(i // 50, i % 50, i * 0, np.ones(4000, np.uint8))
+
+def state():
+    site = _native.SiteAccumulator()
+    site.update(values, batch)
+    return site.state()
+
+before = state()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    assert_same_states(state(), before)
+    assert _native.build_info()["n_threads"] == 3
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+assert status == 0, status
+assert_same_states(state(), before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_fork_after_updates_goes_on_with_threads_of_its_own():
+    in_subprocess(FORK, LMFACTS_NUM_THREADS="3", OMP_NUM_THREADS="1")
+
+
+def test_a_small_site_does_not_hold_the_memory_of_a_large_one():
+    """Updates share memory to work in; what a site keeps is its own, and as large as it says."""
+    script = """
+import numpy as np, torch
+from lmfacts import _native
+from lmfacts.memory import resident_bytes
+_native.set_num_threads(1)
+i = np.arange(64)
+batch = _native.TokenBatch(i // 8, i % 8, i * 0, np.ones(64, np.uint8))
+small, large = torch.randn(64, 16), torch.randn(64, 20_000)
+_native.SiteAccumulator().update(large, batch)
+kept = []
+def one():
+    kept.append(_native.SiteAccumulator(k=4))
+    kept[-1].update(small, batch)
+    _native.SiteAccumulator(k=4).update(large, batch)
+for _ in range(10):
+    one()
+before, told = resident_bytes(), sum(site.n_bytes for site in kept)
+for _ in range(60):
+    one()
+grown, told = resident_bytes() - before, sum(site.n_bytes for site in kept) - told
+assert grown < told + (20 << 20), (grown, told)
+"""
+    in_subprocess(script, MALLOC_TRIM_THRESHOLD_="65536")

@@ -9,7 +9,7 @@ use crate::dtype::Element;
 use crate::kernel::{Kernels, MergeWeights, MomentRows, central};
 
 /// Moments of every dim over a set of rows.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct DimMoments {
     n_rows: u64,
     mean: Vec<f64>,
@@ -22,6 +22,29 @@ pub struct DimMoments {
     n_nonfinite: Vec<u64>,
     n_at_least: Vec<u64>,
     all_finite: bool,
+}
+
+impl Clone for DimMoments {
+    fn clone(&self) -> Self {
+        let mut copy = Self::new(0);
+        copy.clone_from(self);
+        copy
+    }
+
+    /// Copies into the memory that is there, where it suffices.
+    fn clone_from(&mut self, source: &Self) {
+        let Self { n_rows, mean, mean_rest, m2, m3, m4, min, max, n_nonfinite, n_at_least, all_finite } = source;
+        (self.n_rows, self.all_finite) = (*n_rows, *all_finite);
+        self.mean.clone_from(mean);
+        self.mean_rest.clone_from(mean_rest);
+        self.m2.clone_from(m2);
+        self.m3.clone_from(m3);
+        self.m4.clone_from(m4);
+        self.min.clone_from(min);
+        self.max.clone_from(max);
+        self.n_nonfinite.clone_from(n_nonfinite);
+        self.n_at_least.clone_from(n_at_least);
+    }
 }
 
 impl DimMoments {
@@ -121,14 +144,13 @@ impl DimMoments {
         self.max[dim] = moments.max;
     }
 
-    /// Merges the rows of another set of the same number of dims, whose memory may be swapped for this one's.
+    /// Merges the rows of another set of the same number of dims.
     pub fn merge<E: Element>(&mut self, kernels: &Kernels<E>, other: &mut Self) {
         if other.n_rows == 0 {
             return;
         }
         if self.n_rows == 0 {
-            // Takes its place, in the memory that both have.
-            std::mem::swap(self, other);
+            self.clone_from(other);
             return;
         }
         if self.all_finite && other.all_finite {
@@ -191,7 +213,7 @@ impl DimMoments {
 
     /// Bytes held.
     pub fn n_bytes(&self) -> usize {
-        9 * 8 * self.n_dims()
+        9 * 8 * self.mean.capacity()
     }
 }
 

@@ -39,11 +39,12 @@ impl SequenceBlocks {
         self.n_tokens[block_of(sequence)] += 1;
     }
 
-    /// Takes in the quantities of finite tokens, each with its sequence.
-    pub(super) fn update_norms(&mut self, tokens: &[(i64, Quantities)]) {
-        for (block, moments) in self.moments.iter_mut().enumerate() {
-            let of_block = tokens.iter().filter(|&&(sequence, _)| block_of(sequence) == block).map(|(_, quantities)| quantities);
-            for (moments, more) in moments.iter_mut().zip(&moments_of(&of_block)) {
+    /// Takes in the quantities of finite tokens, each with its sequence; they are put into another order.
+    pub(super) fn update_norms(&mut self, tokens: &mut [(i64, Quantities)]) {
+        tokens.sort_unstable_by_key(|&(sequence, _)| block_of(sequence));
+        for of_block in tokens.chunk_by(|a, b| block_of(a.0) == block_of(b.0)) {
+            let more = moments_of(&of_block.iter().map(|(_, quantities)| quantities));
+            for (moments, more) in self.moments[block_of(of_block[0].0)].iter_mut().zip(&more) {
                 moments.merge(more);
             }
         }

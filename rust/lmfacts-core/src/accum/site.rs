@@ -16,7 +16,7 @@ use super::workspace::Workspace;
 use crate::dtype::{Bf16, Dtype, Element, F8E4M3, F8E5M2, F16};
 use crate::error::{Error, Result};
 use crate::kernel::{Kernels, Level};
-use crate::parallel::{Pool, split};
+use crate::parallel::{IeeeMode, Pool, split};
 use crate::tokens::{Population, TokenBatch};
 use crate::view::BufferView;
 
@@ -154,6 +154,7 @@ impl SiteAccumulator {
     /// `Error::Layout` if the shape does not fit the batch or the number of dims seen before; `Error::Dtype` if the type differs
     /// from the one seen before.
     pub fn update(&mut self, view: &BufferView<'_>, tokens: &TokenBatch, pool: &Pool) -> Result<()> {
+        let _mode = IeeeMode::enter();
         match view.dtype() {
             Dtype::F64 => self.update_as::<f64>(view, tokens, pool),
             Dtype::F32 => self.update_as::<f32>(view, tokens, pool),
@@ -209,7 +210,7 @@ impl SiteAccumulator {
             match n_workers.min(turn.len()) {
                 1 => {
                     let mut alone = { worker }(turn);
-                    work(&mut alone);
+                    pool.run(std::slice::from_mut(&mut alone), work);
                     finish(alone);
                 }
                 n => {
@@ -261,6 +262,7 @@ impl SiteAccumulator {
     /// # Errors
     /// `Error::Merge` if the settings, types or numbers of dims differ. Nothing has changed then.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
+        let _mode = IeeeMode::enter();
         let differ = |what, expected: String, got: String| {
             if expected == got { Ok(()) } else { Err(Error::Merge { what, expected, got }) }
         };

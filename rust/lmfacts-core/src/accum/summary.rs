@@ -157,11 +157,12 @@ fn has_many_equal<E: Element>(chunk: &Chunk<'_, E>) -> bool {
     if chunk.rows.len() * row.len() < SAMPLE * SAMPLE {
         return false;
     }
-    let mut codes = [0; SAMPLE];
+    let (mut codes, mut n) = ([0; SAMPLE], 0);
     for (code, value) in codes.iter_mut().zip(row.iter().step_by(row.len().div_ceil(SAMPLE))) {
         *code = value.code();
+        n += 1;
     }
-    let codes = &mut codes[..row.len().min(SAMPLE)];
+    let codes = &mut codes[..n];
     codes.sort_unstable();
     codes.chunk_by(|a, b| a == b).any(|equal| equal.len() >= MANY_EQUAL)
 }
@@ -179,22 +180,23 @@ impl Summary {
         }
     }
 
-    /// Becomes no tokens of `n_dims` dims, in the memory that it has.
+    /// Becomes no tokens of `n_dims` dims under settings that it suits, in the memory that it has.
     pub(super) fn clear(&mut self, n_dims: usize, config: &SiteConfig) {
         self.n_tokens = 0;
         self.dims.clear(n_dims);
         self.norms.clear();
-        if config.unit_sums {
-            self.units.get_or_insert_with(|| UnitSums::new(n_dims)).clear(n_dims);
-        } else {
-            self.units = None;
+        if let Some(units) = &mut self.units {
+            units.clear(n_dims);
         }
         self.outliers.clear(config.k);
-        if config.blocks {
-            **self.blocks.get_or_insert_default() = SequenceBlocks::default();
-        } else {
-            self.blocks = None;
+        if let Some(blocks) = &mut self.blocks {
+            **blocks = SequenceBlocks::default();
         }
+    }
+
+    /// Whether it keeps what the settings ask for, and nothing else.
+    pub(super) const fn suits(&self, config: &SiteConfig) -> bool {
+        self.units.is_some() == config.unit_sums && self.blocks.is_some() == config.blocks
     }
 
     /// Takes in a chunk, and counts its codes into the tables. `floor` is a magnitude that k values elsewhere have reached already, so
@@ -251,10 +253,10 @@ impl Summary {
             if let Some(units) = &mut self.units {
                 units.update(kernels, chunk.rows.iter().copied().zip(norms.iter().copied()));
             }
+            self.norms.update(&tokens.iter().map(|(_, quantities)| quantities), norm_codes);
             if let Some(blocks) = &mut self.blocks {
                 blocks.update_norms(tokens);
             }
-            self.norms.update(&tokens.iter().map(|(_, quantities)| quantities), norm_codes);
         }
     }
 

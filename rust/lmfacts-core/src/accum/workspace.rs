@@ -1,7 +1,7 @@
 //! Memory that updates work in, kept from one call to the next.
 //!
 //! Hundreds of sites are updated one after the other. Each takes the same few pieces of memory, which are then in the caches still, and
-//! asks the system for none.
+//! once all kinds of sites had their turn, an update on one thread asks the system for next to nothing.
 
 use std::any::Any;
 use std::sync::Mutex;
@@ -25,6 +25,9 @@ pub(super) struct Workspace {
 /// Rows whose values do not lie side by side, put together.
 pub(super) struct Gathered<E>(pub(super) Vec<E>);
 
+/// Bytes of summaries that a thread keeps from one call to the next.
+const MOST_BYTES: usize = 1 << 24;
+
 static IDLE: Mutex<Vec<Workspace>> = Mutex::new(Vec::new());
 
 impl Workspace {
@@ -36,6 +39,11 @@ impl Workspace {
     /// Keeps it for the next call.
     pub(super) fn give_back(mut self) {
         self.spare.append(&mut self.done);
+        let mut n_bytes = 0;
+        self.spare.retain(|summaries| {
+            n_bytes += summaries.iter().map(Summary::n_bytes).sum::<usize>();
+            n_bytes <= MOST_BYTES
+        });
         if let Ok(mut idle) = IDLE.lock() {
             idle.push(self);
         }
@@ -43,7 +51,9 @@ impl Workspace {
 
     /// Two summaries of no tokens.
     pub(super) fn summaries(&mut self, n_dims: usize, config: &SiteConfig) -> [Summary; 2] {
-        let mut summaries = self.spare.pop().unwrap_or_else(|| [Summary::new(0, config), Summary::new(0, config)]);
+        let suitable = self.spare.iter().rposition(|summaries| summaries[0].suits(config));
+        let kept = suitable.map(|index| self.spare.swap_remove(index));
+        let mut summaries = kept.unwrap_or_else(|| [Summary::new(0, config), Summary::new(0, config)]);
         for summary in &mut summaries {
             summary.clear(n_dims, config);
         }

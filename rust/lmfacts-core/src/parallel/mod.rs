@@ -1,5 +1,6 @@
 //! Threads, and work whose result does not depend on how many there are.
 
+mod float_mode;
 mod openmp;
 
 use std::ops::Range;
@@ -7,6 +8,7 @@ use std::sync::{Arc, OnceLock, RwLock};
 
 use crate::error::{Error, Result};
 
+pub(crate) use float_mode::IeeeMode;
 pub use openmp::{MaxThreadsFn, OpenMp, ParallelFn};
 
 /// A pool of threads.
@@ -28,6 +30,14 @@ enum Threads {
 enum Choice {
     Default,
     Asked,
+}
+
+/// The pool that updates use.
+#[derive(Debug, Clone)]
+struct Known {
+    pool: Pool,
+    choice: Choice,
+    process: u32,
 }
 
 impl Pool {
@@ -53,8 +63,8 @@ impl Pool {
         }
     }
 
-    fn shared() -> &'static RwLock<Option<(Self, Choice)>> {
-        static SHARED: OnceLock<RwLock<Option<(Pool, Choice)>>> = OnceLock::new();
+    fn shared() -> &'static RwLock<Option<Known>> {
+        static SHARED: OnceLock<RwLock<Option<Known>>> = OnceLock::new();
         SHARED.get_or_init(|| RwLock::new(None))
     }
 
@@ -64,7 +74,17 @@ impl Pool {
     /// # Errors
     /// `Error::Setting` if the variable is not a number of threads.
     pub fn global() -> Result<Self> {
-        if let Some((pool, _)) = Self::shared().read().ok().and_then(|pool| pool.clone()) {
+        if let Some(known) = Self::shared().read().ok().and_then(|known| known.clone()) {
+            if known.process == std::process::id() {
+                return Ok(known.pool);
+            }
+            // A fork: of all threads, only the one that forked is here. The others' pool is left alone, as they can no longer end it.
+            let pool = match &known.pool.0 {
+                Threads::Own(_) => Self::new(known.pool.n_threads())?,
+                Threads::Callers | Threads::Shared(_) => Self(Threads::Callers),
+            };
+            Self::set(pool.clone(), known.choice);
+            std::mem::forget(known);
             return Ok(pool);
         }
         let (n_threads, choice) = match wanted_threads()? {
@@ -78,7 +98,7 @@ impl Pool {
 
     fn set(pool: Self, choice: Choice) {
         if let Ok(mut shared) = Self::shared().write() {
-            *shared = Some((pool, choice));
+            *shared = Some(Known { pool, choice, process: std::process::id() });
         }
     }
 
@@ -97,7 +117,7 @@ impl Pool {
     /// # Errors
     /// As [`Pool::global`].
     pub fn share(runtime: OpenMp) -> Result<bool> {
-        let asked = Self::shared().read().is_ok_and(|pool| matches!(*pool, Some((_, Choice::Asked))));
+        let asked = Self::shared().read().is_ok_and(|known| known.as_ref().is_some_and(|known| known.choice == Choice::Asked));
         if asked || wanted_threads()?.is_some() {
             return Ok(false);
         }
@@ -114,8 +134,12 @@ impl Pool {
         }
     }
 
-    /// Gives each worker its share of the work; the workers run at the same time.
+    /// Gives each worker its share of the work; the workers run at the same time, in arithmetic that knows subnormal numbers.
     pub fn run<W: Send>(&self, workers: &mut [W], work: impl Fn(&mut W) + Send + Sync) {
+        let work = |worker: &mut W| {
+            let _mode = IeeeMode::enter();
+            work(worker);
+        };
         match (&self.0, workers) {
             (Threads::Own(pool), [first, others @ ..]) if !others.is_empty() => pool.in_place_scope(|scope| {
                 for worker in others {
