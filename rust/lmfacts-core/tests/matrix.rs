@@ -61,7 +61,8 @@ proptest! {
             for (power, found) in [(2, moments.m2), (3, moments.m3), (4, moments.m4)] {
                 let exact: f64 = scaled.iter().map(|x| (x - mean).powi(power)).sum();
                 let size: f64 = scaled.iter().map(|x| (x - mean).abs().powi(power)).sum();
-                prop_assert!((exact - found).abs() <= 1e-5 * size + 1e-9, "power {}: {} and {}", power, exact, found);
+                // Powers of numbers about 1 are summed about zero in f32, so that even those of equal numbers are off by its rounding.
+                prop_assert!((exact - found).abs() <= 1e-5 * size + 1e-6 * n, "power {}: {} and {}", power, exact, found);
             }
             let largest = scaled.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             prop_assert!((moments.max - largest).abs() <= 1e-6 * largest.abs());
