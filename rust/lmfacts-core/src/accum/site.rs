@@ -21,7 +21,7 @@ use crate::tokens::{Population, TokenBatch};
 use crate::view::BufferView;
 
 /// Values of a segment that is worth its merging.
-const SEGMENT_VALUES: usize = 1 << 17;
+const SEGMENT_VALUES: usize = 1 << 18;
 /// So many segments keep the threads of most machines busy alike.
 const MAX_SEGMENTS: usize = 64;
 /// Segments that a thread takes before the summaries are merged.
@@ -75,7 +75,7 @@ struct Seen {
 }
 
 /// Bytes of a chunk: a good part of a second-level cache.
-const CHUNK_BYTES: usize = 1 << 19;
+const CHUNK_BYTES: usize = 5 << 17;
 
 /// Rows of a chunk; a function of the shape and the type alone.
 pub(super) fn chunk_rows<E: Element>(n_dims: usize) -> usize {

@@ -33,7 +33,7 @@ pub const N_TABLES: usize = 4;
 
 /// Rows that are passed over together, group of dims by group: so many that the group's sums are seldom loaded and stored, so few that
 /// rows a power of two apart do not drive each other out of the first-level cache.
-pub(crate) const TILE_ROWS: usize = 16;
+pub(crate) const TILE_ROWS: usize = 32;
 
 /// A table of 32-bit counters, one for each code.
 pub type CodeTable = [u32; N_CODES];
