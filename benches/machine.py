@@ -27,7 +27,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "caches": _caches(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "virtual": "hypervisor" in _field(Path("/proc/cpuinfo"), "flags").split(),
         "simd": _native.build_info()["simd"],
         "speculative_store_bypass": mitigation(),
