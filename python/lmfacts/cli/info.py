@@ -28,6 +28,10 @@ def info(*, json: JsonOption = False) -> ExitCode:
 
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
+        if name == "gpu":
+            for key, text in value.items():
+                table.add_row("gpu" if key == "devices" else key, text or "not found")
+            continue
         shown = (
             ", ".join(f"{key} {text or 'not installed'}" for key, text in value.items())
             if isinstance(value, dict)
