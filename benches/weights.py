@@ -41,7 +41,7 @@ def with_torch(path: Path) -> dict[str, dict[str, float]]:
     """The statistics in torch, as one writes them."""
     found = {}
     with safe_open(path, framework="pt") as file:
-        for name in file.keys():  # noqa: SIM118  not a mapping
+        for name in file.keys():  # noqa: SIM118  safe_open's file is no mapping: it can only be asked for its keys
             stored = file.get_tensor(name)
             x = stored.double()
             centered = x - x.mean()
@@ -66,7 +66,7 @@ def with_numpy(path: Path) -> dict[str, dict[str, float]]:
     """The same in NumPy."""
     found = {}
     with safe_open(path, framework="pt") as file:
-        for name in file.keys():  # noqa: SIM118  not a mapping
+        for name in file.keys():  # noqa: SIM118  safe_open's file is no mapping: it can only be asked for its keys
             stored = file.get_tensor(name)
             whole = stored.dtype == torch.float32
             bits = stored.view(torch.int32 if whole else torch.int16).numpy()

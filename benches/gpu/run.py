@@ -61,8 +61,8 @@ def median_ms(work: Callable[[], object], rounds: int) -> float:
     """Milliseconds by CUDA events, the median of the rounds, after two that do not count."""
     times: list[float] = []
     for index in range(rounds + 2):
-        start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch's own
-        end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch's own
+        start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch gives it no types
+        end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch gives it no types
         start.record()
         work()
         end.record()
@@ -208,7 +208,7 @@ def torch_hooked(model: torch.nn.Module, recorder: lmfacts.Recorder) -> ExitStac
 
 def captured(run: Callable[[], object]) -> Callable[[], object]:
     """A function that replays what `run` did while it was captured."""
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch gives it no types
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         run()

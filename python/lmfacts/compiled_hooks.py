@@ -85,7 +85,7 @@ def _observe_nothing(value: torch.Tensor, order: torch.Tensor, observer: int, si
 
 
 @_report.register_fake
-def _report_nothing(  # noqa: PLR0917  as above
+def _report_nothing(  # noqa: PLR0917  an operator's arguments are positional
     order: torch.Tensor,
     observer: int,
     event: str,

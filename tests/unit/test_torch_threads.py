@@ -58,7 +58,7 @@ def test_a_library_that_is_not_loaded_is_not_shared(tmp_path):
     "names",
     [
         [],
-        ["/lib/libgomp.so.1", "/opt/libomp.so"],
+        ["/a/libgomp.so.1", "/b/libomp.so"],
         ["/a/torch/lib/libgomp.so.1", "/a/torch.libs/libgomp-1.so"],
         ["/a b/libgomp.so.1"],
     ],

@@ -83,8 +83,8 @@ class View:
                 "the module does not have the layout that its family has"
             )
         if self.n_groups != 1:
-            # torch gives this method no types.
-            tensor = tensor.unflatten(-1, (self.n_groups, self.width // self.n_groups))  # type: ignore[no-untyped-call]
+            groups = (self.n_groups, self.width // self.n_groups)
+            tensor = tensor.unflatten(-1, groups)  # type: ignore[no-untyped-call]  # torch gives it no types
         return tensor.narrow(-1, self.start, self.length)
 
 
@@ -144,7 +144,7 @@ class Tap:
 
 def _is_tensor(value: object) -> bool:
     # Here and below torch is imported where it is needed: names of weights, in the same files, are read without it.
-    import torch  # noqa: PLC0415  see above
+    import torch  # noqa: PLC0415  names of weights are read without torch
 
     return isinstance(value, torch.Tensor)
 
