@@ -79,7 +79,7 @@ def check(model: torch.nn.Module, ids: torch.Tensor, paths: dict[str, str]) -> N
     calls = []
 
     class Counted(Nothing):
-        def update(self, tensor: torch.Tensor, tokens: _native.TokenBatch) -> None:  # type: ignore[override]  # names types
+        def update(self, tensor: torch.Tensor, tokens: _native.TokenBatch) -> None:  # type: ignore[override]  # base takes any
             calls.append((tensor.shape, len(tokens)))
 
     with mock.patch.object(_native, "SiteAccumulator", Counted), lmfacts.attach(model, sites="all") as recorder:
