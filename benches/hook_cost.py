@@ -69,7 +69,7 @@ def idle_hooks(model: torch.nn.Module, paths: dict[str, str]) -> ExitStack:
         if side == "in":
             handle = module.register_forward_pre_hook(lambda _module, _args, _kwargs: None, with_kwargs=True)
         else:
-            handle = module.register_forward_hook(lambda _module, _args, _kwargs, _output: None, with_kwargs=True)
+            handle = module.register_forward_hook(lambda _module, _args, _output: None)
         stack.callback(handle.remove)
     return stack
 
