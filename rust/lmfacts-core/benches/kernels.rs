@@ -14,35 +14,32 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode, Throughput};
-use lmfacts_core::{Bf16, CodeHistogram, CodeTable, F16, Kernels, Level, MomentRows, RowFigures, RowLanes};
+use lmfacts_core::{Bf16, CodeHistogram, CodeTable, DimSums, F16, Kernels, Level, MomentRows, RowFigures};
 use support::data::{Distribution, Sample};
 use support::paired::{IN_MEMORY, Report};
 use support::{N_DIMS, full, levels, naive};
 
 /// Bytes of a buffer that stays in a second-level cache.
 const IN_L2: usize = 256 << 10;
-/// Bytes that `dim_moments` gets at a time, as in an accumulator's update.
-const CHUNK: usize = 512 << 10;
-
-/// Rows that are folded together, as in an update.
-const TILE_ROWS: usize = 16;
+/// Rows that kernels get at a time, as in an accumulator's update.
+const CHUNK_ROWS: usize = 128;
 
 /// What is timed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kernel {
     Codes,
-    DimMoments,
+    RowSums,
     RowPass,
     Absmax,
 }
 
 impl Kernel {
-    const ALL: [Self; 4] = [Self::Codes, Self::DimMoments, Self::RowPass, Self::Absmax];
+    const ALL: [Self; 4] = [Self::Codes, Self::RowSums, Self::RowPass, Self::Absmax];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Codes => "codes",
-            Self::DimMoments => "dim_moments",
+            Self::RowSums => "row_sums",
             Self::RowPass => "row_pass",
             Self::Absmax => "absmax",
         }
@@ -52,7 +49,7 @@ impl Kernel {
 /// Where kernels put their answers, made once.
 struct Room<S: Sample> {
     table: Box<CodeTable>,
-    lanes: Vec<RowLanes<S>>,
+    sums: Vec<DimSums<S>>,
     figures: Vec<RowFigures>,
     lists: [Vec<f64>; 7],
     n_at_least: Vec<u64>,
@@ -62,8 +59,8 @@ impl<S: Sample> Room<S> {
     fn new() -> Self {
         Self {
             table: CodeHistogram::zeroed_table(),
-            lanes: vec![RowLanes::default(); TILE_ROWS],
-            figures: vec![RowFigures::default(); TILE_ROWS],
+            sums: vec![DimSums::default(); DimSums::<S>::n_groups(N_DIMS)],
+            figures: vec![RowFigures::default(); CHUNK_ROWS],
             lists: [const { Vec::new() }; 7].map(|_: Vec<f64>| vec![0.0; N_DIMS]),
             n_at_least: vec![0; N_DIMS],
         }
@@ -75,31 +72,33 @@ fn work<S: Sample>(kernel: Kernel, kernels: &Kernels<S>, values: &[S], room: &mu
     let rows = values.chunks_exact(N_DIMS);
     match kernel {
         Kernel::Codes => rows.for_each(|row| kernels.codes(row, &mut room.table)),
-        Kernel::RowPass => values.chunks(TILE_ROWS * N_DIMS).for_each(|tile| row_pass(kernels, tile, room)),
         Kernel::Absmax => rows.for_each(|row| {
             black_box(kernels.absmax(row));
         }),
-        Kernel::DimMoments => {
-            for chunk in values.chunks(CHUNK / size_of::<S>()) {
-                moments(kernels, chunk, room);
+        Kernel::RowSums | Kernel::RowPass => {
+            for chunk in values.chunks(CHUNK_ROWS * N_DIMS) {
+                pass_over(kernel, kernels, chunk, room);
             }
         }
     }
 }
 
-/// The codes, sums and largest magnitudes of a tile of rows.
-fn row_pass<S: Sample>(kernels: &Kernels<S>, tile: &[S], room: &mut Room<S>) {
-    for (row, lanes) in tile.chunks_exact(N_DIMS).zip(&mut room.lanes) {
-        kernels.row_pass(row, &mut room.table, lanes);
+/// The sums of the dims and the figures of the rows of a chunk, with or without its codes, and the moments that they give.
+fn pass_over<S: Sample>(kernel: Kernel, kernels: &Kernels<S>, chunk: &[S], room: &mut Room<S>) {
+    let mut rows: [&[S]; CHUNK_ROWS] = [&[]; CHUNK_ROWS];
+    let n_rows = chunk.len() / N_DIMS;
+    for (place, row) in rows.iter_mut().zip(chunk.chunks_exact(N_DIMS)) {
+        *place = row;
     }
-    kernels.fold_rows(&room.lanes, &mut room.figures);
-}
-
-fn moments<S: Sample>(kernels: &Kernels<S>, values: &[S], room: &mut Room<S>) {
-    let rows: Vec<_> = values.chunks_exact(N_DIMS).collect();
+    let (rows, figures) = (&rows[..n_rows], &mut room.figures[..n_rows]);
+    kernels.begin(rows, &mut room.sums);
+    match kernel {
+        Kernel::RowPass => kernels.row_pass(rows, &mut room.table, &mut room.sums, figures),
+        _ => kernels.row_sums(rows, &mut room.sums, figures),
+    }
     let [mean, mean_rest, m2, m3, m4, min, max] = &mut room.lists;
-    let mut out = MomentRows { mean, mean_rest, m2, m3, m4, min, max };
-    kernels.dim_moments(&rows, 6.0, &mut out, &mut room.n_at_least);
+    kernels.moments_of(n_rows, &room.sums, &mut MomentRows { mean, mean_rest, m2, m3, m4, min, max });
+    kernels.count_reached(rows, 6.0, &room.sums, &mut room.n_at_least);
 }
 
 /// Asserts that a level says what the scalar one says, and both what a plain loop says.
@@ -112,46 +111,42 @@ fn check<S: Sample>(kernel: Kernel, kernels: &Kernels<S>, values: &[S]) {
             work(kernel, kernels, values, &mut room);
             assert!(room.table[..] == naive::codes(values)[..], "the codes differ from a plain loop\'s");
         }
-        Kernel::RowPass => {
-            let (mut found, mut expected) = (Room::new(), Room::new());
-            for tile in values.chunks(TILE_ROWS * N_DIMS) {
-                row_pass(kernels, tile, &mut found);
-                row_pass(&scalar, tile, &mut expected);
-                for ((row, found), expected) in tile.chunks_exact(N_DIMS).zip(&found.figures).zip(&expected.figures) {
-                    let (sum, square) = (row.iter().map(|x| x.value()).sum(), row.iter().map(|x| x.value().powi(2)).sum());
-                    let largest = row.iter().map(|x| x.magnitude_bits()).max();
-                    assert_eq!((found.absmax, found.sum, found.square), (expected.absmax, expected.sum, expected.square));
-                    assert_eq!(Some(found.absmax), largest);
-                    naive::assert_close("sums", &[found.sum, found.square], &[sum, square], square, 1e-12);
-                }
-            }
-            assert!(found.table[..] == naive::codes(values)[..], "the codes differ from a plain loop\'s");
-        }
         Kernel::Absmax => rows().for_each(|row| {
             let largest = row.iter().copied().fold(S::of(0.0), |a, b| if b.value().abs() > a.value().abs() { b } else { a });
             assert_eq!(kernels.absmax(row), scalar.absmax(row));
             assert_eq!(kernels.absmax(row), largest.key());
         }),
-        Kernel::DimMoments => {
-            let values = &values[..values.len().min(CHUNK / size_of::<S>())];
-            let (mut found, mut expected) = (Room::new(), Room::new());
-            moments(kernels, values, &mut found);
-            moments(&scalar, values, &mut expected);
-            assert!(
-                (&found.lists, &found.n_at_least) == (&expected.lists, &expected.n_at_least),
-                "moments differ from the scalar level's"
-            );
-            let rows: Vec<_> = values.chunks_exact(N_DIMS).collect();
-            let [mean, _, m2, m3, m4, min, max] = &found.lists;
-            for (name, list, plain) in [("mean", mean, 0), ("m2", m2, 1), ("m3", m3, 2), ("m4", m4, 3)] {
-                naive::assert_close(name, list, &naive::dim_moments(&rows)[plain], rows.len() as f64, 1e-9);
-            }
-            for dim in 0..N_DIMS {
-                let column = || rows.iter().map(|row| row[dim].value());
-                assert_eq!(min[dim], column().fold(f64::INFINITY, f64::min));
-                assert_eq!(max[dim], column().fold(f64::NEG_INFINITY, f64::max));
+        Kernel::RowSums | Kernel::RowPass => {
+            for chunk in values.chunks(CHUNK_ROWS * N_DIMS) {
+                check_pass(kernel, (kernels, &scalar), chunk);
             }
         }
+    }
+}
+
+fn check_pass<S: Sample>(kernel: Kernel, (kernels, scalar): (&Kernels<S>, &Kernels<S>), chunk: &[S]) {
+    let (mut found, mut expected) = (Room::new(), Room::new());
+    pass_over(kernel, kernels, chunk, &mut found);
+    pass_over(kernel, scalar, chunk, &mut expected);
+    let all = |room: &Room<S>| (room.lists.clone(), room.n_at_least.clone(), room.figures.clone());
+    assert!(all(&found) == all(&expected), "sums differ from the scalar level's");
+    let counted = if kernel == Kernel::RowPass { naive::codes(chunk) } else { vec![0; 1 << 16] };
+    assert!(found.table[..] == counted[..], "the codes differ from a plain loop\'s");
+
+    let rows: Vec<_> = chunk.chunks_exact(N_DIMS).collect();
+    for (row, found) in rows.iter().zip(&found.figures) {
+        let (sum, square) = (row.iter().map(|x| x.value()).sum(), row.iter().map(|x| x.value().powi(2)).sum());
+        assert_eq!(Some(found.absmax), row.iter().map(|x| x.magnitude_bits()).max());
+        naive::assert_close("sums", &[found.sum, found.square], &[sum, square], square, 1e-12);
+    }
+    let [mean, _, m2, m3, m4, min, max] = &found.lists;
+    for (name, list, plain) in [("mean", mean, 0), ("m2", m2, 1), ("m3", m3, 2), ("m4", m4, 3)] {
+        naive::assert_close(name, list, &naive::dim_moments(&rows)[plain], rows.len() as f64, 1e-9);
+    }
+    for dim in 0..N_DIMS {
+        let column = || rows.iter().map(|row| row[dim].value());
+        assert_eq!(min[dim], column().fold(f64::INFINITY, f64::min));
+        assert_eq!(max[dim], column().fold(f64::NEG_INFINITY, f64::max));
     }
 }
 

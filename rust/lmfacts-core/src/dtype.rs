@@ -72,6 +72,9 @@ pub struct Bf16(pub u16);
 #[repr(transparent)]
 pub struct F16(pub u16);
 
+/// Values whose codes are taken together.
+pub const GROUP: usize = 8;
+
 /// A value that can be counted.
 ///
 /// Kernels are generic over this trait and contain no branch on the type.
@@ -84,7 +87,7 @@ pub trait Element: Copy + Send + Sync + fmt::Debug + 'static {
     const INFINITY_KEY: Self::Key;
 
     /// The narrowest type with the values' order that the processor compares.
-    type Ordered: Copy + PartialOrd + Into<f64>;
+    type Ordered: Copy + PartialOrd + Into<f64> + Send + Sync + fmt::Debug;
     /// Infinity, in that type.
     const LARGEST: Self::Ordered;
     /// Negative infinity.
@@ -98,6 +101,13 @@ pub trait Element: Copy + Send + Sync + fmt::Debug + 'static {
     fn key(self) -> Self::Key;
     /// The code of a value that is no NaN (of any value for 16-bit types); of a float32 NaN the upper half of its bits.
     fn code(self) -> u16;
+    /// Hands over the codes of a group, each with its index; takes them with as few loads as there can be.
+    #[inline(always)]
+    fn each_code(group: &[Self; GROUP], mut take: impl FnMut(usize, u16)) {
+        for (lane, value) in group.iter().enumerate() {
+            take(lane, value.code());
+        }
+    }
     /// The upper half of the float32 nearest to a finite value toward zero; a function of its code.
     #[inline(always)]
     fn float_code(self) -> u16 {
@@ -182,6 +192,16 @@ impl Element for f32 {
     }
 
     #[inline(always)]
+    fn each_code(group: &[Self; GROUP], mut take: impl FnMut(usize, u16)) {
+        for lane in (0..GROUP).step_by(2) {
+            // One load of 64 bits, from which two codes are shifted out.
+            let bits = u64::from(group[lane].to_bits()) | u64::from(group[lane + 1].to_bits()) << 32;
+            take(lane, (bits >> 16) as u16);
+            take(lane + 1, (bits >> 48) as u16);
+        }
+    }
+
+    #[inline(always)]
     fn code_of_any(self) -> u16 {
         if self.is_nan() { quiet_nan(self.is_sign_negative()) } else { self.code() }
     }
@@ -189,6 +209,17 @@ impl Element for f32 {
     #[inline(always)]
     fn narrow(value: f64) -> Self {
         value as f32
+    }
+}
+
+/// Hands over codes that stand side by side in memory, four from each load of 64 bits.
+#[inline(always)]
+fn each_by_fours(codes: [u16; GROUP], mut take: impl FnMut(usize, u16)) {
+    for lane in (0..GROUP).step_by(4) {
+        let bits = (0..4).fold(0, |bits, index| bits | u64::from(codes[lane + index]) << (16 * index));
+        for index in 0..4 {
+            take(lane + index, (bits >> (16 * index)) as u16);
+        }
     }
 }
 
@@ -218,6 +249,11 @@ impl Element for Bf16 {
     #[inline(always)]
     fn key(self) -> u16 {
         self.0 & 0x7fff
+    }
+
+    #[inline(always)]
+    fn each_code(group: &[Self; GROUP], take: impl FnMut(usize, u16)) {
+        each_by_fours(group.map(Self::code), take);
     }
 
     #[inline(always)]
@@ -267,6 +303,11 @@ impl Element for F16 {
     #[inline(always)]
     fn key(self) -> u16 {
         self.0 & 0x7fff
+    }
+
+    #[inline(always)]
+    fn each_code(group: &[Self; GROUP], take: impl FnMut(usize, u16)) {
+        each_by_fours(group.map(Self::code), take);
     }
 
     #[inline(always)]

@@ -39,9 +39,9 @@ pub use accum::{
     ScalarMoments, SequenceBlocks, SiteAccumulator, SiteConfig, SiteState, Summary, TOKEN_QUANTITIES, TokenNorms, UnitSums,
     measure_matrix,
 };
-pub use dtype::{Bf16, Dtype, Element, F8E4M3, F8E5M2, F16};
+pub use dtype::{Bf16, Dtype, Element, F8E4M3, F8E5M2, F16, GROUP};
 pub use error::{Error, Result};
-pub use kernel::{CodeTable, Kernels, Level, MomentRows, N_CODES, N_TABLES, RowFigures, RowLanes};
+pub use kernel::{CodeTable, DimSums, Kernels, Level, MomentRows, N_CODES, N_TABLES, RowFigures};
 pub use parallel::{MaxThreadsFn, OpenMp, ParallelFn, Pool};
 pub use tokens::{Population, TokenBatch};
 pub use view::{BufferView, MAX_AXES, Rows};

@@ -6,7 +6,7 @@
 //! SAND2008-6212.
 
 use crate::dtype::Element;
-use crate::kernel::{Kernels, MergeWeights, MomentRows, central};
+use crate::kernel::{DimSums, Kernels, MergeWeights, MomentRows, central};
 
 /// Moments of every dim over a set of rows.
 #[derive(Debug)]
@@ -93,15 +93,14 @@ impl DimMoments {
         }
     }
 
-    /// Becomes the moments of these finite rows alone; what it held is forgotten.
-    pub fn set_to_finite<E: Element>(&mut self, kernels: &Kernels<E>, rows: &[&[E]], threshold: f64) {
+    /// Becomes the moments of these finite rows alone, whose sums are given; what it held is forgotten.
+    pub fn set_to_finite<E: Element>(&mut self, kernels: &Kernels<E>, rows: &[&[E]], sums: &[DimSums<E>], threshold: f64) {
         self.n_nonfinite.fill(0);
         self.n_at_least.fill(0);
         self.all_finite = true;
         self.n_rows = rows.len() as u64;
-        let mut n_at_least = std::mem::take(&mut self.n_at_least);
-        kernels.dim_moments(rows, threshold, &mut self.rows_mut(), &mut n_at_least);
-        self.n_at_least = n_at_least;
+        kernels.moments_of(rows.len(), sums, &mut self.rows_mut());
+        kernels.count_reached(rows, threshold, sums, &mut self.n_at_least);
     }
 
     /// Becomes the moments of the finite values of these rows; NaN and infinity are counted beside them.
@@ -144,13 +143,13 @@ impl DimMoments {
         self.max[dim] = moments.max;
     }
 
-    /// Merges the rows of another set of the same number of dims.
+    /// Merges the rows of another set of the same number of dims. What the other holds then means nothing.
     pub fn merge<E: Element>(&mut self, kernels: &Kernels<E>, other: &mut Self) {
         if other.n_rows == 0 {
             return;
         }
         if self.n_rows == 0 {
-            self.clone_from(other);
+            std::mem::swap(self, other);
             return;
         }
         if self.all_finite && other.all_finite {
@@ -247,24 +246,41 @@ impl Default for ScalarMoments {
 impl ScalarMoments {
     /// The moments of these finite numbers, in two passes: their mean, then sums about it.
     pub fn of(values: impl Iterator<Item = f64> + Clone) -> Self {
-        let mut moments = Self { n: values.clone().count() as u64, ..Self::default() };
-        if moments.n == 0 {
-            return moments;
-        }
-        let n = moments.n as f64;
-        let pivot = values.clone().sum::<f64>() / n;
-        let mut powers = [0.0; 4];
-        for value in values {
-            let y = value - pivot;
-            let y2 = y * y;
-            for (sum, power) in powers.iter_mut().zip([y, y2, y2 * y, y2 * y2]) {
-                *sum += power;
-            }
-            moments.min = moments.min.min(value + 0.0);
-            moments.max = moments.max.max(value + 0.0);
-        }
-        ([moments.mean, moments.mean_rest], [moments.m2, moments.m3, moments.m4]) = central(n, pivot, powers);
+        let [moments] = Self::of_each(values.map(|value| [value]));
         moments
+    }
+
+    /// The moments of several quantities, side by side.
+    pub(super) fn of_each<const N: usize>(values: impl Iterator<Item = [f64; N]> + Clone) -> [Self; N] {
+        let (mut n, mut pivot) = (0, [0.0; N]);
+        for value in values.clone() {
+            n += 1;
+            for index in 0..N {
+                pivot[index] += value[index];
+            }
+        }
+        if n == 0 {
+            return [Self::default(); N];
+        }
+        pivot = pivot.map(|sum| sum / n as f64);
+        let mut powers = [[0.0; N]; 4];
+        let (mut min, mut max) = ([f64::INFINITY; N], [f64::NEG_INFINITY; N]);
+        for value in values {
+            for index in 0..N {
+                let y = value[index] - pivot[index];
+                let y2 = y * y;
+                powers[0][index] += y;
+                powers[1][index] += y2;
+                powers[2][index] += y2 * y;
+                powers[3][index] += y2 * y2;
+                min[index] = min[index].min(value[index] + 0.0);
+                max[index] = max[index].max(value[index] + 0.0);
+            }
+        }
+        std::array::from_fn(|index| {
+            let ([mean, mean_rest], [m2, m3, m4]) = central(n as f64, pivot[index], powers.map(|power| power[index]));
+            Self { n, mean, mean_rest, m2, m3, m4, min: min[index], max: max[index] }
+        })
     }
 
     /// Merges another stream.

@@ -12,16 +12,16 @@ use super::sequence_blocks::N_BLOCKS;
 use super::site_state::{SiteState, block_codes, population_state, summary_from};
 use super::summary::{Call, Summary};
 use super::tables::Tables;
-use super::workspace::Workspace;
+use super::workspace::{Room, Workspace};
 use crate::dtype::{Bf16, Dtype, Element, F8E4M3, F8E5M2, F16};
 use crate::error::{Error, Result};
-use crate::kernel::{Kernels, Level};
+use crate::kernel::{DimSums, Kernels, Level};
 use crate::parallel::{IeeeMode, Pool, split};
 use crate::tokens::{Population, TokenBatch};
 use crate::view::BufferView;
 
 /// Values of a segment that is worth its merging.
-const SEGMENT_VALUES: usize = 1 << 18;
+const SEGMENT_VALUES: usize = 1 << 19;
 /// So many segments keep the threads of most machines busy alike.
 const MAX_SEGMENTS: usize = 64;
 /// Segments that a thread takes before the summaries are merged.
@@ -75,7 +75,7 @@ struct Seen {
 }
 
 /// Bytes of a chunk: a good part of a second-level cache.
-const CHUNK_BYTES: usize = 5 << 17;
+const CHUNK_BYTES: usize = 1 << 22;
 
 /// Rows of a chunk; a function of the shape and the type alone.
 pub(super) fn chunk_rows<E: Element>(n_dims: usize) -> usize {
@@ -219,9 +219,8 @@ impl SiteAccumulator {
                     workers.into_iter().for_each(finish);
                 }
             }
-            for (index, mut table) in lent {
-                seen.codes[index].drain_table(&mut table);
-                CodeHistogram::give_back(table);
+            for (index, tables) in lent {
+                tables.drain_into(&mut seen.codes[index]);
             }
         }
         if let Some(histograms) = &mut seen.dim_histograms {
@@ -361,11 +360,14 @@ fn summarize<E: Element>(
     let rows = &call.rows;
     let chunk_rows = chunk_rows::<E>(rows.n_dims());
     let mut summaries = workspace.summaries(rows.n_dims(), &call.config);
-    let mut gathered = workspace.gathered::<E>(if rows.side_by_side() { 0 } else { chunk_rows * rows.n_dims() });
+    let mut room = workspace.room::<E>();
+    let Room { gathered, sums } = &mut *room;
+    gathered.resize(if rows.side_by_side() { 0 } else { chunk_rows * rows.n_dims() }, E::narrow(0.0));
+    sums.resize(DimSums::<E>::n_groups(rows.n_dims()), DimSums::default());
     for start in range.clone().step_by(chunk_rows) {
         let chunk = start..range.end.min(start + chunk_rows);
         if !rows.side_by_side() {
-            for (row, out) in chunk.clone().zip(gathered.0.chunks_exact_mut(rows.n_dims())) {
+            for (row, out) in chunk.clone().zip(gathered.chunks_exact_mut(rows.n_dims())) {
                 rows.gather(row, out);
             }
         }
@@ -375,7 +377,7 @@ fn summarize<E: Element>(
                 rows.slice(row)
             } else {
                 let offset = (row - start) * rows.n_dims();
-                &gathered.0[offset..offset + rows.n_dims()]
+                &gathered[offset..offset + rows.n_dims()]
             };
             if let Some(population) = call.tokens.population(row) {
                 chunks[population as usize].rows.push(values);
@@ -384,12 +386,12 @@ fn summarize<E: Element>(
         }
         for ((summary, chunk), floor) in summaries.iter_mut().zip(&chunks).zip(floors) {
             if !chunk.rows.is_empty() {
-                summary.update(call, chunk, floor, tables, &mut workspace.scratch);
+                summary.update(call, chunk, floor, tables, sums, &mut workspace.scratch);
             }
         }
         workspace.keep_chunks(chunks);
     }
-    workspace.keep_gathered(gathered);
+    workspace.keep_room(room);
     workspace.done.push(summaries);
 }
 

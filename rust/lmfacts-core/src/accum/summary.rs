@@ -5,10 +5,10 @@ use super::outliers::{Outlier, Outliers};
 use super::sequence_blocks::SequenceBlocks;
 use super::site::SiteConfig;
 use super::tables::Tables;
-use super::token_norms::{Quantities, TokenNorms, norms_of, quantities_of};
+use super::token_norms::{Quantities, TokenNorms, quantities_of, set_norms};
 use super::unit_sums::UnitSums;
 use crate::dtype::Element;
-use crate::kernel::{CodeTable, Kernels, N_TABLES, RowFigures, RowLanes};
+use crate::kernel::{CodeTable, DimSums, Kernels, N_TABLES, RowFigures};
 use crate::tokens::TokenBatch;
 use crate::view::Rows;
 
@@ -68,7 +68,7 @@ impl<E> Chunk<'_, E> {
 pub(super) struct Scratch {
     dims: DimMoments,
     figures: Vec<RowFigures>,
-    norms: Vec<f64>,
+    norms: Vec<[f64; 2]>,
     tokens: Vec<(i64, Quantities)>,
     norm_codes: Vec<u16>,
 }
@@ -79,64 +79,68 @@ impl Default for Scratch {
     }
 }
 
-/// Rows whose figures are added up together.
-const FOLD_ROWS: usize = 8;
-
 /// How the codes of a chunk are counted.
 enum Counting<'a, 't> {
-    /// Each row into its one table.
-    Plain(&'a mut Tables<'t>),
+    /// All rows into one table.
+    Together(&'a mut CodeTable),
     /// All rows into several tables.
-    Apart([&'a mut CodeTable; N_TABLES]),
+    Apart(&'a mut [CodeTable; N_TABLES]),
+    /// Each row into the table of its block.
+    ByBlock(&'a mut Tables<'t>),
 }
 
 impl<'a, 't> Counting<'a, 't> {
     fn of<E: Element>(call: &Call<'_, E>, chunk: &Chunk<'_, E>, tables: &'a mut Tables<'t>) -> Self {
-        match call.tokens.population(chunk.indices[0]) {
-            Some(population) if !tables.by_block(population) && has_many_equal(chunk) => {
-                Self::Apart(tables.of_population(population))
-            }
-            _ => Self::Plain(tables),
+        let first = chunk.indices[0];
+        match call.tokens.population(first) {
+            Some(population) if tables.by_block(population) => Self::ByBlock(tables),
+            Some(population) if has_many_equal(chunk) => Self::Apart(tables.of_population(population)),
+            _ => Self::Together(tables.of_token(call.tokens, first)),
         }
     }
 
-    fn row<E: Element>(&mut self, call: &Call<'_, E>, row: &[E], index: usize, lanes: &mut RowLanes<E>) {
+    /// The tables that the codes of a row are in.
+    fn of_row(&mut self, tokens: &TokenBatch, index: usize) -> &mut [CodeTable] {
         match self {
-            Self::Plain(tables) => call.kernels.row_pass(row, tables.of_token(call.tokens, index), lanes),
-            Self::Apart(tables) => call.kernels.row_pass_apart(row, tables, lanes),
-        }
-    }
-
-    fn nan_of_row<E: Element>(&mut self, call: &Call<'_, E>, row: &[E], index: usize) {
-        match self {
-            Self::Plain(tables) => move_nan(row, &mut [tables.of_token(call.tokens, index)]),
-            Self::Apart(tables) => move_nan(row, tables),
+            Self::Together(table) => std::slice::from_mut(table),
+            Self::Apart(tables) => *tables,
+            Self::ByBlock(tables) => std::slice::from_mut(tables.of_token(tokens, index)),
         }
     }
 }
 
-/// Counts the codes of all rows, and gives the figures of each in `figures`.
-fn count_rows<E: Element>(call: &Call<'_, E>, chunk: &Chunk<'_, E>, tables: &mut Tables<'_>, figures: &mut Vec<RowFigures>) {
+/// Counts the codes of all rows, adds them to `sums`, and gives the figures of each in `figures`.
+fn pass_over<E: Element>(
+    call: &Call<'_, E>,
+    chunk: &Chunk<'_, E>,
+    tables: &mut Tables<'_>,
+    sums: &mut [DimSums<E>],
+    figures: &mut Vec<RowFigures>,
+) {
+    let kernels = &call.kernels;
     figures.clear();
     figures.resize(chunk.rows.len(), RowFigures::default());
-    let mut lanes = [RowLanes::default(); FOLD_ROWS];
+    kernels.begin(&chunk.rows, sums);
     let mut counting = Counting::of(call, chunk, tables);
-    let tiles = chunk.rows.chunks(FOLD_ROWS).zip(chunk.indices.chunks(FOLD_ROWS)).zip(figures.chunks_mut(FOLD_ROWS));
-    for ((rows, indices), figures) in tiles {
-        for ((row, &index), lanes) in rows.iter().zip(indices).zip(&mut lanes) {
-            counting.row(call, row, index, lanes);
-        }
-        call.kernels.fold_rows(&lanes[..rows.len()], figures);
-        for ((row, &index), figures) in rows.iter().zip(indices).zip(&*figures) {
-            if figures.absmax > E::INFINITY_KEY.into() {
-                counting.nan_of_row(call, row, index);
+    match &mut counting {
+        Counting::Together(table) => kernels.row_pass(&chunk.rows, table, sums, figures),
+        Counting::Apart(tables) => kernels.row_pass_apart(&chunk.rows, tables, sums, figures),
+        Counting::ByBlock(tables) => {
+            kernels.row_sums(&chunk.rows, sums, figures);
+            for (row, &index) in chunk.rows.iter().zip(&chunk.indices) {
+                kernels.codes(row, tables.of_token(call.tokens, index));
             }
+        }
+    }
+    for ((row, &index), figures) in chunk.rows.iter().zip(&chunk.indices).zip(figures) {
+        if figures.absmax > E::INFINITY_KEY.into() {
+            move_nan(row, counting.of_row(call.tokens, index));
         }
     }
 }
 
 /// Moves the NaN of a row, counted under the codes that their bits give in one of the tables, to the codes where they belong.
-fn move_nan<E: Element>(row: &[E], tables: &mut [&mut CodeTable]) {
+fn move_nan<E: Element>(row: &[E], tables: &mut [CodeTable]) {
     for value in row.iter().filter(|value| value.key() > E::INFINITY_KEY) {
         let (from, to) = (usize::from(value.code()), usize::from(value.code_of_any()));
         if let Some(table) = tables.iter_mut().find(|table| table[from] > 0) {
@@ -200,24 +204,25 @@ impl Summary {
     }
 
     /// Takes in a chunk, and counts its codes into the tables. `floor` is a magnitude that k values elsewhere have reached already, so
-    /// that smaller ones need not be looked at.
+    /// that smaller ones need not be looked at; `sums` is overwritten.
     pub(super) fn update<E: Element>(
         &mut self,
         call: &Call<'_, E>,
         chunk: &Chunk<'_, E>,
         floor: f64,
         tables: &mut Tables<'_>,
+        sums: &mut [DimSums<E>],
         scratch: &mut Scratch,
     ) {
         let (kernels, threshold) = (&call.kernels, call.config.threshold);
         let infinity: u64 = E::INFINITY_KEY.into();
         let Scratch { dims, figures, norms, tokens, norm_codes } = scratch;
-        count_rows(call, chunk, tables, figures);
+        pass_over(call, chunk, tables, sums, figures);
         self.n_tokens += chunk.rows.len() as u64;
 
         dims.clear(call.rows.n_dims());
         if figures.iter().all(|row| row.absmax < infinity) {
-            dims.set_to_finite(kernels, &chunk.rows, threshold);
+            dims.set_to_finite(kernels, &chunk.rows, sums, threshold);
         } else {
             dims.set_to_any(&chunk.rows, threshold);
         }
@@ -239,19 +244,15 @@ impl Summary {
         }
 
         if call.config.norms || self.units.is_some() {
-            norms.clear();
+            set_norms(&chunk.rows, figures, norms);
             tokens.clear();
-            for ((row, figures), &index) in chunk.rows.iter().zip(&*figures).zip(&chunk.indices) {
+            for ((&norms, figures), &index) in norms.iter().zip(&*figures).zip(&chunk.indices) {
                 if figures.absmax < infinity {
-                    let of_row = norms_of(row, (figures.sum, figures.square));
-                    norms.push(of_row.0);
-                    tokens.push((call.tokens.place(index).0, quantities_of(of_row)));
-                } else {
-                    norms.push(f64::NAN);
+                    tokens.push((call.tokens.place(index).0, quantities_of(norms)));
                 }
             }
             if let Some(units) = &mut self.units {
-                units.update(kernels, chunk.rows.iter().copied().zip(norms.iter().copied()));
+                units.update(kernels, chunk.rows.iter().zip(&*norms).map(|(&row, &[norm, _])| (row, norm)));
             }
             self.norms.update(&tokens.iter().map(|(_, quantities)| quantities), norm_codes);
             if let Some(blocks) = &mut self.blocks {

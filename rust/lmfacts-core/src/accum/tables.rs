@@ -1,5 +1,7 @@
 //! Which table a value's code is counted into.
 
+use std::sync::Mutex;
+
 use super::codes::CodeHistogram;
 use super::sequence_blocks::{N_BLOCKS, block_of};
 use crate::kernel::{CodeTable, N_TABLES};
@@ -11,11 +13,47 @@ enum Table<'t> {
     Lent(Option<Box<CodeTable>>),
 }
 
+/// Tables that were lent, to be added to a histogram.
+pub(super) enum Lent {
+    One(Box<CodeTable>),
+    Apart(Box<[CodeTable; N_TABLES]>),
+}
+
+static SPARE_APART: Mutex<Vec<Box<[CodeTable; N_TABLES]>>> = Mutex::new(Vec::new());
+
+/// Sets of tables that are kept for later: 8 MiB.
+const MOST_SPARE_APART: usize = 8;
+
+impl Lent {
+    fn apart() -> Box<[CodeTable; N_TABLES]> {
+        let spare = SPARE_APART.lock().ok().and_then(|mut spare| spare.pop());
+        spare.unwrap_or_else(CodeHistogram::zeroed_tables)
+    }
+
+    /// Adds the counts to the histogram and keeps the tables for the next call.
+    pub(super) fn drain_into(self, histogram: &mut CodeHistogram) {
+        match self {
+            Self::One(mut table) => {
+                histogram.drain_table(&mut table);
+                CodeHistogram::give_back(table);
+            }
+            Self::Apart(mut tables) => {
+                tables.iter_mut().for_each(|table| histogram.drain_table(table));
+                if let Ok(mut spare) = SPARE_APART.lock()
+                    && spare.len() < MOST_SPARE_APART
+                {
+                    spare.push(tables);
+                }
+            }
+        }
+    }
+}
+
 /// The tables that one thread counts into: one of the first tokens, and one of the others or one of each block of them.
 pub(super) struct Tables<'t> {
     tables: [Table<'t>; 1 + N_BLOCKS],
-    /// Further tables of each population, for values of which many are equal.
-    apart: [Option<[Box<CodeTable>; N_TABLES - 1]>; 2],
+    /// Tables of each population for values of which many are equal.
+    apart: [Option<Box<[CodeTable; N_TABLES]>>; 2],
     by_block: bool,
 }
 
@@ -57,20 +95,16 @@ impl<'t> Tables<'t> {
         self.by_block && population == Population::Rest
     }
 
-    /// The tables that together are a population's, one that has no blocks.
-    pub(super) fn of_population(&mut self, population: Population) -> [&mut CodeTable; N_TABLES] {
-        let others = self.apart[population as usize].get_or_insert_with(|| std::array::from_fn(|_| CodeHistogram::lend()));
-        let own = self.tables[population as usize].get();
-        let mut all = std::iter::once(own).chain(others.iter_mut().map(|table| &mut **table));
-        std::array::from_fn(|_| all.next().unwrap_or_else(|| unreachable!("there are as many")))
+    /// Tables that count for a population, one that has no blocks, beside its own.
+    pub(super) fn of_population(&mut self, population: Population) -> &mut [CodeTable; N_TABLES] {
+        self.apart[population as usize].get_or_insert_with(Lent::apart)
     }
 
     /// The tables that were lent, with the index of the histogram each belongs to.
-    pub(super) fn into_lent(self) -> impl Iterator<Item = (usize, Box<CodeTable>)> {
-        let apart = self.apart.into_iter().enumerate();
-        let apart = apart.flat_map(|(index, tables)| tables.into_iter().flatten().map(move |table| (index, table)));
+    pub(super) fn into_lent(self) -> impl Iterator<Item = (usize, Lent)> {
+        let apart = self.apart.into_iter().enumerate().filter_map(|(index, tables)| Some((index, Lent::Apart(tables?))));
         let lent = self.tables.into_iter().enumerate().filter_map(|(index, table)| match table {
-            Table::Lent(Some(table)) => Some((index, table)),
+            Table::Lent(Some(table)) => Some((index, Lent::One(table))),
             _ => None,
         });
         lent.chain(apart)

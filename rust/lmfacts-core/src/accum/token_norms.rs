@@ -2,6 +2,7 @@
 
 use super::moments::ScalarMoments;
 use crate::dtype::Element;
+use crate::kernel::RowFigures;
 
 /// The three numbers kept of each token: its L2 norm, the logarithm of that, and the logarithm of the norm after the mean over the
 /// dims was taken off (what a LayerNorm sees).
@@ -26,23 +27,35 @@ pub(super) type TokenMoments = [ScalarMoments; TOKEN_QUANTITIES.len()];
 /// Below this share of the sum of squares, the centered one has lost too many digits to be a difference of sums.
 const CENTERED_SHARE: f64 = 1e-3;
 
-/// The norms of a finite row, before and after centering, from its sum and its sum of squares.
-pub(super) fn norms_of<E: Element>(row: &[E], (sum, square): (f64, f64)) -> (f64, f64) {
-    let mean = sum / row.len() as f64;
-    let mut centered = square - sum * mean;
-    if centered <= CENTERED_SHARE * square {
-        centered = row.iter().map(|value| (value.widen() - mean).powi(2)).sum();
+/// Sets `norms` to those of the rows, before and after centering, from their sums and sums of squares; to NaN for a row that has one.
+pub(super) fn set_norms<E: Element>(rows: &[&[E]], figures: &[RowFigures], norms: &mut Vec<[f64; 2]>) {
+    norms.clear();
+    // Squares first, and all roots together: the processor then takes several at a time.
+    norms.extend(rows.iter().zip(figures).map(|(row, figures)| {
+        let mean = figures.sum / row.len() as f64;
+        [figures.square, figures.square - figures.sum * mean]
+    }));
+    for ((row, figures), [square, centered]) in rows.iter().zip(figures).zip(&mut *norms) {
+        if *centered <= CENTERED_SHARE * *square {
+            let mean = figures.sum / row.len() as f64;
+            *centered = row.iter().map(|value| (value.widen() - mean).powi(2)).sum();
+        }
     }
-    (square.sqrt(), centered.sqrt())
+    for squares in norms {
+        *squares = squares.map(f64::sqrt);
+    }
 }
 
 /// The three quantities of a token, from its norm before and after centering.
-pub(super) fn quantities_of((norm, centered): (f64, f64)) -> Quantities {
+pub(super) fn quantities_of([norm, centered]: [f64; 2]) -> Quantities {
     [norm, norm.ln(), centered.ln()]
 }
 
 /// The moments of the quantities of some tokens, each over those tokens for which it is a finite number.
 pub(super) fn moments_of<'a>(tokens: &(impl Iterator<Item = &'a Quantities> + Clone)) -> TokenMoments {
+    if tokens.clone().flatten().all(|value| value.is_finite()) {
+        return ScalarMoments::of_each(tokens.clone().copied());
+    }
     std::array::from_fn(|index| {
         ScalarMoments::of(tokens.clone().map(|quantities| quantities[index]).filter(|value| value.is_finite()))
     })

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use super::site::SiteConfig;
 use super::summary::{Chunk, Scratch, Summary};
 use crate::dtype::Element;
+use crate::kernel::DimSums;
 
 /// What one thread works in.
 #[derive(Debug, Default)]
@@ -18,12 +19,18 @@ pub(super) struct Workspace {
     pub(super) done: Vec<[Summary; 2]>,
     spare: Vec<[Summary; 2]>,
     chunks: [Chunk<'static, u8>; 2],
-    // Rows of the last element type that had to be gathered.
-    gathered: Option<Box<dyn Any + Send>>,
+    // The room of the last element type.
+    room: Option<Box<dyn Any + Send>>,
 }
 
-/// Rows whose values do not lie side by side, put together.
-pub(super) struct Gathered<E>(pub(super) Vec<E>);
+/// Memory whose layout depends on the element type.
+#[derive(Debug)]
+pub(super) struct Room<E: Element> {
+    /// Rows whose values do not lie side by side, put together.
+    pub(super) gathered: Vec<E>,
+    /// The sums of a chunk.
+    pub(super) sums: Vec<DimSums<E>>,
+}
 
 /// Bytes of summaries that a thread keeps from one call to the next.
 const MOST_BYTES: usize = 1 << 24;
@@ -70,17 +77,15 @@ impl Workspace {
         self.chunks = chunks.map(Chunk::recycle);
     }
 
-    /// Room for `n` values, of any content, to be handed back with [`Self::keep_gathered`].
-    #[expect(clippy::unnecessary_box_returns, reason = "the rows stay in the box that they are kept in")]
-    pub(super) fn gathered<E: Element>(&mut self, n: usize) -> Box<Gathered<E>> {
-        let kept = self.gathered.take().and_then(|rows| rows.downcast::<Gathered<E>>().ok());
-        let mut rows = kept.unwrap_or_else(|| Box::new(Gathered(Vec::new())));
-        rows.0.resize(n, E::narrow(0.0));
-        rows
+    /// Room of any content, to be handed back with [`Self::keep_room`].
+    #[expect(clippy::unnecessary_box_returns, reason = "the room stays in the box that it is kept in")]
+    pub(super) fn room<E: Element>(&mut self) -> Box<Room<E>> {
+        let kept = self.room.take().and_then(|room| room.downcast::<Room<E>>().ok());
+        kept.unwrap_or_else(|| Box::new(Room { gathered: Vec::new(), sums: Vec::new() }))
     }
 
-    /// Keeps the rows' memory.
-    pub(super) fn keep_gathered<E: Element>(&mut self, rows: Box<Gathered<E>>) {
-        self.gathered = Some(rows);
+    /// Keeps the room's memory.
+    pub(super) fn keep_room<E: Element>(&mut self, room: Box<Room<E>>) {
+        self.room = Some(room);
     }
 }

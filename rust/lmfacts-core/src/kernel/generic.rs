@@ -2,17 +2,9 @@
 //!
 //! They are `inline(always)` so that each level's wrapper compiles a copy with its own instructions. Groups of lanes are arrays of a
 //! constant length that the compiler keeps in vector registers.
-//!
-//! **Moments.** A group of dims is summed over the rows about a pivot, then turned into central moments. The pivot is the mean of every
-//! [`PIVOT_STEP`]th row of the same group of rows. Whatever the data, that mean lies within `sqrt(PIVOT_STEP - 1)` standard deviations
-//! of the mean of all the rows (Cauchy-Schwarz on the sampled and the left-out rows), so turning sums about it into central moments
-//! cancels at most two of the sixteen digits. No choice made at the start of a stream can spoil what comes later.
 
-use super::{CodeTable, MomentRows, ROW_LANES, RowFigures, RowLanes, TILE_ROWS, UnitRow};
-use crate::dtype::{Dtype, Element};
-
-/// Every how many rows one is used for the pivot.
-pub(crate) const PIVOT_STEP: usize = 8;
+use super::{CodeTable, MomentRows, ROW_LANES, UnitRow};
+use crate::dtype::{Element, GROUP};
 
 const KEY_LANES: usize = 64;
 
@@ -31,82 +23,32 @@ pub(super) fn absmax<E: Element>(row: &[E]) -> E::Key {
 
 #[inline(always)]
 pub(super) fn codes<E: Element>(row: &[E], table: &mut CodeTable) {
-    for value in row {
+    let (groups, tail) = row.as_chunks::<GROUP>();
+    for group in groups {
+        E::each_code(group, |_, code| table[usize::from(code)] += 1);
+    }
+    for value in tail {
         table[usize::from(value.code())] += 1;
     }
 }
 
-/// Counts the codes of a row and leaves in `lanes` its largest magnitude, its sum and its sum of squares, in one pass.
-///
-/// Counting keeps the units busy that load and store, the sums those that compute: done together, the sums cost next to nothing.
-///
-/// A counter that grows by one again and again waits each time for its last value to be stored. Several tables, of which neighbouring
-/// lanes use different ones, let equal neighbours go on side by side; a count is the sum over the tables.
+/// Joins the lanes, a power of two of them, in halves: 16 to 8 to 4 to 2 to 1.
 #[inline(always)]
-pub(super) fn row_pass<E: Element, const TABLES: usize>(
-    row: &[E],
-    tables: &mut [&mut CodeTable; TABLES],
-    lanes: &mut RowLanes<E>,
-) {
-    let mut sum = [0.0; ROW_LANES];
-    let mut square = [0.0; ROW_LANES];
-    let mut largest = [E::Key::default(); ROW_LANES];
-    let (groups, tail) = row.as_chunks::<ROW_LANES>();
-    // Were it known that both are the same values, the codes would be taken lane by lane out of vectors.
-    let (again, _) = std::hint::black_box(row).as_chunks::<ROW_LANES>();
-    for (group, again) in groups.iter().zip(again) {
-        for (lane, value) in again.iter().enumerate() {
-            tables[lane % TABLES][usize::from(value.code())] += 1;
-        }
-        for lane in 0..ROW_LANES {
-            largest[lane] = largest[lane].max(group[lane].key());
-        }
-        add_row_lanes(&mut sum, &mut square, &group.map(E::widen));
-    }
-    let mut last = [0.0; ROW_LANES];
-    for (lane, value) in tail.iter().enumerate() {
-        tables[0][usize::from(value.code())] += 1;
-        largest[lane] = largest[lane].max(value.key());
-        last[lane] = value.widen();
-    }
-    add_row_lanes(&mut sum, &mut square, &last);
-    *lanes = RowLanes { largest, sum, square };
-}
-
-/// Adds up what `row_pass` left, row by row.
-#[inline(always)]
-pub(super) fn fold_rows<E: Element>(lanes: &[RowLanes<E>], out: &mut [RowFigures]) {
-    // One quantity after the other: side by side, the compiler would pair them lane by lane.
-    for (lanes, out) in lanes.iter().zip(&mut *out) {
-        out.sum = fold_lanes(lanes.sum);
-    }
-    for (lanes, out) in lanes.iter().zip(&mut *out) {
-        out.square = fold_lanes(lanes.square);
-    }
-    for (lanes, out) in lanes.iter().zip(out) {
-        out.absmax = lanes.largest.into_iter().max().unwrap_or_default().into();
-    }
-}
-
-#[inline(always)]
-fn add_row_lanes(sum: &mut [f64; ROW_LANES], square: &mut [f64; ROW_LANES], x: &[f64; ROW_LANES]) {
-    for lane in 0..ROW_LANES {
-        sum[lane] += x[lane];
-        square[lane] += x[lane] * x[lane];
-    }
-}
-
-/// Adds the lanes, a power of two of them, in halves: 16 to 8 to 4 to 2 to 1.
-#[inline(always)]
-fn fold_lanes<const LANES: usize>(mut lanes: [f64; LANES]) -> f64 {
+pub(super) fn fold_lanes<T: Copy, const LANES: usize>(mut lanes: [T; LANES], join: impl Fn(T, T) -> T) -> T {
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {
-            lanes[lane] += lanes[lane + width];
+            lanes[lane] = join(lanes[lane], lanes[lane + width]);
         }
         width /= 2;
     }
     lanes[0]
+}
+
+/// The sum of the lanes, added in halves.
+#[inline(always)]
+pub(super) fn sum_lanes<const LANES: usize>(lanes: [f64; LANES]) -> f64 {
+    fold_lanes(lanes, |a, b| a + b)
 }
 
 #[inline(always)]
@@ -144,74 +86,6 @@ fn add_units<E: Element, const LANES: usize>(
 }
 
 #[inline(always)]
-pub(super) fn dim_moments<E: Element, const LANES: usize>(
-    rows: &[&[E]],
-    threshold: f64,
-    out: &mut MomentRows<'_>,
-    n_at_least: &mut [u64],
-) {
-    // Only a float64 can be as large as the largest float64.
-    if threshold > f64::MAX || (threshold == f64::MAX && E::DTYPE != Dtype::F64) {
-        dim_groups::<E, LANES, false>(rows, threshold, out, n_at_least);
-    } else {
-        dim_groups::<E, LANES, true>(rows, threshold, out, n_at_least);
-    }
-}
-
-/// `out` holds the pivot, the sums of powers about it and the extremes while the rows are passed over, and the moments at the end.
-#[inline(always)]
-fn dim_groups<E: Element, const LANES: usize, const COUNT: bool>(
-    rows: &[&[E]],
-    threshold: f64,
-    out: &mut MomentRows<'_>,
-    n_at_least: &mut [u64],
-) {
-    let n_dims = n_at_least.len();
-    set_pivots(rows, &mut out.mean[..n_dims]);
-    for sums in [&mut out.mean_rest, &mut out.m2, &mut out.m3, &mut out.m4] {
-        sums.fill(0.0);
-    }
-    out.min.fill(f64::INFINITY);
-    out.max.fill(f64::NEG_INFINITY);
-    // Whole rows of a tile, one group of dims after the other: in the order of memory, in which the processor fetches ahead.
-    for tile in rows.chunks(TILE_ROWS) {
-        let mut dim = 0;
-        while dim + LANES <= n_dims {
-            add_powers::<E, LANES, COUNT>(tile, dim, threshold, out, n_at_least);
-            dim += LANES;
-        }
-        while dim < n_dims {
-            add_powers::<E, 1, COUNT>(tile, dim, threshold, out, n_at_least);
-            dim += 1;
-        }
-    }
-    let mut dim = 0;
-    while dim + LANES <= n_dims {
-        powers_to_moments::<LANES>(rows.len(), dim, out);
-        dim += LANES;
-    }
-    while dim < n_dims {
-        powers_to_moments::<1>(rows.len(), dim, out);
-        dim += 1;
-    }
-}
-
-/// The mean of every [`PIVOT_STEP`]th row.
-#[inline(always)]
-fn set_pivots<E: Element>(rows: &[&[E]], pivots: &mut [f64]) {
-    pivots.fill(0.0);
-    for row in rows.iter().step_by(PIVOT_STEP) {
-        for (pivot, value) in pivots.iter_mut().zip(*row) {
-            *pivot += value.widen();
-        }
-    }
-    let n_sampled = rows.len().div_ceil(PIVOT_STEP) as f64;
-    for pivot in pivots {
-        *pivot /= n_sampled;
-    }
-}
-
-#[inline(always)]
 fn load<E: Element, const LANES: usize>(row: &[E], dim: usize) -> [f64; LANES] {
     let mut values = [0.0; LANES];
     let group = &row[dim..dim + LANES];
@@ -219,80 +93,6 @@ fn load<E: Element, const LANES: usize>(row: &[E], dim: usize) -> [f64; LANES] {
         values[lane] = group[lane].widen();
     }
     values
-}
-
-/// Adds the rows of a tile to the sums of one group of dims.
-#[inline(always)]
-fn add_powers<E: Element, const LANES: usize, const COUNT: bool>(
-    tile: &[&[E]],
-    dim: usize,
-    threshold: f64,
-    out: &mut MomentRows<'_>,
-    n_at_least: &mut [u64],
-) {
-    let pivot: [f64; LANES] = *group_of(out.mean, dim);
-    let (mut t1, mut t2): ([f64; LANES], [f64; LANES]) = (*group_of(out.mean_rest, dim), *group_of(out.m2, dim));
-    let (mut t3, mut t4): ([f64; LANES], [f64; LANES]) = (*group_of(out.m3, dim), *group_of(out.m4, dim));
-    let (mut min, mut max) = ([E::LARGEST; LANES], [E::SMALLEST; LANES]);
-    for row in tile {
-        let group = &row[dim..dim + LANES];
-        for lane in 0..LANES {
-            let ordered = group[lane].ordered();
-            min[lane] = if ordered < min[lane] { ordered } else { min[lane] };
-            max[lane] = if ordered > max[lane] { ordered } else { max[lane] };
-            let y = group[lane].widen() - pivot[lane];
-            let y2 = y * y;
-            t1[lane] += y;
-            t2[lane] += y2;
-            t3[lane] += y2 * y;
-            t4[lane] += y2 * y2;
-        }
-    }
-    *group_of(out.mean_rest, dim) = t1;
-    *group_of(out.m2, dim) = t2;
-    *group_of(out.m3, dim) = t3;
-    *group_of(out.m4, dim) = t4;
-    let [least, largest]: [&mut [f64; LANES]; 2] = [group_of(out.min, dim), group_of(out.max, dim)];
-    let mut any_reached = false;
-    for lane in 0..LANES {
-        let (low, high): (f64, f64) = (min[lane].into(), max[lane].into());
-        least[lane] = if low < least[lane] { low } else { least[lane] };
-        largest[lane] = if high > largest[lane] { high } else { largest[lane] };
-        any_reached |= -low >= threshold || high >= threshold;
-    }
-    if COUNT && any_reached {
-        count_reached(tile, dim, threshold, group_of::<_, LANES>(n_at_least, dim));
-    }
-}
-
-/// Adds to `n_at_least` how often |x| reached the threshold in a group of dims.
-#[inline(always)]
-fn count_reached<E: Element, const LANES: usize>(tile: &[&[E]], dim: usize, threshold: f64, n_at_least: &mut [u64; LANES]) {
-    let mut reached = [0u64; LANES];
-    for row in tile {
-        let x = load::<E, LANES>(row, dim);
-        for lane in 0..LANES {
-            reached[lane] += u64::from(x[lane].abs() >= threshold);
-        }
-    }
-    for lane in 0..LANES {
-        n_at_least[lane] += reached[lane];
-    }
-}
-
-#[inline(always)]
-fn powers_to_moments<const LANES: usize>(n_rows: usize, dim: usize, out: &mut MomentRows<'_>) {
-    let n = n_rows as f64;
-    let [mean, rest]: [&mut [f64; LANES]; 2] = [group_of(out.mean, dim), group_of(out.mean_rest, dim)];
-    let [m2, m3, m4]: [&mut [f64; LANES]; 3] = [group_of(out.m2, dim), group_of(out.m3, dim), group_of(out.m4, dim)];
-    let [least, largest]: [&mut [f64; LANES]; 2] = [group_of(out.min, dim), group_of(out.max, dim)];
-    for lane in 0..LANES {
-        ([mean[lane], rest[lane]], [m2[lane], m3[lane], m4[lane]]) =
-            central(n, mean[lane], [rest[lane], m2[lane], m3[lane], m4[lane]]);
-        // Adding zero turns -0 into +0: which of two zeros came first must not show.
-        least[lane] += 0.0;
-        largest[lane] += 0.0;
-    }
 }
 
 /// The values of a group of dims. The lists share one length, which the caller's loop has checked.
@@ -358,7 +158,7 @@ pub(super) fn divide_columns<E: Element>(row: &[E], inverse_columns: &[f64], out
     for lane in 0..tail.len() {
         take(lane, tail[lane], inverse_tail[lane], &mut out_tail[lane]);
     }
-    ScaledSums { sum: fold_lanes(sum), square: fold_lanes(square), scaled_square: fold_lanes(scaled) }
+    ScaledSums { sum: sum_lanes(sum), square: sum_lanes(square), scaled_square: sum_lanes(scaled) }
 }
 
 /// As `divide_columns`, for types that f32 holds: the products, and the sums of up to `FLOAT_DEPTH` of their squares in a lane, are f32.
@@ -389,7 +189,7 @@ pub(super) fn divide_columns_in_f32<E: Element>(row: &[E], inverse_columns: &[f3
         }
         add_widened(&mut scaled, &in_block);
     }
-    ScaledSums { sum: fold_lanes(sum), square: fold_lanes(square), scaled_square: fold_lanes(scaled) }
+    ScaledSums { sum: sum_lanes(sum), square: sum_lanes(square), scaled_square: sum_lanes(scaled) }
 }
 
 /// Sums of the first four powers of some values about zero, and their extremes.
@@ -441,7 +241,7 @@ pub(super) fn divide_row(row: &mut [f32], inverse_scale: f64) -> PowerSums {
         add_widened(&mut t4, &s4);
     }
     PowerSums {
-        powers: [t1, t2, t3, t4].map(fold_lanes),
+        powers: [t1, t2, t3, t4].map(sum_lanes),
         min: f64::from(min.into_iter().fold(f32::INFINITY, f32::min)) + 0.0,
         max: f64::from(max.into_iter().fold(f32::NEG_INFINITY, f32::max)) + 0.0,
     }

@@ -1,13 +1,14 @@
 //! The inner loops, at the best level that the processor has.
 //!
-//! Each loop is written once, in `generic`, over fixed-size groups of independent lanes. A level's file compiles those same bodies with
+//! Each loop is written once, in `rows` and `generic`, over fixed-size groups of independent lanes. A level's file compiles those same bodies with
 //! that level's instructions switched on and the number of lanes that fits its registers. No loop lets the compiler reorder a
-//! floating-point sum: a dim is summed down its own lane in row order, and a sum across dims always runs over [`ROW_LANES`] lanes
-//! that are added in a fixed order. So every level gives the same bits, and the scalar one is the oracle for the others.
+//! floating-point sum: a dim is summed down its own lane in row order, and a sum across dims always runs over the same number of lanes,
+//! which are added in a fixed order. So every level gives the same bits, and the scalar one is the oracle for the others.
 //!
 //! The level is chosen at run time, once: wheels are built for the baseline of their platform and still use AVX-512 where it is.
 
 mod generic;
+mod rows;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -21,18 +22,19 @@ use crate::dtype::Element;
 use crate::error::{Error, Result};
 
 pub(crate) use generic::{MergeWeights, PowerSums, ScaledSums, central};
+pub use rows::DimSums;
 
 /// Number of different codes, and so of counters in a table.
 pub const N_CODES: usize = 1 << 16;
 
-/// Lanes of a sum across dims; fixed, so that the result does not depend on the level.
+/// Lanes of a sum across a matrix's columns; fixed, so that the result does not depend on the level.
 pub(crate) const ROW_LANES: usize = 16;
 
 /// Tables that values of which many are equal are counted into.
 pub const N_TABLES: usize = 4;
 
-/// Rows that are passed over together, group of dims by group: so many that the group's sums are seldom loaded and stored, so few that
-/// rows a power of two apart do not drive each other out of the first-level cache.
+/// Rows whose unit vectors are added together, group of dims by group: so many that the group's sums are seldom loaded and stored, so few
+/// that rows a power of two apart do not drive each other out of the first-level cache.
 pub(crate) const TILE_ROWS: usize = 32;
 
 /// A table of 32-bit counters, one for each code.
@@ -107,6 +109,14 @@ impl fmt::Display for Level {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+use x86_64::prefetch;
+
+/// Asks for the memory at a place ahead of its use, where there is an instruction for that.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+fn prefetch<T>(_place: &T) {}
+
 /// The central moments of some rows, dim by dim, in borrowed storage: seven lists of one value for each dim.
 ///
 /// A mean is kept as a sum of two numbers, the second smaller than the rounding of the first. What matters when moments are merged is
@@ -132,21 +142,6 @@ pub struct MomentRows<'a> {
 /// A row, and 1 / its norm.
 pub(crate) type UnitRow<'a, E> = (&'a [E], f64);
 
-/// The figures of a row, lane by lane.
-#[derive(Debug, Clone, Copy)]
-#[repr(align(64))]
-pub struct RowLanes<E: Element> {
-    largest: [E::Key; ROW_LANES],
-    sum: [f64; ROW_LANES],
-    square: [f64; ROW_LANES],
-}
-
-impl<E: Element> Default for RowLanes<E> {
-    fn default() -> Self {
-        Self { largest: [E::Key::default(); ROW_LANES], sum: [0.0; ROW_LANES], square: [0.0; ROW_LANES] }
-    }
-}
-
 /// The figures of a row.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct RowFigures {
@@ -160,10 +155,11 @@ pub struct RowFigures {
 
 type AbsmaxFn<E> = unsafe fn(&[E]) -> <E as Element>::Key;
 type CodesFn<E> = unsafe fn(&[E], &mut CodeTable);
-type RowPassFn<E, const TABLES: usize> = unsafe fn(&[E], &mut [&mut CodeTable; TABLES], &mut RowLanes<E>);
-type FoldRowsFn<E> = unsafe fn(&[RowLanes<E>], &mut [RowFigures]);
+type BeginFn<E> = unsafe fn(&[&[E]], &mut [DimSums<E>]);
+type RowPassFn<E, C> = unsafe fn(&[&[E]], &mut C, &mut [DimSums<E>], &mut [RowFigures]);
+type MomentsFn<E> = unsafe fn(usize, &[DimSums<E>], &mut MomentRows<'_>);
+type CountReachedFn<E> = unsafe fn(&[&[E]], f64, &[DimSums<E>], &mut [u64]);
 type UnitSumsFn<E> = unsafe fn(&[UnitRow<'_, E>], &mut [f64], &mut [f64]);
-type DimMomentsFn<E> = unsafe fn(&[&[E]], f64, &mut MomentRows<'_>, &mut [u64]);
 type DivideColumnsFn<E> = unsafe fn(&[E], &[f64], &mut [f32]) -> ScaledSums;
 type DivideColumnsInF32Fn<E> = unsafe fn(&[E], &[f32], &mut [f32]) -> ScaledSums;
 type DivideRowFn = unsafe fn(&mut [f32], f64) -> PowerSums;
@@ -177,11 +173,13 @@ pub struct Kernels<E: Element> {
     level: Level,
     absmax: AbsmaxFn<E>,
     codes: CodesFn<E>,
-    row_pass: RowPassFn<E, 1>,
-    row_pass_apart: RowPassFn<E, N_TABLES>,
-    fold_rows: FoldRowsFn<E>,
+    begin: BeginFn<E>,
+    row_pass: RowPassFn<E, CodeTable>,
+    row_pass_apart: RowPassFn<E, [CodeTable; N_TABLES]>,
+    row_sums: RowPassFn<E, ()>,
+    moments_of: MomentsFn<E>,
+    count_reached: CountReachedFn<E>,
     unit_sums: UnitSumsFn<E>,
-    dim_moments: DimMomentsFn<E>,
     merge_moments: MergeFn,
     divide_columns: DivideColumnsFn<E>,
     divide_columns_in_f32: DivideColumnsInF32Fn<E>,
@@ -218,36 +216,53 @@ impl<E: Element> Kernels<E> {
         unsafe { (self.codes)(row, table) }
     }
 
-    /// Counts the codes of a row into `table` and sets `lanes` to its other figures, which [`Self::fold_rows`] adds up. A NaN or an
-    /// infinity spoils the sums, and the codes of NaN are those that `Element::code` gives; `absmax` tells.
-    pub fn row_pass(&self, row: &[E], table: &mut CodeTable, lanes: &mut RowLanes<E>) {
+    /// Begins the sums of a chunk of rows: each of [`DimSums::n_groups`] is empty but for its pivot.
+    pub fn begin(&self, rows: &[&[E]], sums: &mut [DimSums<E>]) {
         // SAFETY: as in `absmax`.
-        unsafe { (self.row_pass)(row, &mut [table], lanes) }
+        unsafe { (self.begin)(rows, sums) }
+    }
+
+    /// Counts the codes of rows into `table`, adds them to `sums` and sets their figures. A NaN or an infinity spoils the sums of its
+    /// row and its dim, and the codes of NaN are those that `Element::code` gives; `absmax` tells.
+    pub fn row_pass(&self, rows: &[&[E]], table: &mut CodeTable, sums: &mut [DimSums<E>], figures: &mut [RowFigures]) {
+        // SAFETY: as in `absmax`.
+        unsafe { (self.row_pass)(rows, table, sums, figures) }
     }
 
     /// As [`Self::row_pass`], for rows of which many neighbours are equal: a count is the sum over the tables.
-    pub fn row_pass_apart(&self, row: &[E], tables: &mut [&mut CodeTable; N_TABLES], lanes: &mut RowLanes<E>) {
+    pub fn row_pass_apart(
+        &self,
+        rows: &[&[E]],
+        tables: &mut [CodeTable; N_TABLES],
+        sums: &mut [DimSums<E>],
+        figures: &mut [RowFigures],
+    ) {
         // SAFETY: as in `absmax`.
-        unsafe { (self.row_pass_apart)(row, tables, lanes) }
+        unsafe { (self.row_pass_apart)(rows, tables, sums, figures) }
     }
 
-    /// Sets the figures of as many rows as both lists have.
-    pub fn fold_rows(&self, lanes: &[RowLanes<E>], out: &mut [RowFigures]) {
+    /// As [`Self::row_pass`], without codes.
+    pub fn row_sums(&self, rows: &[&[E]], sums: &mut [DimSums<E>], figures: &mut [RowFigures]) {
         // SAFETY: as in `absmax`.
-        unsafe { (self.fold_rows)(lanes, out) }
+        unsafe { (self.row_sums)(rows, &mut (), sums, figures) }
+    }
+
+    /// The central moments that the sums of `n_rows` finite rows give, written to `out`.
+    pub fn moments_of(&self, n_rows: usize, sums: &[DimSums<E>], out: &mut MomentRows<'_>) {
+        // SAFETY: as in `absmax`.
+        unsafe { (self.moments_of)(n_rows, sums, out) }
+    }
+
+    /// Adds to `n_at_least` how often |x| reached the threshold, dim by dim, in the finite rows that gave these sums.
+    pub fn count_reached(&self, rows: &[&[E]], threshold: f64, sums: &[DimSums<E>], n_at_least: &mut [u64]) {
+        // SAFETY: as in `absmax`.
+        unsafe { (self.count_reached)(rows, threshold, sums, n_at_least) }
     }
 
     /// Adds the rows of a tile, each divided by its norm, to `sums` and their squares to `squares`.
     pub(crate) fn unit_sums(&self, tile: &[UnitRow<'_, E>], sums: &mut [f64], squares: &mut [f64]) {
         // SAFETY: as in `absmax`.
         unsafe { (self.unit_sums)(tile, sums, squares) }
-    }
-
-    /// The central moments of finite rows, dim by dim, written to `out`; adds to `n_at_least` how often |x| reached `threshold`
-    /// (one that no value can reach is not looked for).
-    pub fn dim_moments(&self, rows: &[&[E]], threshold: f64, out: &mut MomentRows<'_>, n_at_least: &mut [u64]) {
-        // SAFETY: as in `absmax`.
-        unsafe { (self.dim_moments)(rows, threshold, out, n_at_least) }
     }
 
     /// Multiplies each value by its column's inverse scale; gives the sums of the row before and after.

@@ -1,22 +1,26 @@
 //! The platform's baseline: the reference that every other level must equal, and the only level on platforms without one of their own.
 //! On AArch64 the baseline has NEON, which the compiler uses.
 
-use super::{Kernels, Level, N_TABLES, generic};
+use super::{CodeTable, Kernels, Level, N_TABLES, generic, rows};
 use crate::dtype::Element;
 
 /// Dims that are handled together: all their sums fit the registers, of which AArch64 (whose baseline has NEON) has twice as many.
 const LANES: usize = if cfg!(target_arch = "aarch64") { 4 } else { 2 };
+/// Rows that are passed over side by side.
+const ROWS: usize = 4;
 
 pub(super) fn kernels<E: Element>() -> Kernels<E> {
     Kernels {
         level: Level::Scalar,
         absmax: generic::absmax::<E>,
         codes: generic::codes::<E>,
-        row_pass: generic::row_pass::<E, 1>,
-        row_pass_apart: generic::row_pass::<E, N_TABLES>,
-        fold_rows: generic::fold_rows::<E>,
+        begin: rows::begin::<E>,
+        row_pass: rows::row_pass::<E, ROWS, CodeTable>,
+        row_pass_apart: rows::row_pass::<E, ROWS, [CodeTable; N_TABLES]>,
+        row_sums: rows::row_pass::<E, ROWS, ()>,
+        moments_of: rows::moments_of::<E>,
+        count_reached: rows::count_reached::<E>,
         unit_sums: generic::unit_sums::<E, LANES>,
-        dim_moments: generic::dim_moments::<E, LANES>,
         merge_moments: generic::merge_moments,
         divide_columns: generic::divide_columns::<E>,
         divide_columns_in_f32: generic::divide_columns_in_f32::<E>,

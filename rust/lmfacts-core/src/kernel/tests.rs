@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{Kernels, Level, MomentRows, N_CODES, N_TABLES, RowFigures, RowLanes, TILE_ROWS};
+use super::{DimSums, Kernels, Level, MomentRows, N_CODES, RowFigures, TILE_ROWS};
 use crate::accum::CodeHistogram;
 use crate::dtype::{Bf16, Element, F16};
 
@@ -21,25 +21,18 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers {
     let mut codes_alone = CodeHistogram::zeroed_table();
     let mut sums = vec![0.0; n_dims];
     let mut squares = vec![0.0; n_dims];
-    let mut floats = Vec::new();
-    let mut apart: [_; N_TABLES] = std::array::from_fn(|_| CodeHistogram::zeroed_table());
-    let mut lanes_apart = RowLanes::default();
-    let mut absmax = Vec::new();
-    let (mut lanes, mut figures) = ([RowLanes::default()], [RowFigures::default()]);
-    for row in rows {
-        kernels.row_pass(row, &mut table, &mut lanes[0]);
-        kernels.fold_rows(&lanes, &mut figures);
-        let RowFigures { absmax: largest, sum, square } = figures[0];
+    let (mut absmax, mut floats) = (Vec::new(), Vec::new());
+    let mut apart = CodeHistogram::zeroed_tables();
+    let (dim_sums, figures) = pass_over(kernels, rows, |rows, sums, figures| kernels.row_pass(rows, &mut table, sums, figures));
+    let apart_too = pass_over(kernels, rows, |rows, sums, figures| kernels.row_pass_apart(rows, &mut apart, sums, figures));
+    let uncounted = pass_over(kernels, rows, |rows, sums, figures| kernels.row_sums(rows, sums, figures));
+    assert_eq!(figures, apart_too.1, "the number of tables changes no figure");
+    assert_eq!(figures, uncounted.1, "nor that there are none");
+    for (row, &RowFigures { absmax: largest, sum, square }) in rows.iter().zip(&figures) {
         assert_eq!(largest, kernels.absmax(row).into());
         absmax.push(largest);
         floats.extend([sum, square]);
         kernels.codes(row, &mut codes_alone);
-        kernels.row_pass_apart(row, &mut apart.each_mut().map(|table| &mut **table), &mut lanes_apart);
-        let (one, other) = ([lanes[0]], [lanes_apart]);
-        let mut both = [[RowFigures::default()]; 2];
-        kernels.fold_rows(&one, &mut both[0]);
-        kernels.fold_rows(&other, &mut both[1]);
-        assert_eq!(both[0], both[1], "the number of tables changes no figure");
     }
     assert!(table == codes_alone, "codes are the same, counted alone or with the rest");
     let sum = |code| apart.iter().map(|table| table[code]).sum::<u32>();
@@ -48,15 +41,18 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers {
         let units: Vec<_> = tile.iter().map(|&row| (row, 1.0 / (1.0 + row.len() as f64))).collect();
         kernels.unit_sums(&units, &mut sums, &mut squares);
     }
-    let mut lists = vec![vec![0.0; n_dims]; 7];
-    let mut merged = lists.clone();
     let mut n_at_least = vec![0; n_dims];
-    let mut n_other = vec![0; n_dims];
-    let mut without_counts = lists.clone();
-    kernels.dim_moments(rows, 1.5, &mut borrow(&mut lists), &mut n_at_least);
-    kernels.dim_moments(&rows[..1], 1.5, &mut borrow(&mut merged), &mut n_other);
-    kernels.dim_moments(rows, f64::MAX, &mut borrow(&mut without_counts), &mut n_other);
-    assert_eq!(without_counts, lists, "the threshold changes no moment");
+    kernels.count_reached(rows, 1.5, &dim_sums, &mut n_at_least);
+    let reached = |dim: usize| rows.iter().filter(|row| row[dim].widen().abs() >= 1.5).count() as u64;
+    assert!((0..n_dims).all(|dim| n_at_least[dim] == reached(dim)));
+    let [mut lists, with_apart, with_none] = [dim_sums, apart_too.0, uncounted.0].map(|sums| {
+        let mut lists = vec![vec![0.0; n_dims]; 7];
+        kernels.moments_of(rows.len(), &sums, &mut borrow(&mut lists));
+        lists
+    });
+    assert!(lists == with_apart && lists == with_none, "the number of tables changes no moment");
+    let mut merged = vec![vec![0.0; n_dims]; 7];
+    moments(kernels, &rows[..1], &mut merged);
     kernels.merge_moments(1.0, &mut borrow(&mut merged), rows.len() as f64, &borrow(&mut lists));
     for row in rows {
         let mut scaled = vec![0f32; n_dims];
@@ -77,6 +73,25 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers {
         floats: floats.into_iter().map(f64::to_bits).collect(),
         n_at_least,
     }
+}
+
+/// The sums of the dims, and the figures of the rows, that one kind of pass gives.
+fn pass_over<E: Element>(
+    kernels: &Kernels<E>,
+    rows: &[&[E]],
+    pass: impl FnOnce(&[&[E]], &mut [DimSums<E>], &mut [RowFigures]),
+) -> (Vec<DimSums<E>>, Vec<RowFigures>) {
+    let mut sums = vec![DimSums::default(); DimSums::<E>::n_groups(rows[0].len())];
+    let mut figures = vec![RowFigures::default(); rows.len()];
+    kernels.begin(rows, &mut sums);
+    pass(rows, &mut sums, &mut figures);
+    (sums, figures)
+}
+
+/// Sets the seven lists to the moments of the rows.
+fn moments<E: Element>(kernels: &Kernels<E>, rows: &[&[E]], lists: &mut [Vec<f64>]) {
+    let (sums, _) = pass_over(kernels, rows, |rows, sums, figures| kernels.row_sums(rows, sums, figures));
+    kernels.moments_of(rows.len(), &sums, &mut borrow(lists));
 }
 
 fn borrow(lists: &mut [Vec<f64>]) -> MomentRows<'_> {
@@ -133,7 +148,7 @@ proptest! {
         let values: Vec<f64> = finite_values(seed, n_rows).into_iter().map(|x| x + shift).collect();
         let rows: Vec<&[f64]> = values.chunks_exact(1).collect();
         let mut lists = vec![vec![0.0; 1]; 7];
-        Kernels::at(Level::Scalar).unwrap().dim_moments(&rows, 6.0, &mut borrow(&mut lists), &mut [0]);
+        moments(&Kernels::at(Level::Scalar).unwrap(), &rows, &mut lists);
         let n = n_rows as f64;
         let mean = values.iter().sum::<f64>() / n;
         prop_assert!((lists[0][0] - mean).abs() <= 1e-13 * mean.abs().max(1.0));
@@ -150,12 +165,11 @@ proptest! {
 
 #[test]
 fn the_pivot_is_never_far_off() {
-    // All the sampled rows are the extreme ones: the worst case for a pivot made of every eighth row.
-    let values: Vec<f64> =
-        (0..64).map(|row| if row % super::generic::PIVOT_STEP == 0 { 1e6 } else { row as f64 * 1e-3 }).collect();
+    // All the sampled rows are the extreme ones: the worst case for a pivot made of a few rows.
+    let values: Vec<f64> = (0..64).map(|row| if row % super::rows::PIVOT_STEP == 0 { 1e6 } else { row as f64 * 1e-3 }).collect();
     let rows: Vec<&[f64]> = values.chunks_exact(1).collect();
     let mut lists = vec![vec![0.0; 1]; 7];
-    Kernels::at(Level::Scalar).unwrap().dim_moments(&rows, 6.0, &mut borrow(&mut lists), &mut [0]);
+    moments(&Kernels::at(Level::Scalar).unwrap(), &rows, &mut lists);
     let mean = values.iter().sum::<f64>() / 64.0;
     let exact: f64 = values.iter().map(|x| (x - mean).powi(4)).sum();
     assert!((lists[3][0] / exact - 1.0).abs() < 1e-12);

@@ -5,11 +5,21 @@
 pub(super) mod avx2;
 pub(super) mod avx512;
 
-/// Defines a level: which features it needs, how many dims it handles at a time, and its table of kernels.
+/// Asks for the memory at a place ahead of its use.
+#[inline(always)]
+pub(super) fn prefetch<T>(place: &T) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: an instruction that every x86-64 processor has, and that reads nothing a program could see.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast()) }
+}
+
+/// Defines a level: how many dims and how many rows it handles at a time, which features it needs, and its table of kernels.
 macro_rules! level {
-    ($level:expr, $lanes:literal, $enable:literal, [$($feature:tt),+]) => {
+    ($level:expr, $lanes:literal, $rows:literal, $enable:literal, [$($feature:tt),+]) => {
         use crate::dtype::Element;
-        use crate::kernel::{CodeTable, Kernels, Level, MomentRows, N_TABLES, PowerSums, RowFigures, RowLanes, ScaledSums, UnitRow, generic};
+        use crate::kernel::{
+            CodeTable, DimSums, Kernels, Level, MomentRows, N_TABLES, PowerSums, RowFigures, ScaledSums, UnitRow, generic, rows,
+        };
 
         pub(in crate::kernel) fn is_available() -> bool {
             $(std::arch::is_x86_feature_detected!($feature))&&+
@@ -20,11 +30,13 @@ macro_rules! level {
                 level: $level,
                 absmax: absmax::<E>,
                 codes: codes::<E>,
-                row_pass: row_pass::<E, 1>,
-                row_pass_apart: row_pass::<E, N_TABLES>,
-                fold_rows: fold_rows::<E>,
+                begin: begin::<E>,
+                row_pass: row_pass::<E, CodeTable>,
+                row_pass_apart: row_pass::<E, [CodeTable; N_TABLES]>,
+                row_sums: row_pass::<E, ()>,
+                moments_of: moments_of::<E>,
+                count_reached: count_reached::<E>,
                 unit_sums: unit_sums::<E>,
-                dim_moments: dim_moments::<E>,
                 merge_moments,
                 divide_columns: divide_columns::<E>,
                 divide_columns_in_f32: divide_columns_in_f32::<E>,
@@ -43,27 +55,33 @@ macro_rules! level {
         }
 
         #[target_feature(enable = $enable)]
-        fn row_pass<E: Element, const TABLES: usize>(
-            row: &[E],
-            tables: &mut [&mut CodeTable; TABLES],
-            lanes: &mut RowLanes<E>,
-        ) {
-            generic::row_pass(row, tables, lanes);
+        fn begin<E: Element>(rows: &[&[E]], sums: &mut [DimSums<E>]) {
+            rows::begin(rows, sums);
         }
 
         #[target_feature(enable = $enable)]
-        fn fold_rows<E: Element>(lanes: &[RowLanes<E>], out: &mut [RowFigures]) {
-            generic::fold_rows(lanes, out);
+        fn row_pass<E: Element, C: rows::Counters>(
+            rows: &[&[E]],
+            counters: &mut C,
+            sums: &mut [DimSums<E>],
+            figures: &mut [RowFigures],
+        ) {
+            rows::row_pass::<E, $rows, C>(rows, counters, sums, figures);
+        }
+
+        #[target_feature(enable = $enable)]
+        fn moments_of<E: Element>(n_rows: usize, sums: &[DimSums<E>], out: &mut MomentRows<'_>) {
+            rows::moments_of(n_rows, sums, out);
+        }
+
+        #[target_feature(enable = $enable)]
+        fn count_reached<E: Element>(rows: &[&[E]], threshold: f64, sums: &[DimSums<E>], n_at_least: &mut [u64]) {
+            rows::count_reached(rows, threshold, sums, n_at_least);
         }
 
         #[target_feature(enable = $enable)]
         fn unit_sums<E: Element>(tile: &[UnitRow<'_, E>], sums: &mut [f64], squares: &mut [f64]) {
             generic::unit_sums::<E, $lanes>(tile, sums, squares);
-        }
-
-        #[target_feature(enable = $enable)]
-        fn dim_moments<E: Element>(rows: &[&[E]], threshold: f64, out: &mut MomentRows<'_>, n_at_least: &mut [u64]) {
-            generic::dim_moments::<E, $lanes>(rows, threshold, out, n_at_least);
         }
 
         #[target_feature(enable = $enable)]

@@ -1,0 +1,324 @@
+//! The pass over whole rows: the codes of all values, the sums of every row, and the sums of powers of every dim.
+//!
+//! Counting a code loads and stores a counter, which occupies other units of a processor than arithmetic does, so all of it is done in
+//! one loop. It takes a few rows side by side and goes along them: a group's sums are then loaded and stored once for all of these
+//! rows, a row's own sums stay in registers from end to end, and memory is read in the order in which the processor fetches ahead.
+//!
+//! **Moments.** A chunk of rows is summed about a pivot for each dim, and its sums are turned into central moments. The pivot is the
+//! mean of every [`PIVOT_STEP`]th row of the chunk. Whatever the data, that mean lies within `sqrt(PIVOT_STEP - 1)` standard deviations
+//! of the mean of all the rows (Cauchy-Schwarz on the sampled and the left-out rows), so turning sums about it into central moments
+//! cancels less than three of the sixteen digits. No choice made at the start of a stream can spoil what comes later.
+
+use super::generic::{central, fold_lanes, sum_lanes};
+use super::{CodeTable, MomentRows, N_TABLES, RowFigures, prefetch};
+use crate::dtype::{Element, GROUP};
+
+/// Every how many rows one is used for the pivot.
+pub(crate) const PIVOT_STEP: usize = 16;
+
+/// Rows that are added to the pivots together.
+const PIVOT_ROWS: usize = 8;
+
+/// Rows whose figures are added up together.
+const FOLD_ROWS: usize = 8;
+
+/// Lines of a row that are fetched before its turn comes, and their bytes on most processors.
+const LINES_AHEAD: usize = 4;
+const CACHE_LINE: usize = 64;
+
+/// Sums over the rows of a chunk, of a group of dims.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+pub struct DimSums<E: Element> {
+    pivot: [f64; GROUP],
+    t1: [f64; GROUP],
+    t2: [f64; GROUP],
+    t3: [f64; GROUP],
+    t4: [f64; GROUP],
+    min: [E::Ordered; GROUP],
+    max: [E::Ordered; GROUP],
+}
+
+impl<E: Element> Default for DimSums<E> {
+    fn default() -> Self {
+        let zero = [0.0; GROUP];
+        Self { pivot: zero, t1: zero, t2: zero, t3: zero, t4: zero, min: [E::LARGEST; GROUP], max: [E::SMALLEST; GROUP] }
+    }
+}
+
+impl<E: Element> DimSums<E> {
+    /// How many groups rows of that many dims have; the last may not be full.
+    pub const fn n_groups(n_dims: usize) -> usize {
+        n_dims.div_ceil(GROUP)
+    }
+
+    #[inline(always)]
+    fn add(&mut self, lane: usize, value: E, x: f64) {
+        let ordered = value.ordered();
+        self.min[lane] = if ordered < self.min[lane] { ordered } else { self.min[lane] };
+        self.max[lane] = if ordered > self.max[lane] { ordered } else { self.max[lane] };
+        let y = x - self.pivot[lane];
+        let y2 = y * y;
+        self.t1[lane] += y;
+        self.t2[lane] += y2;
+        self.t3[lane] += y2 * y;
+        self.t4[lane] += y2 * y2;
+    }
+}
+
+/// The figures of a row, lane by lane.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct RowLanes<E: Element> {
+    sum: [f64; GROUP],
+    square: [f64; GROUP],
+    largest: [E::Key; GROUP],
+}
+
+impl<E: Element> RowLanes<E> {
+    #[inline(always)]
+    fn zero() -> Self {
+        Self { sum: [0.0; GROUP], square: [0.0; GROUP], largest: [E::Key::default(); GROUP] }
+    }
+
+    #[inline(always)]
+    fn add(&mut self, lane: usize, value: E, x: f64) {
+        self.largest[lane] = self.largest[lane].max(value.key());
+        self.sum[lane] += x;
+        self.square[lane] += x * x;
+    }
+}
+
+/// Where codes are counted.
+pub(super) trait Counters {
+    /// Whether they are counted at all.
+    const COUNTS: bool = true;
+    /// Counts the code of a value that stands in this lane of its group.
+    fn count(&mut self, lane: usize, code: u16);
+}
+
+impl Counters for CodeTable {
+    #[inline(always)]
+    fn count(&mut self, _lane: usize, code: u16) {
+        self[usize::from(code)] += 1;
+    }
+}
+
+/// A counter that grows by one again and again waits each time for its last value to be stored. Several tables, of which neighbouring
+/// lanes use different ones, let equal neighbours go on side by side; a count is the sum over the tables.
+impl Counters for [CodeTable; N_TABLES] {
+    #[inline(always)]
+    fn count(&mut self, lane: usize, code: u16) {
+        self[lane % N_TABLES][usize::from(code)] += 1;
+    }
+}
+
+/// Nowhere.
+impl Counters for () {
+    const COUNTS: bool = false;
+    #[inline(always)]
+    fn count(&mut self, _lane: usize, _code: u16) {}
+}
+
+/// Begins the sums of a chunk: all are empty, and the pivots are the mean of every [`PIVOT_STEP`]th row.
+#[inline(always)]
+pub(super) fn begin<E: Element>(rows: &[&[E]], sums: &mut [DimSums<E>]) {
+    sums.fill(DimSums::default());
+    // A few at a time: rows that lie far apart are then fetched side by side, and do not drive each other out of the cache.
+    for rows in rows.chunks(PIVOT_ROWS * PIVOT_STEP) {
+        for (index, sums) in sums.iter_mut().enumerate() {
+            let mut pivot = sums.pivot;
+            for row in rows.iter().step_by(PIVOT_STEP) {
+                let rest = &row[index * GROUP..];
+                if let Some(group) = rest.first_chunk::<GROUP>() {
+                    for lane in 0..GROUP {
+                        pivot[lane] += group[lane].widen();
+                    }
+                } else {
+                    for (pivot, value) in pivot.iter_mut().zip(rest) {
+                        *pivot += value.widen();
+                    }
+                }
+            }
+            sums.pivot = pivot;
+        }
+    }
+    let n_sampled = rows.len().div_ceil(PIVOT_STEP) as f64;
+    for sums in sums {
+        sums.pivot = sums.pivot.map(|sum| sum / n_sampled);
+    }
+}
+
+/// Adds rows to the sums of the dims, counts their codes, and sets their figures.
+#[inline(always)]
+pub(super) fn row_pass<E: Element, const ROWS: usize, C: Counters>(
+    rows: &[&[E]],
+    counters: &mut C,
+    sums: &mut [DimSums<E>],
+    figures: &mut [RowFigures],
+) {
+    for (index, figures) in figures.chunks_mut(FOLD_ROWS).enumerate() {
+        let (tile, ahead) = rows[index * FOLD_ROWS..].split_at(figures.len());
+        let mut lanes = [RowLanes::zero(); FOLD_ROWS];
+        let (together, singles) = tile.as_chunks::<ROWS>();
+        let (lanes_together, lanes_of_singles) = lanes.split_at_mut(together.len() * ROWS);
+        for (index, (rows, lanes)) in together.iter().zip(lanes_together.as_chunks_mut::<ROWS>().0).enumerate() {
+            fetch_beginnings(together.get(index + 1).map_or(&ahead[..ahead.len().min(ROWS)], |rows| rows));
+            add_rows(rows, counters, sums, lanes);
+        }
+        for (row, lanes) in singles.iter().zip(lanes_of_singles) {
+            add_rows(std::array::from_ref(row), counters, sums, std::array::from_mut(lanes));
+        }
+        fold_rows(&lanes[..tile.len()], figures);
+    }
+}
+
+/// Asks for the beginnings of rows that come next; from there on the processor fetches ahead by itself.
+#[inline(always)]
+fn fetch_beginnings<E: Element>(rows: &[&[E]]) {
+    for row in rows {
+        for value in row.iter().step_by(CACHE_LINE / size_of::<E>()).take(LINES_AHEAD) {
+            prefetch(value);
+        }
+    }
+}
+
+/// Adds up to four rows side by side.
+#[inline(always)]
+fn add_rows<E: Element, const ROWS: usize, C: Counters>(
+    rows: &[&[E]; ROWS],
+    counters: &mut C,
+    sums: &mut [DimSums<E>],
+    lanes: &mut [RowLanes<E>; ROWS],
+) {
+    const { assert!(ROWS == 1 || ROWS == 2 || ROWS == 4, "the rows are written out below") };
+    let n = rows[0].len() / GROUP;
+    let (whole, last) = sums.split_at_mut(n);
+    let groups: [&[[E; GROUP]]; ROWS] = rows.map(|row| &row.as_chunks().0[..n]);
+    let mut own = *lanes;
+    // Were it known that a group is read twice, the codes would be taken lane by lane out of vectors.
+    let nothing = std::hint::black_box(0);
+    for (index, kept) in whole.iter_mut().enumerate() {
+        let again = |row: usize| rows[row].as_chunks().0.get(index + nothing);
+        let mut sums = *kept;
+        // A loop over the rows would be kept as one, with everything in memory.
+        add_group(&groups[0][index], again(0), counters, &mut sums, &mut own[0]);
+        if ROWS > 1 {
+            add_group(&groups[1][index], again(1), counters, &mut sums, &mut own[1]);
+        }
+        if ROWS > 2 {
+            add_group(&groups[2][index], again(2), counters, &mut sums, &mut own[2]);
+            add_group(&groups[3][index], again(3), counters, &mut sums, &mut own[3]);
+        }
+        *kept = sums;
+    }
+    *lanes = own;
+    let Some(last) = last.first_mut() else { return };
+    for (row, lanes) in rows.iter().zip(lanes) {
+        for (lane, &value) in row[n * GROUP..].iter().enumerate() {
+            if C::COUNTS {
+                counters.count(lane, value.code());
+            }
+            let x = value.widen();
+            lanes.add(lane, value, x);
+            last.add(lane, value, x);
+        }
+    }
+}
+
+#[inline(always)]
+fn add_group<E: Element, C: Counters>(
+    group: &[E; GROUP],
+    again: Option<&[E; GROUP]>,
+    counters: &mut C,
+    sums: &mut DimSums<E>,
+    lanes: &mut RowLanes<E>,
+) {
+    for (lane, &value) in group.iter().enumerate() {
+        let x = value.widen();
+        lanes.add(lane, value, x);
+        sums.add(lane, value, x);
+    }
+    if C::COUNTS
+        && let Some(group) = again
+    {
+        E::each_code(group, |lane, code| counters.count(lane, code));
+    }
+}
+
+/// Adds up the lanes of rows.
+#[inline(always)]
+fn fold_rows<E: Element>(lanes: &[RowLanes<E>], out: &mut [RowFigures]) {
+    for (lanes, out) in lanes.iter().zip(out) {
+        // Each list stands for itself: knowing where the others are, the compiler would gather across rows or quantities.
+        let RowLanes { sum, square, largest } = lanes;
+        *out = RowFigures {
+            absmax: fold_lanes(*std::hint::black_box(largest), Ord::max).into(),
+            sum: sum_lanes(*std::hint::black_box(sum)),
+            square: sum_lanes(*std::hint::black_box(square)),
+        };
+    }
+}
+
+/// The central moments that the sums of `n_rows` finite rows give.
+#[inline(always)]
+pub(super) fn moments_of<E: Element>(n_rows: usize, sums: &[DimSums<E>], out: &mut MomentRows<'_>) {
+    let n = n_rows as f64;
+    let n_dims = out.mean.len();
+    for (index, sums) in sums.iter().enumerate() {
+        let dims = index * GROUP..n_dims.min((index + 1) * GROUP);
+        let (mut mean, mut rest) = ([0.0; GROUP], [0.0; GROUP]);
+        let (mut m2, mut m3, mut m4) = ([0.0; GROUP], [0.0; GROUP], [0.0; GROUP]);
+        let (mut min, mut max) = ([0.0; GROUP], [0.0; GROUP]);
+        for lane in 0..GROUP {
+            let powers = [sums.t1[lane], sums.t2[lane], sums.t3[lane], sums.t4[lane]];
+            ([mean[lane], rest[lane]], [m2[lane], m3[lane], m4[lane]]) = central(n, sums.pivot[lane], powers);
+            // Adding zero turns -0 into +0: which of two zeros came first must not show.
+            min[lane] = sums.min[lane].into() + 0.0;
+            max[lane] = sums.max[lane].into() + 0.0;
+        }
+        let n_lanes = dims.len();
+        out.mean[dims.clone()].copy_from_slice(&mean[..n_lanes]);
+        out.mean_rest[dims.clone()].copy_from_slice(&rest[..n_lanes]);
+        out.m2[dims.clone()].copy_from_slice(&m2[..n_lanes]);
+        out.m3[dims.clone()].copy_from_slice(&m3[..n_lanes]);
+        out.m4[dims.clone()].copy_from_slice(&m4[..n_lanes]);
+        out.min[dims.clone()].copy_from_slice(&min[..n_lanes]);
+        out.max[dims].copy_from_slice(&max[..n_lanes]);
+    }
+}
+
+/// Adds to `n_at_least` how often |x| reached the threshold, dim by dim, in the rows that gave these sums.
+#[inline(always)]
+pub(super) fn count_reached<E: Element>(rows: &[&[E]], threshold: f64, sums: &[DimSums<E>], n_at_least: &mut [u64]) {
+    for (index, (sums, counts)) in sums.iter().zip(n_at_least.chunks_mut(GROUP)).enumerate() {
+        let mut any_reached = false;
+        for lane in 0..GROUP {
+            let (low, high): (f64, f64) = (sums.min[lane].into(), sums.max[lane].into());
+            // The lanes that the last group lacks hold infinities of the wrong sign, which reach nothing.
+            any_reached |= (-low).max(high) >= threshold;
+        }
+        if !any_reached {
+            continue;
+        }
+        if let Some(counts) = counts.first_chunk_mut() {
+            count_in_group(rows, index * GROUP, threshold, counts);
+        } else {
+            for (lane, count) in counts.iter_mut().enumerate() {
+                *count += rows.iter().filter(|row| row[index * GROUP + lane].widen().abs() >= threshold).count() as u64;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn count_in_group<E: Element>(rows: &[&[E]], dim: usize, threshold: f64, counts: &mut [u64; GROUP]) {
+    let mut reached = *counts;
+    for row in rows {
+        let group = &row[dim..dim + GROUP];
+        for lane in 0..GROUP {
+            reached[lane] += u64::from(group[lane].widen().abs() >= threshold);
+        }
+    }
+    *counts = reached;
+}
