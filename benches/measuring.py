@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import sys
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -30,6 +32,7 @@ __all__ = [
     "Target",
     "command",
     "interleaved",
+    "keep_memory",
     "one_thread",
     "ratios",
     "show_figures",
@@ -142,7 +145,7 @@ def interleaved(
     warm_up: int = 1,
     around: Mapping[str, Callable[[], AbstractContextManager[object]]] | None = None,
 ) -> dict[str, list[float]]:
-    """Seconds of each variant in each round, all variants in turn.
+    """Seconds of each variant in each round, all variants in turn; each round begins with another one.
 
     Args:
         variants: what to run.
@@ -153,7 +156,9 @@ def interleaved(
     taken: dict[str, list[float]] = {name: [] for name in variants}
     contexts = around or {}
     for round_ in range(-warm_up, rounds):
-        for name, run in variants.items():
+        order = list(variants)
+        for name in order[round_ % len(order) :] + order[: round_ % len(order)]:
+            run = variants[name]
             with contexts.get(name, nullcontext)():
                 start = time.perf_counter()
                 run()
@@ -166,6 +171,19 @@ def interleaved(
 def ratios(above: Sequence[float], below: Sequence[float]) -> Spread:
     """The ratio of two variants, round by round."""
     return spread(a / b for a, b in zip(above, below, strict=True))
+
+
+def keep_memory() -> None:
+    """Start the script again with a C library that gives no freed memory below 32 MB back to the system.
+
+    glibc's thresholds for that adapt as a process runs. The tensors of a forward pass then come from fresh pages in
+    some passes, with a page fault for every 4 KiB, and from used ones in others, and which variant of a comparison
+    meets which is chance. On SmolLM2-135M that is worth 0.5 s of a pass of 3.4 s, more than recording adds. With all
+    memory kept, a bare pass is at its fastest, so that what is added to it counts for most.
+    """
+    kept = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
+    if any(os.environ.get(name) != value for name, value in kept.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | kept)
 
 
 def one_thread() -> None:

@@ -65,6 +65,11 @@ impl DimMoments {
         }
     }
 
+    /// Whether no row was taken in.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.n_rows == 0
+    }
+
     /// How many dims.
     pub fn n_dims(&self) -> usize {
         self.mean.len()
@@ -143,13 +148,13 @@ impl DimMoments {
         self.max[dim] = moments.max;
     }
 
-    /// Merges the rows of another set of the same number of dims. What the other holds then means nothing.
+    /// Merges the rows of another set of the same number of dims.
     pub fn merge<E: Element>(&mut self, kernels: &Kernels<E>, other: &mut Self) {
         if other.n_rows == 0 {
             return;
         }
         if self.n_rows == 0 {
-            std::mem::swap(self, other);
+            self.clone_from(other);
             return;
         }
         if self.all_finite && other.all_finite {

@@ -226,7 +226,11 @@ impl Summary {
         } else {
             dims.set_to_any(&chunk.rows, threshold);
         }
-        self.dims.merge(kernels, dims);
+        if self.dims.is_empty() {
+            std::mem::swap(&mut self.dims, dims);
+        } else {
+            self.dims.merge(kernels, dims);
+        }
 
         for ((row, figures), &index) in chunk.rows.iter().zip(&*figures).zip(&chunk.indices) {
             let place = call.tokens.place(index);

@@ -7,7 +7,7 @@ use crate::dtype::Element;
 /// Dims that are handled together: all their sums fit the registers, of which AArch64 (whose baseline has NEON) has twice as many.
 const LANES: usize = if cfg!(target_arch = "aarch64") { 4 } else { 2 };
 /// Rows that are passed over side by side.
-const ROWS: usize = 4;
+const ROWS: usize = 2;
 
 pub(super) fn kernels<E: Element>() -> Kernels<E> {
     Kernels {
