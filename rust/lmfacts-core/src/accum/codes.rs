@@ -74,6 +74,11 @@ impl CodeHistogram {
         }
     }
 
+    /// Adds to a code's count. An earlier call of `table` must have announced the values.
+    pub(super) fn add_announced(&mut self, code: u16, count: u32) {
+        self.table(0)[usize::from(code)] += count;
+    }
+
     fn fold(&mut self) {
         if let Some(recent) = &mut self.recent {
             let folded = self.folded.get_or_insert_with(zeros);

@@ -1,8 +1,7 @@
 //! `SiteAccumulator`: all statistics of one site, taken in one pass.
 //!
-//! A call's rows are cut by index into chunks (which stay in the second-level cache while they are read for each statistic) and these
-//! into segments. A segment is summarized on one thread, and the summaries are merged in order of index. Which thread took
-//! which segment leaves no trace in the result.
+//! A call's rows are cut by index into segments, and these into chunks, whose moments are taken about one pivot. A segment is summarized
+//! on one thread, and the summaries are merged in order of index. Which thread took which segment leaves no trace in the result.
 
 use std::ops::Range;
 
@@ -74,7 +73,23 @@ struct Seen {
     dim_histograms: Option<DimHistograms>,
 }
 
-/// Bytes of a chunk: a good part of a second-level cache.
+impl Seen {
+    /// Adds what a thread brings back, and keeps its workspace for the next call.
+    fn merge<E: Element>(&mut self, kernels: &Kernels<E>, mut workspace: Workspace) {
+        for summaries in &mut workspace.done {
+            for (summary, more) in self.summaries.iter_mut().zip(summaries) {
+                summary.merge(kernels, more);
+            }
+        }
+        for loose in workspace.counts.drain(..) {
+            self.codes[usize::from(loose.histogram)].add_announced(loose.code, loose.count);
+        }
+        workspace.give_back();
+    }
+}
+
+/// Bytes of a chunk: so many that what is done once a chunk hardly counts, so few that its rows are found in a cache when they are read
+/// again.
 const CHUNK_BYTES: usize = 1 << 22;
 
 /// Rows of a chunk; a function of the shape and the type alone.
@@ -195,32 +210,23 @@ impl SiteAccumulator {
                     let range = segment * segment_rows..rows.n_rows().min((segment + 1) * segment_rows);
                     summarize(&call, range, floors, &mut worker.tables, &mut worker.workspace);
                 }
-            };
-            let mut lent = Vec::new();
-            let mut finish = |worker: Worker<'_>| {
-                let mut workspace = worker.workspace;
-                for summaries in &mut workspace.done {
-                    for (summary, more) in seen.summaries.iter_mut().zip(summaries) {
-                        summary.merge(&call.kernels, more);
-                    }
-                }
-                workspace.give_back();
-                lent.extend(worker.tables.into_lent());
+                worker.tables.give_back(&mut worker.workspace.counts);
             };
             match n_workers.min(turn.len()) {
                 1 => {
                     let mut alone = { worker }(turn);
                     pool.run(std::slice::from_mut(&mut alone), work);
-                    finish(alone);
+                    let Worker { workspace, .. } = alone;
+                    seen.merge(&call.kernels, workspace);
                 }
                 n => {
                     let mut workers: Vec<_> = split(&turn, n).map(worker).collect();
                     pool.run(&mut workers, work);
-                    workers.into_iter().for_each(finish);
+                    let workspaces: Vec<_> = workers.into_iter().map(|worker| worker.workspace).collect();
+                    for workspace in workspaces {
+                        seen.merge(&call.kernels, workspace);
+                    }
                 }
-            }
-            for (index, tables) in lent {
-                tables.drain_into(&mut seen.codes[index]);
             }
         }
         if let Some(histograms) = &mut seen.dim_histograms {

@@ -13,10 +13,12 @@ enum Table<'t> {
     Lent(Option<Box<CodeTable>>),
 }
 
-/// Tables that were lent, to be added to a histogram.
-pub(super) enum Lent {
-    One(Box<CodeTable>),
-    Apart(Box<[CodeTable; N_TABLES]>),
+/// A count that belongs to one of a site's histograms.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LooseCount {
+    pub(super) histogram: u16,
+    pub(super) code: u16,
+    pub(super) count: u32,
 }
 
 static SPARE_APART: Mutex<Vec<Box<[CodeTable; N_TABLES]>>> = Mutex::new(Vec::new());
@@ -24,27 +26,23 @@ static SPARE_APART: Mutex<Vec<Box<[CodeTable; N_TABLES]>>> = Mutex::new(Vec::new
 /// Sets of tables that are kept for later: 8 MiB.
 const MOST_SPARE_APART: usize = 8;
 
-impl Lent {
-    fn apart() -> Box<[CodeTable; N_TABLES]> {
-        let spare = SPARE_APART.lock().ok().and_then(|mut spare| spare.pop());
-        spare.unwrap_or_else(CodeHistogram::zeroed_tables)
-    }
+fn lend_apart() -> Box<[CodeTable; N_TABLES]> {
+    let spare = SPARE_APART.lock().ok().and_then(|mut spare| spare.pop());
+    spare.unwrap_or_else(CodeHistogram::zeroed_tables)
+}
 
-    /// Adds the counts to the histogram and keeps the tables for the next call.
-    pub(super) fn drain_into(self, histogram: &mut CodeHistogram) {
-        match self {
-            Self::One(mut table) => {
-                histogram.drain_table(&mut table);
-                CodeHistogram::give_back(table);
-            }
-            Self::Apart(mut tables) => {
-                tables.iter_mut().for_each(|table| histogram.drain_table(table));
-                if let Ok(mut spare) = SPARE_APART.lock()
-                    && spare.len() < MOST_SPARE_APART
-                {
-                    spare.push(tables);
-                }
-            }
+/// Counters that are looked at together: a line of the cache.
+const COUNTERS_TOGETHER: usize = 16;
+
+/// Takes all counts out of a table.
+fn take_counts(table: &mut CodeTable, histogram: usize, counts: &mut Vec<LooseCount>) {
+    for (index, counters) in table.as_chunks_mut::<COUNTERS_TOGETHER>().0.iter_mut().enumerate() {
+        if counters.iter().fold(0, |all, counter| all | counter) == 0 {
+            continue;
+        }
+        for (place, counter) in counters.iter_mut().enumerate().filter(|(_, counter)| **counter > 0) {
+            let code = (index * COUNTERS_TOGETHER + place) as u16;
+            counts.push(LooseCount { histogram: histogram as u16, code, count: std::mem::take(counter) });
         }
     }
 }
@@ -97,16 +95,30 @@ impl<'t> Tables<'t> {
 
     /// Tables that count for a population, one that has no blocks, beside its own.
     pub(super) fn of_population(&mut self, population: Population) -> &mut [CodeTable; N_TABLES] {
-        self.apart[population as usize].get_or_insert_with(Lent::apart)
+        self.apart[population as usize].get_or_insert_with(lend_apart)
     }
 
-    /// The tables that were lent, with the index of the histogram each belongs to.
-    pub(super) fn into_lent(self) -> impl Iterator<Item = (usize, Lent)> {
-        let apart = self.apart.into_iter().enumerate().filter_map(|(index, tables)| Some((index, Lent::Apart(tables?))));
-        let lent = self.tables.into_iter().enumerate().filter_map(|(index, table)| match table {
-            Table::Lent(Some(table)) => Some((index, Lent::One(table))),
-            _ => None,
-        });
-        lent.chain(apart)
+    /// Takes the counts out of the tables that were lent, and gives these back. On the thread that counted: its processor has them
+    /// at hand, and will have them again for the next call.
+    pub(super) fn give_back(&mut self, counts: &mut Vec<LooseCount>) {
+        for (histogram, table) in self.tables.iter_mut().enumerate() {
+            if let Table::Lent(lent) = table
+                && let Some(mut table) = lent.take()
+            {
+                take_counts(&mut table, histogram, counts);
+                CodeHistogram::give_back(table);
+            }
+        }
+        for (histogram, tables) in self.apart.iter_mut().enumerate() {
+            let Some(mut tables) = tables.take() else { continue };
+            for table in tables.iter_mut() {
+                take_counts(table, histogram, counts);
+            }
+            if let Ok(mut spare) = SPARE_APART.lock()
+                && spare.len() < MOST_SPARE_APART
+            {
+                spare.push(tables);
+            }
+        }
     }
 }

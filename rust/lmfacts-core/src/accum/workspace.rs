@@ -8,6 +8,7 @@ use std::sync::Mutex;
 
 use super::site::SiteConfig;
 use super::summary::{Chunk, Scratch, Summary};
+use super::tables::LooseCount;
 use crate::dtype::Element;
 use crate::kernel::DimSums;
 
@@ -17,6 +18,8 @@ pub(super) struct Workspace {
     pub(super) scratch: Scratch,
     /// The summaries of its segments, in order.
     pub(super) done: Vec<[Summary; 2]>,
+    /// What it counted, but for what went into the site's own tables.
+    pub(super) counts: Vec<LooseCount>,
     spare: Vec<[Summary; 2]>,
     chunks: [Chunk<'static, u8>; 2],
     // The room of the last element type.
