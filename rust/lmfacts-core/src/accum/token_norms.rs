@@ -28,7 +28,7 @@ pub(super) type TokenMoments = [ScalarMoments; TOKEN_QUANTITIES.len()];
 const CENTERED_SHARE: f64 = 1e-3;
 
 /// Sets `norms` to those of the rows, before and after centering, from their sums and sums of squares. Those of a row
-/// with a NaN or an infinity mean nothing, and are not positive numbers.
+/// with a NaN or an infinity mean nothing.
 pub(super) fn set_norms<E: Element>(rows: &[&[E]], figures: &[RowFigures], norms: &mut Vec<[f64; 2]>) {
     norms.clear();
     // Squares first, and all roots together: the processor then takes several at a time.

@@ -157,6 +157,7 @@ pub(super) fn row_pass<E: Element, const ROWS: usize, C: Counters>(
     sums: &mut [DimSums<E>],
     figures: &mut [RowFigures],
 ) {
+    assert_eq!(rows.len(), figures.len(), "each row has its figures");
     for (index, figures) in figures.chunks_mut(FOLD_ROWS).enumerate() {
         let (tile, ahead) = rows[index * FOLD_ROWS..].split_at(figures.len());
         let mut lanes = [RowLanes::zero(); FOLD_ROWS];
