@@ -105,7 +105,10 @@ class RunFile(Mapping[str, SiteState]):
             RunFileCorruptError: its arrays contradict each other.
         """
         entry = self._entries[name]
-        arrays = {stored.removeprefix(f"{name}/"): self._view.array(stored) for stored, _, _ in _expected_arrays(entry)}
+        options = _options(entry)
+        shapes = field_shapes(entry["n_dims"], options)
+        fields = [f"{population}/{field}" for population in POPULATIONS for field in shapes]
+        arrays = {field: self._view.array(f"{name}/{field}") for field in fields}
         try:
             return SiteState.from_arrays(
                 arrays,
@@ -113,7 +116,7 @@ class RunFile(Mapping[str, SiteState]):
                 n_dims=entry["n_dims"],
                 k=entry["k"],
                 threshold=float(entry["threshold"]),
-                options=_options(entry),
+                options=options,
                 n_tokens=entry["n_tokens"],
             )
         except UsageError as error:
@@ -158,7 +161,7 @@ class RunFile(Mapping[str, SiteState]):
                 stored = self._view.stored.get(name)
                 if stored is None:
                     raise self._corrupt(f"the array {name} is missing")
-                if not fits(stored.shape, shape) or stored.dtype != dtype:
+                if stored.dtype != dtype or not fits(stored.shape, shape):
                     found = f"{stored.dtype} {list(stored.shape)}"
                     raise self._corrupt(f"the array {name} is {found}, expected {dtype} {describe_shape(shape)}")
 

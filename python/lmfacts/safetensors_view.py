@@ -12,8 +12,7 @@ import json
 import math
 import mmap
 import stat
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -56,8 +55,7 @@ class NotSafetensorsError(Exception):
     """A file is no safetensors file, or not a whole one; the message says why, without its period."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredArray:
+class StoredArray(NamedTuple):
     """What the header says about an array.
 
     Attributes:

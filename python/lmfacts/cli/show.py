@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +14,8 @@ from lmfacts.cli.exit_codes import ExitCode, sentences
 from lmfacts.cli.options import JsonOption
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import RenderableType
 
     from lmfacts.run import Run
@@ -19,7 +23,21 @@ if TYPE_CHECKING:
 __all__ = ["show"]
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Leave cyclic garbage alone: all that a summary makes is in use to its end, and looking through it takes time."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 @sentences
+@_no_collection()
 def show(
     run: Annotated[Path, typer.Argument(help="A run file.", show_default=False)],
     sites: Annotated[
