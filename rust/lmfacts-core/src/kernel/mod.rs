@@ -115,7 +115,7 @@ use x86_64::prefetch;
 /// Asks for the memory at a place ahead of its use, where there is an instruction for that.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
-fn prefetch<T>(_place: &T) {}
+fn prefetch<T>(_place: *const T) {}
 
 /// The central moments of some rows, dim by dim, in borrowed storage: seven lists of one value for each dim.
 ///

@@ -22,8 +22,14 @@ const PIVOT_ROWS: usize = 8;
 /// Rows whose figures are added up together.
 const FOLD_ROWS: usize = 8;
 
-/// Lines of a row that are fetched before its turn comes, and their bytes on most processors.
+/// Rows up to so many bytes are fetched while those before them are added: where rows are short, the processor's own fetching ahead
+/// has hardly begun when a row ends. Along longer ones it does better alone.
+const FETCHED_BYTES: usize = 8192;
+
+/// Lines of a longer row that are fetched before its turn comes.
 const LINES_AHEAD: usize = 4;
+
+/// Bytes of a line on most processors.
 const CACHE_LINE: usize = 64;
 
 /// Sums over the rows of a chunk, of a group of dims.
@@ -164,30 +170,21 @@ pub(super) fn row_pass<E: Element, const ROWS: usize, C: Counters>(
         let (together, singles) = tile.as_chunks::<ROWS>();
         let (lanes_together, lanes_of_singles) = lanes.split_at_mut(together.len() * ROWS);
         for (index, (rows, lanes)) in together.iter().zip(lanes_together.as_chunks_mut::<ROWS>().0).enumerate() {
-            fetch_beginnings(together.get(index + 1).map_or(&ahead[..ahead.len().min(ROWS)], |rows| rows));
-            add_rows(rows, counters, sums, lanes);
+            let next = together.get(index + 1).map_or(&ahead[..ahead.len().min(ROWS)], |rows| rows);
+            add_rows(rows, next, counters, sums, lanes);
         }
         for (row, lanes) in singles.iter().zip(lanes_of_singles) {
-            add_rows(std::array::from_ref(row), counters, sums, std::array::from_mut(lanes));
+            add_rows(std::array::from_ref(row), &[], counters, sums, std::array::from_mut(lanes));
         }
         fold_rows(&lanes[..tile.len()], figures);
     }
 }
 
-/// Asks for the beginnings of rows that come next; from there on the processor fetches ahead by itself.
-#[inline(always)]
-fn fetch_beginnings<E: Element>(rows: &[&[E]]) {
-    for row in rows {
-        for value in row.iter().step_by(CACHE_LINE / size_of::<E>()).take(LINES_AHEAD) {
-            prefetch(value);
-        }
-    }
-}
-
-/// Adds up to four rows side by side.
+/// Adds up to four rows side by side, and asks for those that come next.
 #[inline(always)]
 fn add_rows<E: Element, const ROWS: usize, C: Counters>(
     rows: &[&[E]; ROWS],
+    next: &[&[E]],
     counters: &mut C,
     sums: &mut [DimSums<E>],
     lanes: &mut [RowLanes<E>; ROWS],
@@ -199,7 +196,15 @@ fn add_rows<E: Element, const ROWS: usize, C: Counters>(
     let mut own = *lanes;
     // Were it known that a group is read twice, the codes would be taken lane by lane out of vectors.
     let nothing = std::hint::black_box(0);
+    let groups_a_line = const { CACHE_LINE / size_of::<E>() / GROUP };
+    let ahead: [*const E; ROWS] = std::array::from_fn(|row| next.get(row).unwrap_or(&rows[row]).as_ptr());
+    let n_fetched = if size_of_val(rows[0]) <= FETCHED_BYTES { n } else { LINES_AHEAD * groups_a_line };
     for (index, kept) in whole.iter_mut().enumerate() {
+        if index % groups_a_line == 0 && index < n_fetched {
+            for row in ahead {
+                prefetch(row.wrapping_add(index * GROUP));
+            }
+        }
         let again = |row: usize| rows[row].as_chunks().0.get(index + nothing);
         let mut sums = *kept;
         // A loop over the rows would be kept as one, with everything in memory.

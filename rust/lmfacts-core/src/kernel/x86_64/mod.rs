@@ -5,12 +5,12 @@
 pub(super) mod avx2;
 pub(super) mod avx512;
 
-/// Asks for the memory at a place ahead of its use.
+/// Asks for the memory at a place ahead of its use, into the second cache: the first has no room for rows to come.
 #[inline(always)]
-pub(super) fn prefetch<T>(place: &T) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+pub(super) fn prefetch<T>(place: *const T) {
+    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
     // SAFETY: an instruction that every x86-64 processor has, and that reads nothing a program could see.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast()) }
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(place.cast()) }
 }
 
 /// Defines a level: how many dims and how many rows it handles at a time, which features it needs, and its table of kernels.
