@@ -40,7 +40,7 @@ enum Act {
 fn tokens(n: usize) -> TokenBatch {
     let index = 0..n as i64;
     let (sequence, position) = index.clone().map(|i| (i / N_POSITIONS as i64, i % N_POSITIONS as i64)).unzip();
-    TokenBatch::new(sequence, position, index.collect(), vec![true; n]).expect("lists of one length")
+    TokenBatch::new(sequence, position, index.collect(), &vec![true; n]).expect("lists of one length")
 }
 
 /// What is counted. Its name is known to `benches/guard.py`.

@@ -26,7 +26,7 @@ const N_CHECKED: usize = 512;
 fn tokens(n: usize) -> TokenBatch {
     let index = 0..n as i64;
     let (sequence, position) = index.clone().map(|i| (i / N_POSITIONS as i64, i % N_POSITIONS as i64)).unzip();
-    TokenBatch::new(sequence, position, index.collect(), vec![true; n]).expect("lists of one length")
+    TokenBatch::new(sequence, position, index.collect(), &vec![true; n]).expect("lists of one length")
 }
 
 fn update<S: Sample>(site: &mut SiteAccumulator, values: &[S], tokens: &TokenBatch, pool: &Pool) {

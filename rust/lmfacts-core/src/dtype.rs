@@ -6,6 +6,7 @@
 //! truncated toward zero to float32 first, which keeps that reading. Every float8 is a float16 too, and has its code.
 
 use std::fmt;
+use std::ops::Add;
 
 /// The types whose values can be counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,7 +83,7 @@ pub trait Element: Copy + Send + Sync + fmt::Debug + 'static {
     /// The type's run-time name.
     const DTYPE: Dtype;
     /// The magnitude as an unsigned integer, ordered as the magnitudes are; NaN sorts above infinity.
-    type Key: Copy + Ord + Default + Into<u64> + Send + Sync + fmt::Debug;
+    type Key: Copy + Ord + Default + From<u8> + Into<u64> + Add<Output = Self::Key> + Send + Sync + fmt::Debug;
     /// The key of infinity: the value is finite if and only if its key is smaller.
     const INFINITY_KEY: Self::Key;
 

@@ -14,7 +14,7 @@
 //!
 //! let values = [0.5f32, -1.0, 2.0, 8.0, 0.0, 1.0]; // 3 tokens x 2 dims
 //! let view = BufferView::from_slice(&values, &[1, 3, 2])?;
-//! let tokens = TokenBatch::new(vec![0; 3], vec![0, 1, 2], vec![-1; 3], vec![true; 3])?;
+//! let tokens = TokenBatch::new(vec![0; 3], vec![0, 1, 2], vec![-1; 3], &[true; 3])?;
 //! let mut site = SiteAccumulator::new(SiteConfig::default())?;
 //! site.update(&view, &tokens, &Pool::new(1)?)?;
 //! let [first, rest] = site.state().populations;

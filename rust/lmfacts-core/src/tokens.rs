@@ -30,8 +30,8 @@ pub struct TokenBatch {
     sequence: Vec<i64>,
     position: Vec<i64>,
     token_id: Vec<i64>,
-    real: Vec<bool>,
-    n_real: usize,
+    /// The rows of each population, ascending.
+    rows: [Vec<usize>; 2],
 }
 
 impl TokenBatch {
@@ -39,7 +39,7 @@ impl TokenBatch {
     ///
     /// # Errors
     /// `Error::Layout` if the lengths differ or a real token has a negative sequence or position.
-    pub fn new(sequence: Vec<i64>, position: Vec<i64>, token_id: Vec<i64>, real: Vec<bool>) -> Result<Self> {
+    pub fn new(sequence: Vec<i64>, position: Vec<i64>, token_id: Vec<i64>, real: &[bool]) -> Result<Self> {
         let n = sequence.len();
         if position.len() != n || token_id.len() != n || real.len() != n {
             return Err(Error::Layout {
@@ -53,8 +53,9 @@ impl TokenBatch {
                 got: format!("sequence {}, position {} in row {row}", sequence[row], position[row]),
             });
         }
-        let n_real = real.iter().filter(|&&real| real).count();
-        Ok(Self { sequence, position, token_id, real, n_real })
+        let rows_where = |first| (0..n).filter(|&row| real[row] && (position[row] == 0) == first).collect();
+        let rows = Population::ALL.map(|population| rows_where(population == Population::First));
+        Ok(Self { sequence, position, token_id, rows })
     }
 
     /// Rows, padding included.
@@ -69,16 +70,18 @@ impl TokenBatch {
 
     /// Rows that are not padding.
     pub const fn n_real(&self) -> usize {
-        self.n_real
+        let [first, rest] = &self.rows;
+        first.len() + rest.len()
     }
 
-    /// The population of a row, or none for padding.
-    pub fn population(&self, row: usize) -> Option<Population> {
-        match (self.real[row], self.position[row]) {
-            (false, _) => None,
-            (true, 0) => Some(Population::First),
-            (true, _) => Some(Population::Rest),
-        }
+    /// The rows of a population, ascending; padding is in none.
+    pub fn rows(&self, population: Population) -> &[usize] {
+        &self.rows[population as usize]
+    }
+
+    /// The sequence of a row.
+    pub fn sequence(&self, row: usize) -> i64 {
+        self.sequence[row]
     }
 
     /// Sequence, position and token id of a row.
@@ -93,15 +96,14 @@ mod tests {
 
     #[test]
     fn position_and_padding_decide_the_population() {
-        let batch = TokenBatch::new(vec![0; 3], vec![-1, 0, 1], vec![7; 3], vec![false, true, true]).unwrap();
-        let populations: Vec<_> = (0..3).map(|row| batch.population(row)).collect();
-        assert_eq!(populations, [None, Some(Population::First), Some(Population::Rest)]);
+        let batch = TokenBatch::new(vec![0; 3], vec![-1, 0, 1], vec![7; 3], &[false, true, true]).unwrap();
+        assert_eq!(Population::ALL.map(|population| batch.rows(population)), [[1], [2]]);
         assert_eq!((batch.len(), batch.n_real()), (3, 2));
     }
 
     #[test]
     fn lists_that_do_not_fit_are_refused() {
-        assert!(TokenBatch::new(vec![0; 2], vec![0; 3], vec![0; 2], vec![true; 2]).is_err());
-        assert!(TokenBatch::new(vec![0], vec![-1], vec![0], vec![true]).is_err());
+        assert!(TokenBatch::new(vec![0; 2], vec![0; 3], vec![0; 2], &[true; 2]).is_err());
+        assert!(TokenBatch::new(vec![0], vec![-1], vec![0], &[true]).is_err());
     }
 }

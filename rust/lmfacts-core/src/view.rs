@@ -159,13 +159,8 @@ impl<'a> BufferView<'a> {
             side_by_side: false,
             lifetime: PhantomData,
         };
-        // Outermost last, so that an index is taken apart from the innermost axis.
-        for (slot, axis) in rows.tokens.iter_mut().zip(axes[..n_leading].iter().rev()) {
-            *slot = *axis;
-        }
-        for (slot, axis) in rows.dims.iter_mut().zip(axes[n_leading..].iter().rev()) {
-            *slot = *axis;
-        }
+        rows.tokens = innermost_first(&axes[..n_leading]);
+        rows.dims = innermost_first(&axes[n_leading..]);
         let mut step = 1;
         rows.side_by_side = rows.dims.iter().filter(|axis| axis.extent != 1).all(|axis| {
             let dense = axis.stride == step;
@@ -174,6 +169,24 @@ impl<'a> BufferView<'a> {
         });
         Ok(rows)
     }
+}
+
+/// The axes from the innermost to the outermost; neighbours that one stride goes through are one axis.
+fn innermost_first(axes: &[Axis]) -> [Axis; MAX_AXES] {
+    let mut joined = [UNIT_AXIS; MAX_AXES];
+    let mut last = 0;
+    for axis in axes.iter().rev().filter(|axis| axis.extent != 1) {
+        let inner = &mut joined[last];
+        if inner.extent == 1 {
+            *inner = *axis;
+        } else if axis.stride == inner.stride.wrapping_mul(inner.extent as isize) {
+            inner.extent *= axis.extent;
+        } else {
+            last += 1;
+            joined[last] = *axis;
+        }
+    }
+    joined
 }
 
 /// A tensor as tokens x dims.
@@ -212,6 +225,9 @@ impl<'a, E: Element> Rows<'a, E> {
     }
 
     fn offset(axes: &[Axis; MAX_AXES], mut index: usize) -> isize {
+        if index < axes[0].extent {
+            return index as isize * axes[0].stride;
+        }
         let mut offset = 0;
         for axis in axes {
             if index == 0 {

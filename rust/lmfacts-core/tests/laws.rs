@@ -33,7 +33,7 @@ impl Data {
             pick(|place| place.0),
             pick(|place| place.1),
             pick(|place| place.0 * 100 + place.1),
-            self.places.iter().map(|place| place.2).collect(),
+            &self.places.iter().map(|place| place.2).collect::<Vec<_>>(),
         )
         .unwrap()
     }

@@ -34,8 +34,8 @@ impl PyTokenBatch {
         token_id: &Bound<'_, PyAny>,
         real: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
-        let real = list::<u8>(py, real)?.into_iter().map(|flag| flag != 0).collect();
-        TokenBatch::new(list(py, sequence)?, list(py, position)?, list(py, token_id)?, real).map(Self).map_err(to_py)
+        let real = list::<u8>(py, real)?.into_iter().map(|flag| flag != 0).collect::<Vec<_>>();
+        TokenBatch::new(list(py, sequence)?, list(py, position)?, list(py, token_id)?, &real).map(Self).map_err(to_py)
     }
 
     /// Number of tokens, padding included.

@@ -60,7 +60,7 @@ fn measure<E: Element>(view: &BufferView<'_>, n_rows: usize, k: usize, pool: &Po
         SiteAccumulator::new(SiteConfig { k, threshold: f64::MAX, unit_sums: false, norms: false, ..SiteConfig::default() })?;
     // Positions from 1, so that no row is taken for a sequence's first token.
     let positions = (1..=n_rows as i64).collect();
-    let tokens = TokenBatch::new(vec![0; n_rows], positions, vec![-1; n_rows], vec![true; n_rows])?;
+    let tokens = TokenBatch::new(vec![0; n_rows], positions, vec![-1; n_rows], &vec![true; n_rows])?;
     values.update(view, &tokens, pool)?;
     let state = values.state();
 

@@ -34,24 +34,25 @@ impl Default for SequenceBlocks {
 }
 
 impl SequenceBlocks {
-    /// Counts a token of this sequence.
-    pub(super) const fn count(&mut self, sequence: i64) {
-        self.n_tokens[block_of(sequence)] += 1;
+    /// Takes in a token and the values of its row, whose largest magnitude of all has the key `absmax`.
+    pub(super) fn take_in<E: Element>(&mut self, row: &[E], absmax: u64, place: (i64, i64, i64)) {
+        self.n_tokens[block_of(place.0)] += 1;
+        self.update_maximum(row, absmax, place);
     }
 
-    /// Takes in the quantities of finite tokens, each with its sequence; they are put into another order.
-    pub(super) fn update_norms(&mut self, tokens: &mut [(i64, Quantities)]) {
-        tokens.sort_unstable_by_key(|&(sequence, _)| block_of(sequence));
-        for of_block in tokens.chunk_by(|a, b| block_of(a.0) == block_of(b.0)) {
-            let more = moments_of(&of_block.iter().map(|(_, quantities)| quantities));
-            for (moments, more) in self.moments[block_of(of_block[0].0)].iter_mut().zip(&more) {
+    /// Takes in the quantities of finite tokens, which stand in these sequences.
+    pub(super) fn update_norms(&mut self, sequences: &[i64], mut tokens: &[Quantities]) {
+        for of_sequence in sequences.chunk_by(|a, b| a == b) {
+            let of_block;
+            (of_block, tokens) = tokens.split_at(of_sequence.len());
+            for (moments, more) in self.moments[block_of(of_sequence[0])].iter_mut().zip(&moments_of(of_block)) {
                 moments.merge(more);
             }
         }
     }
 
     /// Looks for the largest finite magnitude of a row, whose largest of all has the key `absmax`.
-    pub(super) fn update_maximum<E: Element>(&mut self, row: &[E], absmax: u64, (sequence, position, token_id): (i64, i64, i64)) {
+    fn update_maximum<E: Element>(&mut self, row: &[E], absmax: u64, (sequence, position, token_id): (i64, i64, i64)) {
         let Some(slot) = usize::try_from(sequence).ok().and_then(|index| self.maxima.get_mut(index)) else { return };
         let mut wanted = absmax;
         if absmax >= E::INFINITY_KEY.into() {

@@ -1,7 +1,8 @@
 //! `SiteAccumulator`: all statistics of one site, taken in one pass.
 //!
-//! A call's rows are cut by index into segments, and these into chunks, whose moments are taken about one pivot. A segment is summarized
-//! on one thread, and the summaries are merged in order of index. Which thread took which segment leaves no trace in the result.
+//! A call's rows of each population are cut by index into segments, and these into chunks, whose moments are taken about one pivot. A
+//! segment is summarized on one thread, and the summaries are merged in order of index. Which thread took which segment leaves no trace
+//! in the result.
 
 use std::ops::Range;
 
@@ -9,7 +10,7 @@ use super::codes::CodeHistogram;
 use super::dim_histograms::DimHistograms;
 use super::sequence_blocks::N_BLOCKS;
 use super::site_state::{SiteState, block_codes, population_state, summary_from};
-use super::summary::{Call, Summary};
+use super::summary::{Call, Chunk, Summary};
 use super::tables::Tables;
 use super::workspace::{Room, Workspace};
 use crate::dtype::{Bf16, Dtype, Element, F8E4M3, F8E5M2, F16};
@@ -76,10 +77,8 @@ struct Seen {
 impl Seen {
     /// Adds what a thread brings back, and keeps its workspace for the next call.
     fn merge<E: Element>(&mut self, kernels: &Kernels<E>, mut workspace: Workspace) {
-        for summaries in &mut workspace.done {
-            for (summary, more) in self.summaries.iter_mut().zip(summaries) {
-                summary.merge(kernels, more);
-            }
+        for (population, summary) in &mut workspace.done {
+            self.summaries[*population as usize].merge(kernels, summary);
         }
         for loose in workspace.counts.drain(..) {
             self.codes[usize::from(loose.histogram)].add_announced(loose.code, loose.count);
@@ -97,12 +96,40 @@ pub(super) fn chunk_rows<E: Element>(n_dims: usize) -> usize {
     (CHUNK_BYTES / size_of::<E>() / n_dims.max(1)).clamp(8, 256)
 }
 
-/// Rows of a segment; a function of the shape alone. The number of segments is a power of two, so that two, four or eight threads have
-/// the same to do.
-fn segment_rows(n_rows: usize, n_dims: usize) -> usize {
-    let n_segments = (n_rows * n_dims).div_ceil(SEGMENT_VALUES).next_power_of_two().min(MAX_SEGMENTS);
-    // So few values that 32-bit counters hold several segments.
-    n_rows.div_ceil(n_segments).min(u32::MAX as usize / 8 / n_dims).max(1)
+/// How the rows of a population are cut into segments; a function of their number and of that of the dims alone.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    population: Population,
+    n_rows: usize,
+    segment_rows: usize,
+}
+
+impl Cut {
+    /// The number of segments is a power of two, so that two, four or eight threads have the same to do.
+    fn new(population: Population, tokens: &TokenBatch, n_dims: usize) -> Self {
+        let n_rows = tokens.rows(population).len();
+        let n_values = n_rows * n_dims;
+        let for_threads = if n_values < PARALLEL_VALUES { 1 } else { 2 };
+        let n_segments = n_values.div_ceil(SEGMENT_VALUES).next_power_of_two().clamp(for_threads, MAX_SEGMENTS);
+        // So few values that 32-bit counters hold several segments.
+        let segment_rows = n_rows.div_ceil(n_segments).min(u32::MAX as usize / 8 / n_dims).max(1);
+        Self { population, n_rows, segment_rows }
+    }
+
+    const fn n_segments(self) -> usize {
+        self.n_rows.div_ceil(self.segment_rows)
+    }
+
+    fn segment(self, index: usize) -> Segment {
+        let start = index * self.segment_rows;
+        Segment { population: self.population, range: start..self.n_rows.min(start + self.segment_rows) }
+    }
+}
+
+/// Some rows of a population, counted among its own.
+struct Segment {
+    population: Population,
+    range: Range<usize>,
 }
 
 /// What a thread needs for its share, and what it brings back. The first counts into the site's own tables, the others into tables
@@ -189,8 +216,14 @@ impl SiteAccumulator {
         let call = Call { kernels: self.kernels::<E>()?, config: self.config, rows, tokens };
         let seen = self.seen_mut(E::DTYPE, n_dims)?;
 
-        let segment_rows = segment_rows(rows.n_rows(), n_dims);
-        let n_segments = rows.n_rows().div_ceil(segment_rows);
+        // The first tokens are few. They fall to the first worker, whose tables need not be emptied afterwards.
+        let cuts = Population::ALL.map(|population| Cut::new(population, tokens, n_dims));
+        let n_segments = cuts.iter().map(|cut| cut.n_segments()).sum();
+        let segment = |index: usize| match index.checked_sub(cuts[0].n_segments()) {
+            None => cuts[0].segment(index),
+            Some(index) => cuts[1].segment(index),
+        };
+        let segment_rows = cuts[0].segment_rows.max(cuts[1].segment_rows);
         let n_workers = if rows.n_rows() * n_dims < PARALLEL_VALUES { 1 } else { pool.n_threads() };
         let most_per_turn = (u32::MAX as usize / (segment_rows * n_dims)).max(1);
         let per_turn = (n_workers * SEGMENTS_PER_TURN).min(most_per_turn);
@@ -206,9 +239,10 @@ impl SiteAccumulator {
                 workspace: Workspace::lend(),
             };
             let work = |worker: &mut Worker<'_>| {
-                for segment in worker.segments.clone() {
-                    let range = segment * segment_rows..rows.n_rows().min((segment + 1) * segment_rows);
-                    summarize(&call, range, floors, &mut worker.tables, &mut worker.workspace);
+                for index in worker.segments.clone() {
+                    let segment = segment(index);
+                    let floor = floors[segment.population as usize];
+                    summarize(&call, &segment, floor, &mut worker.tables, &mut worker.workspace);
                 }
                 worker.tables.give_back(&mut worker.workspace.counts);
             };
@@ -230,8 +264,7 @@ impl SiteAccumulator {
             }
         }
         if let Some(histograms) = &mut seen.dim_histograms {
-            let rest: Vec<_> = (0..rows.n_rows()).filter(|&row| tokens.population(row) == Some(Population::Rest)).collect();
-            histograms.update(&rows, &rest, pool, n_workers);
+            histograms.update(&rows, tokens.rows(Population::Rest), pool, n_workers);
         }
         Ok(())
     }
@@ -355,50 +388,32 @@ impl SiteAccumulator {
     }
 }
 
-/// Summarizes the rows of a segment, chunk by chunk, each population apart.
-fn summarize<E: Element>(
-    call: &Call<'_, E>,
-    range: Range<usize>,
-    floors: [f64; 2],
-    tables: &mut Tables<'_>,
-    workspace: &mut Workspace,
-) {
-    let rows = &call.rows;
-    let chunk_rows = chunk_rows::<E>(rows.n_dims());
-    let mut summaries = workspace.summaries(rows.n_dims(), &call.config);
+/// Summarizes the rows of a segment, chunk by chunk.
+fn summarize<E: Element>(call: &Call<'_, E>, segment: &Segment, floor: f64, tables: &mut Tables<'_>, workspace: &mut Workspace) {
+    let all = &call.rows;
+    let n_dims = all.n_dims();
+    let chunk_rows = chunk_rows::<E>(n_dims);
+    let mut summary = workspace.summary(n_dims, &call.config);
     let mut room = workspace.room::<E>();
     let Room { gathered, sums } = &mut *room;
-    gathered.resize(if rows.side_by_side() { 0 } else { chunk_rows * rows.n_dims() }, E::narrow(0.0));
-    sums.resize(DimSums::<E>::n_groups(rows.n_dims()), DimSums::default());
-    for start in range.clone().step_by(chunk_rows) {
-        let chunk = start..range.end.min(start + chunk_rows);
-        if !rows.side_by_side() {
-            for (row, out) in chunk.clone().zip(gathered.chunks_exact_mut(rows.n_dims())) {
-                rows.gather(row, out);
+    gathered.resize(if all.side_by_side() { 0 } else { chunk_rows * n_dims }, E::narrow(0.0));
+    sums.resize(DimSums::<E>::n_groups(n_dims), DimSums::default());
+    for indices in call.tokens.rows(segment.population)[segment.range.clone()].chunks(chunk_rows) {
+        let mut rows = workspace.rows();
+        if all.side_by_side() {
+            rows.extend(indices.iter().map(|&index| all.slice(index)));
+        } else {
+            for (&index, out) in indices.iter().zip(gathered.chunks_exact_mut(n_dims)) {
+                all.gather(index, out);
             }
+            rows.extend(gathered.chunks_exact(n_dims).take(indices.len()));
         }
-        let mut chunks = workspace.chunks();
-        for row in chunk {
-            let values = if rows.side_by_side() {
-                rows.slice(row)
-            } else {
-                let offset = (row - start) * rows.n_dims();
-                &gathered[offset..offset + rows.n_dims()]
-            };
-            if let Some(population) = call.tokens.population(row) {
-                chunks[population as usize].rows.push(values);
-                chunks[population as usize].indices.push(row);
-            }
-        }
-        for ((summary, chunk), floor) in summaries.iter_mut().zip(&chunks).zip(floors) {
-            if !chunk.rows.is_empty() {
-                summary.update(call, chunk, floor, tables, sums, &mut workspace.scratch);
-            }
-        }
-        workspace.keep_chunks(chunks);
+        let chunk = Chunk { population: segment.population, rows: &rows, indices };
+        summary.update(call, &chunk, floor, tables, sums, &mut workspace.scratch);
+        workspace.keep_rows(rows);
     }
     workspace.keep_room(room);
-    workspace.done.push(summaries);
+    workspace.done.push((segment.population, summary));
 }
 
 /// One histogram of the codes of the first tokens, and one of the others or of each block of them.

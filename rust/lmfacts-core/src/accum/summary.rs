@@ -9,7 +9,7 @@ use super::token_norms::{Quantities, TokenNorms, quantities_of, set_norms};
 use super::unit_sums::UnitSums;
 use crate::dtype::Element;
 use crate::kernel::{CodeTable, DimSums, Kernels, N_TABLES, RowFigures};
-use crate::tokens::TokenBatch;
+use crate::tokens::{Population, TokenBatch};
 use crate::view::Rows;
 
 /// Dims that are passed over together where none of them can be an outlier.
@@ -36,31 +36,11 @@ pub(super) struct Call<'a, E: Element> {
 }
 
 /// Some rows of one population, with the index each has in its batch.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Chunk<'a, E> {
-    pub(super) rows: Vec<&'a [E]>,
-    pub(super) indices: Vec<usize>,
-}
-
-impl<E> Default for Chunk<'_, E> {
-    fn default() -> Self {
-        Self { rows: Vec::new(), indices: Vec::new() }
-    }
-}
-
-impl<E> Chunk<'_, E> {
-    /// Takes all rows out.
-    pub(super) fn clear(&mut self) {
-        self.rows.clear();
-        self.indices.clear();
-    }
-
-    /// An empty chunk in the same memory, of any type and lifetime: a list that is collected from itself stays where it is.
-    pub(super) fn recycle<'b, F>(mut self) -> Chunk<'b, F> {
-        self.clear();
-        let rows = self.rows.into_iter().map(|_| unreachable!("the list is empty")).collect();
-        Chunk { rows, indices: self.indices }
-    }
+    pub(super) population: Population,
+    pub(super) rows: &'a [&'a [E]],
+    pub(super) indices: &'a [usize],
 }
 
 /// Memory for what an update works with; nothing in it outlives the update.
@@ -69,13 +49,15 @@ pub(super) struct Scratch {
     dims: DimMoments,
     figures: Vec<RowFigures>,
     norms: Vec<[f64; 2]>,
-    tokens: Vec<(i64, Quantities)>,
+    tokens: Vec<Quantities>,
+    sequences: Vec<i64>,
     norm_codes: Vec<u16>,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { dims: DimMoments::new(0), figures: Vec::new(), norms: Vec::new(), tokens: Vec::new(), norm_codes: Vec::new() }
+        let dims = DimMoments::new(0);
+        Self { dims, figures: Vec::new(), norms: Vec::new(), tokens: Vec::new(), sequences: Vec::new(), norm_codes: Vec::new() }
     }
 }
 
@@ -91,20 +73,21 @@ enum Counting<'a, 't> {
 
 impl<'a, 't> Counting<'a, 't> {
     fn of<E: Element>(call: &Call<'_, E>, chunk: &Chunk<'_, E>, tables: &'a mut Tables<'t>) -> Self {
-        let first = chunk.indices[0];
-        match call.tokens.population(first) {
-            Some(population) if tables.by_block(population) => Self::ByBlock(tables),
-            Some(population) if has_many_equal(chunk) => Self::Apart(tables.of_population(population)),
-            _ => Self::Together(tables.of_token(call.tokens, first)),
+        if tables.by_block(chunk.population) {
+            Self::ByBlock(tables)
+        } else if has_many_equal(chunk) {
+            Self::Apart(tables.apart(chunk.population))
+        } else {
+            Self::Together(tables.of_sequence(chunk.population, call.tokens.sequence(chunk.indices[0])))
         }
     }
 
     /// The tables that the codes of a row are in.
-    fn of_row(&mut self, tokens: &TokenBatch, index: usize) -> &mut [CodeTable] {
+    fn of_row(&mut self, population: Population, sequence: i64) -> &mut [CodeTable] {
         match self {
             Self::Together(table) => std::slice::from_mut(table),
             Self::Apart(tables) => *tables,
-            Self::ByBlock(tables) => std::slice::from_mut(tables.of_token(tokens, index)),
+            Self::ByBlock(tables) => std::slice::from_mut(tables.of_sequence(population, sequence)),
         }
     }
 }
@@ -120,21 +103,21 @@ fn pass_over<E: Element>(
     let kernels = &call.kernels;
     figures.clear();
     figures.resize(chunk.rows.len(), RowFigures::default());
-    kernels.begin(&chunk.rows, sums);
+    kernels.begin(chunk.rows, sums);
     let mut counting = Counting::of(call, chunk, tables);
     match &mut counting {
-        Counting::Together(table) => kernels.row_pass(&chunk.rows, table, sums, figures),
-        Counting::Apart(tables) => kernels.row_pass_apart(&chunk.rows, tables, sums, figures),
+        Counting::Together(table) => kernels.row_pass(chunk.rows, table, sums, figures),
+        Counting::Apart(tables) => kernels.row_pass_apart(chunk.rows, tables, sums, figures),
         Counting::ByBlock(tables) => {
-            kernels.row_sums(&chunk.rows, sums, figures);
-            for (row, &index) in chunk.rows.iter().zip(&chunk.indices) {
-                kernels.codes(row, tables.of_token(call.tokens, index));
+            kernels.row_sums(chunk.rows, sums, figures);
+            for (row, &index) in chunk.rows.iter().zip(chunk.indices) {
+                kernels.codes(row, tables.of_sequence(chunk.population, call.tokens.sequence(index)));
             }
         }
     }
-    for ((row, &index), figures) in chunk.rows.iter().zip(&chunk.indices).zip(figures) {
+    for ((row, &index), figures) in chunk.rows.iter().zip(chunk.indices).zip(figures) {
         if figures.absmax > E::INFINITY_KEY.into() {
-            move_nan(row, counting.of_row(call.tokens, index));
+            move_nan(row, counting.of_row(chunk.population, call.tokens.sequence(index)));
         }
     }
 }
@@ -216,15 +199,15 @@ impl Summary {
     ) {
         let (kernels, threshold) = (&call.kernels, call.config.threshold);
         let infinity: u64 = E::INFINITY_KEY.into();
-        let Scratch { dims, figures, norms, tokens, norm_codes } = scratch;
+        let Scratch { dims, figures, norms, tokens, sequences, norm_codes } = scratch;
         pass_over(call, chunk, tables, sums, figures);
         self.n_tokens += chunk.rows.len() as u64;
 
         dims.clear(call.rows.n_dims());
         if figures.iter().all(|row| row.absmax < infinity) {
-            dims.set_to_finite(kernels, &chunk.rows, sums, threshold);
+            dims.set_to_finite(kernels, chunk.rows, sums, threshold);
         } else {
-            dims.set_to_any(&chunk.rows, threshold);
+            dims.set_to_any(chunk.rows, threshold);
         }
         if self.dims.is_empty() {
             std::mem::swap(&mut self.dims, dims);
@@ -232,35 +215,47 @@ impl Summary {
             self.dims.merge(kernels, dims);
         }
 
-        for ((row, figures), &index) in chunk.rows.iter().zip(&*figures).zip(&chunk.indices) {
-            let place = call.tokens.place(index);
-            let floor = floor.max(self.outliers.floor());
-            // Of many values that tie with the last of a full list, all those that stand after it are passed over together.
-            let above = u64::from(self.outliers.turns_down_ties(floor, place.0, place.1));
-            let wanted = E::narrow(floor).key().into() + above;
-            if figures.absmax >= infinity || figures.absmax >= wanted {
-                self.offer(kernels, row, wanted, place);
-            }
-            if let Some(blocks) = &mut self.blocks {
-                blocks.count(place.0);
-                blocks.update_maximum(row, figures.absmax, place);
+        self.offer_rows(call, chunk, figures, floor);
+        if let Some(blocks) = &mut self.blocks {
+            for ((row, figures), &index) in chunk.rows.iter().zip(&*figures).zip(chunk.indices) {
+                blocks.take_in(row, figures.absmax, call.tokens.place(index));
             }
         }
 
         if call.config.norms || self.units.is_some() {
-            set_norms(&chunk.rows, figures, norms);
+            set_norms(chunk.rows, figures, norms);
+            let is_finite = |(_, figures): &(_, &RowFigures)| figures.absmax < infinity;
             tokens.clear();
-            for ((&norms, figures), &index) in norms.iter().zip(&*figures).zip(&chunk.indices) {
-                if figures.absmax < infinity {
-                    tokens.push((call.tokens.place(index).0, quantities_of(norms)));
-                }
-            }
+            tokens.extend(norms.iter().zip(&*figures).filter(is_finite).map(|(&norms, _)| quantities_of(norms)));
             if let Some(units) = &mut self.units {
                 units.update(kernels, chunk.rows.iter().zip(&*norms).map(|(&row, &[norm, _])| (row, norm)));
             }
-            self.norms.update(&tokens.iter().map(|(_, quantities)| quantities), norm_codes);
+            self.norms.update(tokens, norm_codes);
             if let Some(blocks) = &mut self.blocks {
-                blocks.update_norms(tokens);
+                let finite = chunk.indices.iter().zip(&*figures).filter(|(_, figures)| figures.absmax < infinity);
+                sequences.clear();
+                sequences.extend(finite.map(|(&index, _)| call.tokens.sequence(index)));
+                blocks.update_norms(sequences, tokens);
+            }
+        }
+    }
+
+    /// Offers what the rows have at or above the floor.
+    fn offer_rows<E: Element>(&mut self, call: &Call<'_, E>, chunk: &Chunk<'_, E>, figures: &[RowFigures], floor: f64) {
+        let key_of = |magnitude: f64| -> u64 { E::narrow(magnitude).key().into() };
+        let mut least = key_of(floor.max(self.outliers.floor()));
+        for ((row, figures), &index) in chunk.rows.iter().zip(figures).zip(chunk.indices) {
+            if figures.absmax < least {
+                continue;
+            }
+            let place = call.tokens.place(index);
+            let floor = floor.max(self.outliers.floor());
+            // Of many values that tie with the last of a full list, all those that stand after it are passed over together.
+            let above = u64::from(self.outliers.turns_down_ties(floor, place.0, place.1));
+            let wanted = key_of(floor) + above;
+            if figures.absmax >= wanted {
+                self.offer(&call.kernels, row, wanted, place);
+                least = key_of(floor.max(self.outliers.floor()));
             }
         }
     }
@@ -298,6 +293,11 @@ impl Summary {
             blocks.merge(more);
         }
         self.outliers.merge(&other.outliers);
+    }
+
+    /// Of how many dims.
+    pub(super) fn n_dims(&self) -> usize {
+        self.dims.n_dims()
     }
 
     /// Bytes held, but for the norms' codes, of which there are a few hundred.

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use super::codes::CodeHistogram;
 use super::sequence_blocks::{N_BLOCKS, block_of};
 use crate::kernel::{CodeTable, N_TABLES};
-use crate::tokens::{Population, TokenBatch};
+use crate::tokens::Population;
 
 /// A site's own table, or one that is added to it afterwards.
 enum Table<'t> {
@@ -78,12 +78,12 @@ impl<'t> Tables<'t> {
         Self { tables: std::array::from_fn(|_| Table::Lent(None)), apart: [None, None], by_block }
     }
 
-    /// The table of a token of the batch, which is not padding.
-    pub(super) fn of_token(&mut self, tokens: &TokenBatch, row: usize) -> &mut CodeTable {
-        let index = match tokens.population(row) {
-            Some(Population::First) => 0,
-            _ if self.by_block => 1 + block_of(tokens.place(row).0),
-            _ => 1,
+    /// The table of the tokens of a population that stand in a sequence.
+    pub(super) fn of_sequence(&mut self, population: Population, sequence: i64) -> &mut CodeTable {
+        let index = match population {
+            Population::First => 0,
+            Population::Rest if self.by_block => 1 + block_of(sequence),
+            Population::Rest => 1,
         };
         self.tables[index].get()
     }
@@ -94,7 +94,7 @@ impl<'t> Tables<'t> {
     }
 
     /// Tables that count for a population, one that has no blocks, beside its own.
-    pub(super) fn of_population(&mut self, population: Population) -> &mut [CodeTable; N_TABLES] {
+    pub(super) fn apart(&mut self, population: Population) -> &mut [CodeTable; N_TABLES] {
         self.apart[population as usize].get_or_insert_with(lend_apart)
     }
 

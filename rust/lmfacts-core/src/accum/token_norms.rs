@@ -53,12 +53,12 @@ pub(super) fn quantities_of([norm, centered]: [f64; 2]) -> Quantities {
 }
 
 /// The moments of the quantities of some tokens, each over those tokens for which it is a finite number.
-pub(super) fn moments_of<'a>(tokens: &(impl Iterator<Item = &'a Quantities> + Clone)) -> TokenMoments {
-    if tokens.clone().flatten().all(|value| value.is_finite()) {
-        return ScalarMoments::of_each(tokens.clone().copied());
+pub(super) fn moments_of(tokens: &[Quantities]) -> TokenMoments {
+    if tokens.as_flattened().iter().all(|value| value.is_finite()) {
+        return ScalarMoments::of_each(tokens.iter().copied());
     }
     std::array::from_fn(|index| {
-        ScalarMoments::of(tokens.clone().map(|quantities| quantities[index]).filter(|value| value.is_finite()))
+        ScalarMoments::of(tokens.iter().map(|quantities| quantities[index]).filter(|value| value.is_finite()))
     })
 }
 
@@ -70,10 +70,10 @@ impl TokenNorms {
     }
 
     /// Counts tokens; `codes` is overwritten.
-    pub(super) fn update<'a>(&mut self, tokens: &(impl Iterator<Item = &'a Quantities> + Clone), codes: &mut Vec<u16>) {
+    pub(super) fn update(&mut self, tokens: &[Quantities], codes: &mut Vec<u16>) {
         // Equal codes are counted together: most tokens of a chunk share a few.
         codes.clear();
-        codes.extend(tokens.clone().map(|[norm, ..]| norm.code()));
+        codes.extend(tokens.iter().map(|[norm, ..]| norm.code()));
         codes.sort_unstable();
         for equal in codes.chunk_by(|a, b| a == b) {
             self.count(equal[0], equal.len() as u64);

@@ -7,21 +7,22 @@ use std::any::Any;
 use std::sync::Mutex;
 
 use super::site::SiteConfig;
-use super::summary::{Chunk, Scratch, Summary};
+use super::summary::{Scratch, Summary};
 use super::tables::LooseCount;
 use crate::dtype::Element;
 use crate::kernel::DimSums;
+use crate::tokens::Population;
 
 /// What one thread works in.
 #[derive(Debug, Default)]
 pub(super) struct Workspace {
     pub(super) scratch: Scratch,
     /// The summaries of its segments, in order.
-    pub(super) done: Vec<[Summary; 2]>,
+    pub(super) done: Vec<(Population, Summary)>,
     /// What it counted, but for what went into the site's own tables.
     pub(super) counts: Vec<LooseCount>,
-    spare: Vec<[Summary; 2]>,
-    chunks: [Chunk<'static, u8>; 2],
+    spare: Vec<Summary>,
+    rows: Vec<&'static [u8]>,
     // The room of the last element type.
     room: Option<Box<dyn Any + Send>>,
 }
@@ -48,10 +49,10 @@ impl Workspace {
 
     /// Keeps it for the next call.
     pub(super) fn give_back(mut self) {
-        self.spare.append(&mut self.done);
+        self.spare.extend(self.done.drain(..).map(|(_, summary)| summary));
         let mut n_bytes = 0;
-        self.spare.retain(|summaries| {
-            n_bytes += summaries.iter().map(Summary::n_bytes).sum::<usize>();
+        self.spare.retain(|summary| {
+            n_bytes += summary.n_bytes();
             n_bytes <= MOST_BYTES
         });
         if let Ok(mut idle) = IDLE.lock() {
@@ -59,25 +60,24 @@ impl Workspace {
         }
     }
 
-    /// Two summaries of no tokens.
-    pub(super) fn summaries(&mut self, n_dims: usize, config: &SiteConfig) -> [Summary; 2] {
-        let suitable = self.spare.iter().rposition(|summaries| summaries[0].suits(config));
+    /// A summary of no tokens.
+    pub(super) fn summary(&mut self, n_dims: usize, config: &SiteConfig) -> Summary {
+        // One of as many dims need not grow, which would fill it with zeros.
+        let suitable = self.spare.iter().rposition(|summary| summary.suits(config) && summary.n_dims() == n_dims);
         let kept = suitable.map(|index| self.spare.swap_remove(index));
-        let mut summaries = kept.unwrap_or_else(|| [Summary::new(0, config), Summary::new(0, config)]);
-        for summary in &mut summaries {
-            summary.clear(n_dims, config);
-        }
-        summaries
+        let mut summary = kept.unwrap_or_else(|| Summary::new(0, config));
+        summary.clear(n_dims, config);
+        summary
     }
 
-    /// Two empty chunks, to be handed back with [`Self::keep_chunks`].
-    pub(super) fn chunks<'a, E: Element>(&mut self) -> [Chunk<'a, E>; 2] {
-        std::mem::take(&mut self.chunks).map(Chunk::recycle)
+    /// An empty list of rows, to be handed back with [`Self::keep_rows`].
+    pub(super) fn rows<'a, E: Element>(&mut self) -> Vec<&'a [E]> {
+        recycled(std::mem::take(&mut self.rows))
     }
 
-    /// Keeps the chunks' memory.
-    pub(super) fn keep_chunks<E: Element>(&mut self, chunks: [Chunk<'_, E>; 2]) {
-        self.chunks = chunks.map(Chunk::recycle);
+    /// Keeps the list's memory.
+    pub(super) fn keep_rows<E: Element>(&mut self, rows: Vec<&[E]>) {
+        self.rows = recycled(rows);
     }
 
     /// Room of any content, to be handed back with [`Self::keep_room`].
@@ -91,4 +91,10 @@ impl Workspace {
     pub(super) fn keep_room<E: Element>(&mut self, room: Box<Room<E>>) {
         self.room = Some(room);
     }
+}
+
+/// An empty list in the same memory, of any type and lifetime: a list that is collected from itself stays where it is.
+fn recycled<'b, E, F>(mut rows: Vec<&[E]>) -> Vec<&'b [F]> {
+    rows.clear();
+    rows.into_iter().map(|_| unreachable!("the list is empty")).collect()
 }

@@ -14,7 +14,7 @@ use super::{CodeTable, MomentRows, N_TABLES, RowFigures, prefetch};
 use crate::dtype::{Element, GROUP};
 
 /// Every how many rows one is used for the pivot.
-pub(crate) const PIVOT_STEP: usize = 16;
+pub(crate) const PIVOT_STEP: usize = 32;
 
 /// Rows that are added to the pivots together.
 const PIVOT_ROWS: usize = 8;
@@ -270,9 +270,7 @@ fn fold_rows<E: Element>(lanes: &[RowLanes<E>], out: &mut [RowFigures]) {
 #[inline(always)]
 pub(super) fn moments_of<E: Element>(n_rows: usize, sums: &[DimSums<E>], out: &mut MomentRows<'_>) {
     let n = n_rows as f64;
-    let n_dims = out.mean.len();
     for (index, sums) in sums.iter().enumerate() {
-        let dims = index * GROUP..n_dims.min((index + 1) * GROUP);
         let (mut mean, mut rest) = ([0.0; GROUP], [0.0; GROUP]);
         let (mut m2, mut m3, mut m4) = ([0.0; GROUP], [0.0; GROUP], [0.0; GROUP]);
         let (mut min, mut max) = ([0.0; GROUP], [0.0; GROUP]);
@@ -283,14 +281,24 @@ pub(super) fn moments_of<E: Element>(n_rows: usize, sums: &[DimSums<E>], out: &m
             min[lane] = sums.min[lane].into() + 0.0;
             max[lane] = sums.max[lane].into() + 0.0;
         }
-        let n_lanes = dims.len();
-        out.mean[dims.clone()].copy_from_slice(&mean[..n_lanes]);
-        out.mean_rest[dims.clone()].copy_from_slice(&rest[..n_lanes]);
-        out.m2[dims.clone()].copy_from_slice(&m2[..n_lanes]);
-        out.m3[dims.clone()].copy_from_slice(&m3[..n_lanes]);
-        out.m4[dims.clone()].copy_from_slice(&m4[..n_lanes]);
-        out.min[dims.clone()].copy_from_slice(&min[..n_lanes]);
-        out.max[dims].copy_from_slice(&max[..n_lanes]);
+        set_group(out.mean, index, &mean);
+        set_group(out.mean_rest, index, &rest);
+        set_group(out.m2, index, &m2);
+        set_group(out.m3, index, &m3);
+        set_group(out.m4, index, &m4);
+        set_group(out.min, index, &min);
+        set_group(out.max, index, &max);
+    }
+}
+
+/// Sets a group of a list, whose last group may not be full.
+#[inline(always)]
+fn set_group(list: &mut [f64], index: usize, values: &[f64; GROUP]) {
+    let rest = &mut list[index * GROUP..];
+    if let Some(group) = rest.first_chunk_mut() {
+        *group = *values;
+    } else {
+        rest.copy_from_slice(&values[..rest.len()]);
     }
 }
 
@@ -308,7 +316,7 @@ pub(super) fn count_reached<E: Element>(rows: &[&[E]], threshold: f64, sums: &[D
             continue;
         }
         if let Some(counts) = counts.first_chunk_mut() {
-            count_in_group(rows, index * GROUP, threshold, counts);
+            count_in_group(rows, index * GROUP, least_key::<E>(threshold), counts);
         } else {
             for (lane, count) in counts.iter_mut().enumerate() {
                 *count += rows.iter().filter(|row| row[index * GROUP + lane].widen().abs() >= threshold).count() as u64;
@@ -317,14 +325,23 @@ pub(super) fn count_reached<E: Element>(rows: &[&[E]], threshold: f64, sums: &[D
     }
 }
 
+/// The key of the smallest magnitude that reaches the threshold.
 #[inline(always)]
-fn count_in_group<E: Element>(rows: &[&[E]], dim: usize, threshold: f64, counts: &mut [u64; GROUP]) {
-    let mut reached = *counts;
+fn least_key<E: Element>(threshold: f64) -> E::Key {
+    let nearest = E::narrow(threshold);
+    if nearest.widen() < threshold { nearest.key() + 1.into() } else { nearest.key() }
+}
+
+#[inline(always)]
+fn count_in_group<E: Element>(rows: &[&[E]], dim: usize, least: E::Key, counts: &mut [u64; GROUP]) {
+    let mut reached = [0_u32; GROUP];
     for row in rows {
         let group = &row[dim..dim + GROUP];
         for lane in 0..GROUP {
-            reached[lane] += u64::from(group[lane].widen().abs() >= threshold);
+            reached[lane] += u32::from(group[lane].key() >= least);
         }
     }
-    *counts = reached;
+    for (count, reached) in counts.iter_mut().zip(reached) {
+        *count += u64::from(reached);
+    }
 }

@@ -165,10 +165,10 @@ fn wanted_threads() -> Result<Option<usize>> {
     }
 }
 
-/// Cuts a range into `n` contiguous parts of nearly the same length; some are empty if it is shorter than `n`.
+/// Cuts a range into `n` contiguous parts of nearly the same length, the first the longest; some are empty if it is shorter than `n`.
 pub(crate) fn split(range: &Range<usize>, n: usize) -> impl Iterator<Item = Range<usize>> {
     let (start, length) = (range.start, range.len());
-    (0..n).map(move |part| start + part * length / n..start + (part + 1) * length / n)
+    (0..n).map(move |part| start + (part * length).div_ceil(n)..start + ((part + 1) * length).div_ceil(n))
 }
 
 #[cfg(test)]
