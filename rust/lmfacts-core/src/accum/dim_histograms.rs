@@ -20,9 +20,26 @@ const BINS_OF_A_SIGN: i32 = 128;
 const FIRST_QUARTER: i32 = (127 - 16) * 4;
 /// Bits of a float32's code below its quarter.
 const BELOW_QUARTER: u32 = 5;
+/// Quarters of the powers of two of either sign that float32 has.
+const N_QUARTERS: usize = 1 << (16 - BELOW_QUARTER);
 
 /// The bin of a value, from the upper half of the float32 that is nearest to it toward zero.
 pub(super) const fn bin_of(float_code: u16) -> usize {
+    BIN_OF_QUARTER[(float_code >> BELOW_QUARTER) as usize] as usize
+}
+
+/// The bin of each quarter of either sign.
+static BIN_OF_QUARTER: [u8; N_QUARTERS] = {
+    let mut bins = [0; N_QUARTERS];
+    let mut quarter = 0;
+    while quarter < N_QUARTERS {
+        bins[quarter] = compute_bin((quarter << BELOW_QUARTER) as u16);
+        quarter += 1;
+    }
+    bins
+};
+
+const fn compute_bin(float_code: u16) -> u8 {
     let quarter = ((float_code & 0x7fff) >> BELOW_QUARTER) as i32 - FIRST_QUARTER;
     let of_sign = if quarter < 0 {
         0
@@ -31,7 +48,7 @@ pub(super) const fn bin_of(float_code: u16) -> usize {
     } else {
         quarter
     };
-    (of_sign + (float_code >> 15) as i32 * BINS_OF_A_SIGN) as usize
+    (of_sign + (float_code >> 15) as i32 * BINS_OF_A_SIGN) as u8
 }
 
 /// Counts of finite values, dim by dim.
