@@ -303,6 +303,27 @@ mod tests {
     }
 
     #[test]
+    fn axes_that_one_stride_goes_through_are_one() {
+        let axes = |pairs: &[(usize, isize)]| pairs.iter().map(|&(extent, stride)| Axis { extent, stride }).collect::<Vec<_>>();
+        let joined = |pairs: &[(usize, isize)]| innermost_first(&axes(pairs)).map(|axis| (axis.extent, axis.stride));
+        let unit = (1, 1);
+        assert_eq!(joined(&[(2, 12), (3, 4), (4, 1)]), [(24, 1), unit, unit, unit, unit, unit, unit, unit]);
+        assert_eq!(joined(&[(2, 15), (1, 7), (3, 4), (4, 1)])[..3], [(12, 1), (2, 15), unit]);
+        assert_eq!(joined(&[(4, -1), (3, 4)])[..3], [(3, 4), (4, -1), unit]);
+        assert_eq!(joined(&[(5, 0), (2, 0)])[..2], [(10, 0), unit]);
+    }
+
+    #[test]
+    fn rows_of_tokens_with_gaps_between_sequences_are_found() {
+        let data = values(40); // sequences x tokens x dims, of whose tokens the first three are looked at
+        // SAFETY: all that the strides reach is in `data`.
+        #[allow(unsafe_code)]
+        let view = unsafe { BufferView::new(data.as_ptr().cast(), Dtype::F32, &[2, 3, 4], &[20, 4, 1]) }.unwrap();
+        let rows = view.rows::<f32>(6).unwrap();
+        assert_eq!([2, 3, 5].map(|row| rows.slice(row)[0]), [8.0, 20.0, 28.0]);
+    }
+
+    #[test]
     fn a_transposed_matrix_is_gathered() {
         let data = values(6);
         let rows = BufferView::from_slice(&data, &[2, 3]).unwrap().permuted(&[1, 0]).rows::<f32>(3).unwrap();

@@ -4,7 +4,10 @@ use proptest::prelude::*;
 
 use super::{DimSums, Kernels, Level, MomentRows, N_CODES, RowFigures, TILE_ROWS};
 use crate::accum::CodeHistogram;
-use crate::dtype::{Bf16, Element, F16};
+use crate::dtype::{Bf16, Element, F8E4M3, F8E5M2, F16};
+
+/// Magnitudes that some types have and others round up or down, and the last that all kernels are asked for.
+const THRESHOLDS: [f64; 9] = [0.0, 1e-320, 1e-40, 0.1, 1.0 / 3.0, 6.01, 1e6, f64::INFINITY, 1.5];
 
 /// All that the kernels of a level say about some rows, as bits.
 #[derive(Debug, PartialEq)]
@@ -42,9 +45,12 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers {
         kernels.unit_sums(&units, &mut sums, &mut squares);
     }
     let mut n_at_least = vec![0; n_dims];
-    kernels.count_reached(rows, 1.5, &dim_sums, &mut n_at_least);
-    let reached = |dim: usize| rows.iter().filter(|row| row[dim].widen().abs() >= 1.5).count() as u64;
-    assert!((0..n_dims).all(|dim| n_at_least[dim] == reached(dim)));
+    for threshold in THRESHOLDS {
+        n_at_least.fill(0);
+        kernels.count_reached(rows, threshold, &dim_sums, &mut n_at_least);
+        let reached = |dim: usize| rows.iter().filter(|row| row[dim].widen().abs() >= threshold).count() as u64;
+        assert!((0..n_dims).all(|dim| n_at_least[dim] == reached(dim)), "{threshold} in {}", E::DTYPE);
+    }
     let [mut lists, with_apart, with_none] = [dim_sums, apart_too.0, uncounted.0].map(|sums| {
         let mut lists = vec![vec![0.0; n_dims]; 7];
         kernels.moments_of(rows.len(), &sums, &mut borrow(&mut lists));
@@ -161,6 +167,16 @@ proptest! {
             prop_assert!((lists[power as usize - 1][0] - exact).abs() <= 1e-10 * size + 1e-280, "power {power}");
         }
     }
+}
+
+#[test]
+fn all_finite_float8_values_at_every_level() {
+    fn check<E: Element>(values: impl Iterator<Item = E>) {
+        let finite: Vec<E> = values.filter(|value| value.key() < E::INFINITY_KEY).collect();
+        every_level_equals_scalar(&finite, finite.len() / 3);
+    }
+    check((0..=u8::MAX).map(F8E4M3));
+    check((0..=u8::MAX).map(F8E5M2));
 }
 
 #[test]
