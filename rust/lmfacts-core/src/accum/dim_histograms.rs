@@ -60,6 +60,25 @@ pub struct DimHistograms {
     folded: Option<Vec<u64>>,
 }
 
+/// Counts the finite values of a row, each in the bins of its dim.
+fn count<E: Element>(values: &[E], counts: &mut [[u32; N_BINS]]) {
+    let is_finite = |value: &E| value.key() < E::INFINITY_KEY;
+    if let Ok(values) = <&[E; DIMS_AT_A_TIME]>::try_from(values)
+        && let Ok(counts) = <&mut [[u32; N_BINS]; DIMS_AT_A_TIME]>::try_from(&mut *counts)
+        && values.iter().all(is_finite)
+    {
+        // So many that their number is known, of which none need be left out.
+        let float_codes = values.map(Element::float_code);
+        for (counts, float_code) in counts.iter_mut().zip(float_codes) {
+            counts[bin_of(float_code)] += 1;
+        }
+    } else {
+        for (value, counts) in values.iter().zip(counts).filter(|(value, _)| is_finite(value)) {
+            counts[bin_of(value.float_code())] += 1;
+        }
+    }
+}
+
 impl DimHistograms {
     /// Nothing counted.
     pub fn new(n_dims: usize) -> Self {
@@ -95,13 +114,10 @@ impl DimHistograms {
                 }
                 for (start, counts) in dims.clone().step_by(n_together).zip(counts.chunks_mut(n_together * N_BINS)) {
                     let group = start..start + counts.len() / N_BINS;
+                    let counts = counts.as_chunks_mut().0;
                     for &row in tile {
                         let values = if rows.side_by_side() { rows.slice(row) } else { &gathered };
-                        for (value, counts) in values[group.clone()].iter().zip(counts.as_chunks_mut::<N_BINS>().0) {
-                            if value.key() < E::INFINITY_KEY {
-                                counts[bin_of(value.float_code())] += 1;
-                            }
-                        }
+                        count(&values[group.clone()], counts);
                     }
                 }
             }
