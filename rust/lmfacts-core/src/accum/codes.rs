@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use crate::error::{Error, Result};
-use crate::kernel::{CodeTable, N_CODES, N_TABLES};
+use crate::kernel::{CodeTable, CodeTables, N_CODES};
 
 /// Counts for each of the 65,536 codes.
 ///
@@ -33,10 +33,8 @@ impl CodeHistogram {
     }
 
     /// Several tables with nothing in them.
-    pub(crate) fn zeroed_tables() -> Box<[CodeTable; N_TABLES]> {
-        #[expect(clippy::large_stack_arrays, reason = "a list of zeros comes from the system as it is")]
-        let tables = vec![[0; N_CODES]; N_TABLES].into_boxed_slice();
-        tables.try_into().unwrap_or_else(|_| unreachable!("there are N_TABLES"))
+    pub(crate) fn zeroed_tables() -> Box<CodeTables> {
+        zeros()
     }
 
     /// A table with nothing in it, from those that were given back, or a new one.

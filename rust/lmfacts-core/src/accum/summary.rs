@@ -8,7 +8,7 @@ use super::tables::Tables;
 use super::token_norms::{Quantities, TokenNorms, quantities_of, set_norms};
 use super::unit_sums::UnitSums;
 use crate::dtype::Element;
-use crate::kernel::{CodeTable, DimSums, Kernels, N_TABLES, RowFigures};
+use crate::kernel::{CodeTable, CodeTables, DimSums, Kernels, RowFigures};
 use crate::tokens::{Population, TokenBatch};
 use crate::view::Rows;
 
@@ -66,7 +66,7 @@ enum Counting<'a, 't> {
     /// All rows into one table.
     Together(&'a mut CodeTable),
     /// All rows into several tables.
-    Apart(&'a mut [CodeTable; N_TABLES]),
+    Apart(&'a mut CodeTables),
     /// Each row into the table of its block.
     ByBlock(&'a mut Tables<'t>),
 }
@@ -82,12 +82,24 @@ impl<'a, 't> Counting<'a, 't> {
         }
     }
 
-    /// The tables that the codes of a row are in.
-    fn of_row(&mut self, population: Population, sequence: i64) -> &mut [CodeTable] {
+    /// The counters of a code of a row.
+    fn of_code(&mut self, population: Population, sequence: i64, code: u16) -> &mut [u32] {
+        let code = usize::from(code);
         match self {
-            Self::Together(table) => std::slice::from_mut(table),
-            Self::Apart(tables) => *tables,
-            Self::ByBlock(tables) => std::slice::from_mut(tables.of_sequence(population, sequence)),
+            Self::Together(table) => std::slice::from_mut(&mut table[code]),
+            Self::Apart(tables) => &mut tables[code],
+            Self::ByBlock(tables) => std::slice::from_mut(&mut tables.of_sequence(population, sequence)[code]),
+        }
+    }
+
+    /// Moves the NaN of a row, counted under the codes that their bits give, to the codes where they belong.
+    fn move_nan<E: Element>(&mut self, row: &[E], population: Population, sequence: i64) {
+        for value in row.iter().filter(|value| value.key() > E::INFINITY_KEY) {
+            let counters = self.of_code(population, sequence, value.code());
+            if let Some(counter) = counters.iter_mut().find(|counter| **counter > 0) {
+                *counter -= 1;
+                self.of_code(population, sequence, value.code_of_any())[0] += 1;
+            }
         }
     }
 }
@@ -117,18 +129,7 @@ fn pass_over<E: Element>(
     }
     for ((row, &index), figures) in chunk.rows.iter().zip(chunk.indices).zip(figures) {
         if figures.absmax > E::INFINITY_KEY.into() {
-            move_nan(row, counting.of_row(chunk.population, call.tokens.sequence(index)));
-        }
-    }
-}
-
-/// Moves the NaN of a row, counted under the codes that their bits give in one of the tables, to the codes where they belong.
-fn move_nan<E: Element>(row: &[E], tables: &mut [CodeTable]) {
-    for value in row.iter().filter(|value| value.key() > E::INFINITY_KEY) {
-        let (from, to) = (usize::from(value.code()), usize::from(value.code_of_any()));
-        if let Some(table) = tables.iter_mut().find(|table| table[from] > 0) {
-            table[from] -= 1;
-            table[to] += 1;
+            counting.move_nan(row, chunk.population, call.tokens.sequence(index));
         }
     }
 }

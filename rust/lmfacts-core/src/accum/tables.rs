@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use super::codes::CodeHistogram;
 use super::sequence_blocks::{N_BLOCKS, block_of};
-use crate::kernel::{CodeTable, N_TABLES};
+use crate::kernel::{CodeTable, CodeTables};
 use crate::tokens::Population;
 
 /// A site's own table, or one that is added to it afterwards.
@@ -21,12 +21,12 @@ pub(super) struct LooseCount {
     pub(super) count: u32,
 }
 
-static SPARE_APART: Mutex<Vec<Box<[CodeTable; N_TABLES]>>> = Mutex::new(Vec::new());
+static SPARE_APART: Mutex<Vec<Box<CodeTables>>> = Mutex::new(Vec::new());
 
 /// Sets of tables that are kept for later: 8 MiB.
 const MOST_SPARE_APART: usize = 8;
 
-fn lend_apart() -> Box<[CodeTable; N_TABLES]> {
+fn lend_apart() -> Box<CodeTables> {
     let spare = SPARE_APART.lock().ok().and_then(|mut spare| spare.pop());
     spare.unwrap_or_else(CodeHistogram::zeroed_tables)
 }
@@ -47,11 +47,22 @@ fn take_counts(table: &mut CodeTable, histogram: usize, counts: &mut Vec<LooseCo
     }
 }
 
+/// Takes all counts out of several tables.
+fn take_sums(tables: &mut CodeTables, histogram: usize, counts: &mut Vec<LooseCount>) {
+    for (code, counters) in tables.iter_mut().enumerate() {
+        let count = counters.iter().sum();
+        if count > 0 {
+            counts.push(LooseCount { histogram: histogram as u16, code: code as u16, count });
+            counters.fill(0);
+        }
+    }
+}
+
 /// The tables that one thread counts into: one of the first tokens, and one of the others or one of each block of them.
 pub(super) struct Tables<'t> {
     tables: [Table<'t>; 1 + N_BLOCKS],
     /// Tables of each population for values of which many are equal.
-    apart: [Option<Box<[CodeTable; N_TABLES]>>; 2],
+    apart: [Option<Box<CodeTables>>; 2],
     by_block: bool,
 }
 
@@ -94,7 +105,7 @@ impl<'t> Tables<'t> {
     }
 
     /// Tables that count for a population, one that has no blocks, beside its own.
-    pub(super) fn apart(&mut self, population: Population) -> &mut [CodeTable; N_TABLES] {
+    pub(super) fn apart(&mut self, population: Population) -> &mut CodeTables {
         self.apart[population as usize].get_or_insert_with(lend_apart)
     }
 
@@ -111,9 +122,7 @@ impl<'t> Tables<'t> {
         }
         for (histogram, tables) in self.apart.iter_mut().enumerate() {
             let Some(mut tables) = tables.take() else { continue };
-            for table in tables.iter_mut() {
-                take_counts(table, histogram, counts);
-            }
+            take_sums(&mut tables, histogram, counts);
             if let Ok(mut spare) = SPARE_APART.lock()
                 && spare.len() < MOST_SPARE_APART
             {

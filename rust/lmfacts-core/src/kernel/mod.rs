@@ -30,7 +30,7 @@ pub const N_CODES: usize = 1 << 16;
 /// Lanes of a sum across a matrix's columns; fixed, so that the result does not depend on the level.
 pub(crate) const ROW_LANES: usize = 16;
 
-/// Tables that values of which many are equal are counted into.
+/// Counters of a code that values of which many are equal are counted into.
 pub const N_TABLES: usize = 4;
 
 /// Rows whose unit vectors are added together, group of dims by group: so many that the group's sums are seldom loaded and stored, so few
@@ -39,6 +39,10 @@ pub(crate) const TILE_ROWS: usize = 32;
 
 /// A table of 32-bit counters, one for each code.
 pub type CodeTable = [u32; N_CODES];
+
+/// Several such tables: a count is the sum over a code's counters. These stand together; a power of two apart, a processor that compares
+/// the lower bits of addresses first would take them for one.
+pub type CodeTables = [[u32; N_TABLES]; N_CODES];
 
 /// A set of instructions that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,7 +179,7 @@ pub struct Kernels<E: Element> {
     codes: CodesFn<E>,
     begin: BeginFn<E>,
     row_pass: RowPassFn<E, CodeTable>,
-    row_pass_apart: RowPassFn<E, [CodeTable; N_TABLES]>,
+    row_pass_apart: RowPassFn<E, CodeTables>,
     row_sums: RowPassFn<E, ()>,
     moments_of: MomentsFn<E>,
     count_reached: CountReachedFn<E>,
@@ -230,13 +234,7 @@ impl<E: Element> Kernels<E> {
     }
 
     /// As [`Self::row_pass`], for rows of which many neighbours are equal: a count is the sum over the tables.
-    pub fn row_pass_apart(
-        &self,
-        rows: &[&[E]],
-        tables: &mut [CodeTable; N_TABLES],
-        sums: &mut [DimSums<E>],
-        figures: &mut [RowFigures],
-    ) {
+    pub fn row_pass_apart(&self, rows: &[&[E]], tables: &mut CodeTables, sums: &mut [DimSums<E>], figures: &mut [RowFigures]) {
         // SAFETY: as in `absmax`.
         unsafe { (self.row_pass_apart)(rows, tables, sums, figures) }
     }

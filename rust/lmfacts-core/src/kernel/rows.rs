@@ -10,7 +10,7 @@
 //! cancels less than three of the sixteen digits. No choice made at the start of a stream can spoil what comes later.
 
 use super::generic::{central, fold_lanes, sum_lanes};
-use super::{CodeTable, MomentRows, N_TABLES, RowFigures, prefetch};
+use super::{CodeTable, CodeTables, MomentRows, N_TABLES, RowFigures, prefetch};
 use crate::dtype::{Element, GROUP};
 
 /// Every how many rows one is used for the pivot.
@@ -111,11 +111,11 @@ impl Counters for CodeTable {
 }
 
 /// A counter that grows by one again and again waits each time for its last value to be stored. Several tables, of which neighbouring
-/// lanes use different ones, let equal neighbours go on side by side; a count is the sum over the tables.
-impl Counters for [CodeTable; N_TABLES] {
+/// lanes use different ones, let equal neighbours go on side by side.
+impl Counters for CodeTables {
     #[inline(always)]
     fn count(&mut self, lane: usize, code: u16) {
-        self[lane % N_TABLES][usize::from(code)] += 1;
+        self[usize::from(code)][lane % N_TABLES] += 1;
     }
 }
 

@@ -1,7 +1,7 @@
 //! The platform's baseline: the reference that every other level must equal, and the only level on platforms without one of their own.
 //! On AArch64 the baseline has NEON, which the compiler uses.
 
-use super::{CodeTable, Kernels, Level, N_TABLES, generic, rows};
+use super::{CodeTable, CodeTables, Kernels, Level, generic, rows};
 use crate::dtype::Element;
 
 /// Dims that are handled together: all their sums fit the registers, of which AArch64 (whose baseline has NEON) has twice as many.
@@ -16,7 +16,7 @@ pub(super) fn kernels<E: Element>() -> Kernels<E> {
         codes: generic::codes::<E>,
         begin: rows::begin::<E>,
         row_pass: rows::row_pass::<E, ROWS, CodeTable>,
-        row_pass_apart: rows::row_pass::<E, ROWS, [CodeTable; N_TABLES]>,
+        row_pass_apart: rows::row_pass::<E, ROWS, CodeTables>,
         row_sums: rows::row_pass::<E, ROWS, ()>,
         moments_of: rows::moments_of::<E>,
         count_reached: rows::count_reached::<E>,

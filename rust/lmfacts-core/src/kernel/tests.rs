@@ -38,7 +38,7 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers {
         kernels.codes(row, &mut codes_alone);
     }
     assert!(table == codes_alone, "codes are the same, counted alone or with the rest");
-    let sum = |code| apart.iter().map(|table| table[code]).sum::<u32>();
+    let sum = |code: usize| apart[code].iter().sum::<u32>();
     assert!((0..N_CODES).all(|code| table[code] == sum(code)), "and the same in several tables");
     for tile in rows.chunks(TILE_ROWS) {
         let units: Vec<_> = tile.iter().map(|&row| (row, 1.0 / (1.0 + row.len() as f64))).collect();

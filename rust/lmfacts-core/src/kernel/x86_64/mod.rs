@@ -18,7 +18,7 @@ macro_rules! level {
     ($level:expr, $lanes:literal, $rows:literal, $enable:literal, [$($feature:tt),+]) => {
         use crate::dtype::Element;
         use crate::kernel::{
-            CodeTable, DimSums, Kernels, Level, MomentRows, N_TABLES, PowerSums, RowFigures, ScaledSums, UnitRow, generic, rows,
+            CodeTable, CodeTables, DimSums, Kernels, Level, MomentRows, PowerSums, RowFigures, ScaledSums, UnitRow, generic, rows,
         };
 
         pub(in crate::kernel) fn is_available() -> bool {
@@ -32,7 +32,7 @@ macro_rules! level {
                 codes: codes::<E>,
                 begin: begin::<E>,
                 row_pass: row_pass::<E, CodeTable>,
-                row_pass_apart: row_pass::<E, [CodeTable; N_TABLES]>,
+                row_pass_apart: row_pass::<E, CodeTables>,
                 row_sums: row_pass::<E, ()>,
                 moments_of: moments_of::<E>,
                 count_reached: count_reached::<E>,
