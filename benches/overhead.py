@@ -1,6 +1,6 @@
 """What recording costs: a forward pass bare, with hooks that do nothing, with lmfacts, and with hooks written in torch.
 
-    python benches/overhead.py [--model FOLDER_OR_GGUF] [--rounds 9]
+    python benches/overhead.py [--model FOLDER_OR_GGUF] [--rounds 15]
 
 SmolLM2-135M in float32, batch 8 x 256, variants in turn in one process: first a bare pass and lmfacts, then, in fewer
 rounds since it takes so long, a bare pass, lmfacts on all sites and torch. The torch hooks compute for the same
@@ -195,7 +195,7 @@ def settings(model: torch.nn.Module, n_sites: int, faults: int) -> dict[str, Any
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What can be asked for."""
     parser.add_argument("--model", default=None, help="a folder or GGUF file; SmolLM2-135M if none is given")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=15)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use super::codes::CodeHistogram;
 use super::sequence_blocks::{N_BLOCKS, block_of};
-use crate::kernel::{CodeTable, CodeTables};
+use crate::kernel::{CodeTable, CodeTables, N_TABLES};
 use crate::tokens::Population;
 
 /// A site's own table, or one that is added to it afterwards.
@@ -34,6 +34,9 @@ fn lend_apart() -> Box<CodeTables> {
 /// Counters that are looked at together: a line of the cache.
 const COUNTERS_TOGETHER: usize = 16;
 
+/// Codes whose counters in several tables fill such a line.
+const CODES_TOGETHER: usize = COUNTERS_TOGETHER / N_TABLES;
+
 /// Takes all counts out of a table.
 fn take_counts(table: &mut CodeTable, histogram: usize, counts: &mut Vec<LooseCount>) {
     for (index, counters) in table.as_chunks_mut::<COUNTERS_TOGETHER>().0.iter_mut().enumerate() {
@@ -49,11 +52,13 @@ fn take_counts(table: &mut CodeTable, histogram: usize, counts: &mut Vec<LooseCo
 
 /// Takes all counts out of several tables.
 fn take_sums(tables: &mut CodeTables, histogram: usize, counts: &mut Vec<LooseCount>) {
-    for (code, counters) in tables.iter_mut().enumerate() {
-        let count = counters.iter().sum();
-        if count > 0 {
-            counts.push(LooseCount { histogram: histogram as u16, code: code as u16, count });
-            counters.fill(0);
+    for (index, codes) in tables.as_chunks_mut::<CODES_TOGETHER>().0.iter_mut().enumerate() {
+        if codes.as_flattened().iter().fold(0, |all, counter| all | counter) == 0 {
+            continue;
+        }
+        for (place, counters) in std::mem::take(codes).iter().enumerate().filter(|(_, counters)| **counters != [0; N_TABLES]) {
+            let code = (index * CODES_TOGETHER + place) as u16;
+            counts.push(LooseCount { histogram: histogram as u16, code, count: counters.iter().sum() });
         }
     }
 }
