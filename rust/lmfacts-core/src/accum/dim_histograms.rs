@@ -39,6 +39,7 @@ static BIN_OF_QUARTER: [u8; N_QUARTERS] = {
     bins
 };
 
+/// What [`bin_of`] looks up.
 const fn compute_bin(float_code: u16) -> u8 {
     let quarter = ((float_code & 0x7fff) >> BELOW_QUARTER) as i32 - FIRST_QUARTER;
     let of_sign = if quarter < 0 {

@@ -50,11 +50,14 @@ impl Workspace {
     /// Keeps it for the next call.
     pub(super) fn give_back(mut self) {
         self.spare.extend(self.done.drain(..).map(|(_, summary)| summary));
+        // The last ones, so that sites of many dims do not keep those of other sites out for good.
         let mut n_bytes = 0;
-        self.spare.retain(|summary| {
+        let fits = |summary: &&Summary| {
             n_bytes += summary.n_bytes();
             n_bytes <= MOST_BYTES
-        });
+        };
+        let n_kept = self.spare.iter().rev().take_while(fits).count();
+        self.spare.drain(..self.spare.len() - n_kept);
         if let Ok(mut idle) = IDLE.lock() {
             idle.push(self);
         }
@@ -64,7 +67,7 @@ impl Workspace {
     pub(super) fn summary(&mut self, n_dims: usize, config: &SiteConfig) -> Summary {
         // One of as many dims need not grow, which would fill it with zeros.
         let suitable = self.spare.iter().rposition(|summary| summary.suits(config) && summary.n_dims() == n_dims);
-        let kept = suitable.map(|index| self.spare.swap_remove(index));
+        let kept = suitable.map(|index| self.spare.remove(index));
         let mut summary = kept.unwrap_or_else(|| Summary::new(0, config));
         summary.clear(n_dims, config);
         summary
