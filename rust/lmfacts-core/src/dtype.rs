@@ -94,6 +94,9 @@ pub trait Element: Copy + Send + Sync + fmt::Debug + 'static {
     /// Negative infinity.
     const SMALLEST: Self::Ordered;
 
+    /// Mantissa bits of a code; a code has the bits of a bfloat16 unless a type says otherwise.
+    const CODE_MANTISSA_BITS: u32 = 7;
+
     /// The value as f64, exactly.
     fn widen(self) -> f64;
     /// The value in the type in which it is compared.
@@ -102,11 +105,12 @@ pub trait Element: Copy + Send + Sync + fmt::Debug + 'static {
     fn key(self) -> Self::Key;
     /// The code of a value that is no NaN (of any value for 16-bit types); of a float32 NaN the upper half of its bits.
     fn code(self) -> u16;
-    /// Hands over the codes of a group, each with its index; takes them with as few loads as there can be.
+    /// Hands over the codes of a group, each with its index; takes them with as few loads as there can be. `arrange` is given up to four
+    /// codes, each in 16 bits of a word, and gives what is to be handed over in their places; it keeps these 16 bits to themselves.
     #[inline(always)]
-    fn each_code(group: &[Self; GROUP], mut take: impl FnMut(usize, u16)) {
+    fn each_code(group: &[Self; GROUP], arrange: impl Fn(u64) -> u64, mut take: impl FnMut(usize, u16)) {
         for (lane, value) in group.iter().enumerate() {
-            take(lane, value.code());
+            take(lane, arrange(value.code().into()) as u16);
         }
     }
     /// The upper half of the float32 nearest to a finite value toward zero; a function of its code.
@@ -193,10 +197,10 @@ impl Element for f32 {
     }
 
     #[inline(always)]
-    fn each_code(group: &[Self; GROUP], mut take: impl FnMut(usize, u16)) {
+    fn each_code(group: &[Self; GROUP], arrange: impl Fn(u64) -> u64, mut take: impl FnMut(usize, u16)) {
         for lane in (0..GROUP).step_by(2) {
             // One load of 64 bits, from which two codes are shifted out.
-            let bits = u64::from(group[lane].to_bits()) | u64::from(group[lane + 1].to_bits()) << 32;
+            let bits = arrange(u64::from(group[lane].to_bits()) | u64::from(group[lane + 1].to_bits()) << 32);
             take(lane, (bits >> 16) as u16);
             take(lane + 1, (bits >> 48) as u16);
         }
@@ -215,9 +219,9 @@ impl Element for f32 {
 
 /// Hands over codes that stand side by side in memory, four from each load of 64 bits.
 #[inline(always)]
-fn each_by_fours(codes: [u16; GROUP], mut take: impl FnMut(usize, u16)) {
+fn each_by_fours(codes: [u16; GROUP], arrange: impl Fn(u64) -> u64, mut take: impl FnMut(usize, u16)) {
     for lane in (0..GROUP).step_by(4) {
-        let bits = (0..4).fold(0, |bits, index| bits | u64::from(codes[lane + index]) << (16 * index));
+        let bits = arrange((0..4).fold(0, |bits, index| bits | u64::from(codes[lane + index]) << (16 * index)));
         for index in 0..4 {
             take(lane + index, (bits >> (16 * index)) as u16);
         }
@@ -253,8 +257,8 @@ impl Element for Bf16 {
     }
 
     #[inline(always)]
-    fn each_code(group: &[Self; GROUP], take: impl FnMut(usize, u16)) {
-        each_by_fours(group.map(Self::code), take);
+    fn each_code(group: &[Self; GROUP], arrange: impl Fn(u64) -> u64, take: impl FnMut(usize, u16)) {
+        each_by_fours(group.map(Self::code), arrange, take);
     }
 
     #[inline(always)]
@@ -290,6 +294,7 @@ impl Element for F16 {
     type Ordered = f32;
     const LARGEST: f32 = f32::INFINITY;
     const SMALLEST: f32 = f32::NEG_INFINITY;
+    const CODE_MANTISSA_BITS: u32 = 10;
 
     #[inline(always)]
     fn ordered(self) -> f32 {
@@ -307,8 +312,8 @@ impl Element for F16 {
     }
 
     #[inline(always)]
-    fn each_code(group: &[Self; GROUP], take: impl FnMut(usize, u16)) {
-        each_by_fours(group.map(Self::code), take);
+    fn each_code(group: &[Self; GROUP], arrange: impl Fn(u64) -> u64, take: impl FnMut(usize, u16)) {
+        each_by_fours(group.map(Self::code), arrange, take);
     }
 
     #[inline(always)]
@@ -377,6 +382,7 @@ macro_rules! float8 {
             type Ordered = f32;
             const LARGEST: f32 = f32::INFINITY;
             const SMALLEST: f32 = f32::NEG_INFINITY;
+            const CODE_MANTISSA_BITS: u32 = F16::CODE_MANTISSA_BITS;
 
             #[inline(always)]
             fn ordered(self) -> f32 {

@@ -41,7 +41,7 @@ pub use accum::{
 };
 pub use dtype::{Bf16, Dtype, Element, F8E4M3, F8E5M2, F16, GROUP};
 pub use error::{Error, Result};
-pub use kernel::{CodeTable, CodeTables, DimSums, Kernels, Level, MomentRows, N_CODES, N_TABLES, RowFigures};
+pub use kernel::{CodeTable, DimSums, Kernels, Level, MomentRows, N_CODES, RowFigures};
 pub use parallel::{MaxThreadsFn, OpenMp, ParallelFn, Pool};
 pub use tokens::{Population, TokenBatch};
 pub use view::{BufferView, MAX_AXES, Rows};

@@ -244,7 +244,7 @@ impl SiteAccumulator {
                     let floor = floors[segment.population as usize];
                     summarize(&call, &segment, floor, &mut worker.tables, &mut worker.workspace);
                 }
-                worker.tables.give_back(&mut worker.workspace.counts);
+                worker.tables.give_back::<E>(&mut worker.workspace.counts);
             };
             match n_workers.min(turn.len()) {
                 1 => {

@@ -8,7 +8,7 @@ use super::tables::Tables;
 use super::token_norms::{Quantities, TokenNorms, quantities_of, set_norms};
 use super::unit_sums::UnitSums;
 use crate::dtype::Element;
-use crate::kernel::{CodeTable, CodeTables, DimSums, Kernels, RowFigures};
+use crate::kernel::{CodeTable, CodeTables, DimSums, Kernels, RowFigures, slot};
 use crate::tokens::{Population, TokenBatch};
 use crate::view::Rows;
 
@@ -83,22 +83,21 @@ impl<'a, 't> Counting<'a, 't> {
     }
 
     /// The counters of a code of a row.
-    fn of_code(&mut self, population: Population, sequence: i64, code: u16) -> &mut [u32] {
-        let code = usize::from(code);
+    fn of_code<E: Element>(&mut self, population: Population, sequence: i64, code: u16) -> &mut [u32] {
         match self {
-            Self::Together(table) => std::slice::from_mut(&mut table[code]),
-            Self::Apart(tables) => &mut tables[code],
-            Self::ByBlock(tables) => std::slice::from_mut(&mut tables.of_sequence(population, sequence)[code]),
+            Self::Together(table) => std::slice::from_mut(&mut table[usize::from(code)]),
+            Self::Apart(tables) => &mut tables[usize::from(slot::<E>(code))],
+            Self::ByBlock(tables) => std::slice::from_mut(&mut tables.of_sequence(population, sequence)[usize::from(code)]),
         }
     }
 
     /// Moves the NaN of a row, counted under the codes that their bits give, to the codes where they belong.
     fn move_nan<E: Element>(&mut self, row: &[E], population: Population, sequence: i64) {
         for value in row.iter().filter(|value| value.key() > E::INFINITY_KEY) {
-            let counters = self.of_code(population, sequence, value.code());
+            let counters = self.of_code::<E>(population, sequence, value.code());
             if let Some(counter) = counters.iter_mut().find(|counter| **counter > 0) {
                 *counter -= 1;
-                self.of_code(population, sequence, value.code_of_any())[0] += 1;
+                self.of_code::<E>(population, sequence, value.code_of_any())[0] += 1;
             }
         }
     }

@@ -4,7 +4,8 @@ use std::sync::Mutex;
 
 use super::codes::CodeHistogram;
 use super::sequence_blocks::{N_BLOCKS, block_of};
-use crate::kernel::{CodeTable, CodeTables, N_TABLES};
+use crate::dtype::Element;
+use crate::kernel::{CodeTable, CodeTables, N_TABLES, slot};
 use crate::tokens::Population;
 
 /// A site's own table, or one that is added to it afterwards.
@@ -51,13 +52,13 @@ fn take_counts(table: &mut CodeTable, histogram: usize, counts: &mut Vec<LooseCo
 }
 
 /// Takes all counts out of several tables.
-fn take_sums(tables: &mut CodeTables, histogram: usize, counts: &mut Vec<LooseCount>) {
+fn take_sums<E: Element>(tables: &mut CodeTables, histogram: usize, counts: &mut Vec<LooseCount>) {
     for (index, codes) in tables.as_chunks_mut::<CODES_TOGETHER>().0.iter_mut().enumerate() {
         if codes.as_flattened().iter().fold(0, |all, counter| all | counter) == 0 {
             continue;
         }
         for (place, counters) in std::mem::take(codes).iter().enumerate().filter(|(_, counters)| **counters != [0; N_TABLES]) {
-            let code = (index * CODES_TOGETHER + place) as u16;
+            let code = slot::<E>((index * CODES_TOGETHER + place) as u16);
             counts.push(LooseCount { histogram: histogram as u16, code, count: counters.iter().sum() });
         }
     }
@@ -114,9 +115,9 @@ impl<'t> Tables<'t> {
         self.apart[population as usize].get_or_insert_with(lend_apart)
     }
 
-    /// Takes the counts out of the tables that were lent, and gives these back. On the thread that counted: its processor has them
-    /// at hand, and will have them again for the next call.
-    pub(super) fn give_back(&mut self, counts: &mut Vec<LooseCount>) {
+    /// Takes the counts, of values of that type, out of the tables that were lent, and gives these back. On the thread that counted: its
+    /// processor has them at hand, and will have them again for the next call.
+    pub(super) fn give_back<E: Element>(&mut self, counts: &mut Vec<LooseCount>) {
         for (histogram, table) in self.tables.iter_mut().enumerate() {
             if let Table::Lent(lent) = table
                 && let Some(mut table) = lent.take()
@@ -127,7 +128,7 @@ impl<'t> Tables<'t> {
         }
         for (histogram, tables) in self.apart.iter_mut().enumerate() {
             let Some(mut tables) = tables.take() else { continue };
-            take_sums(&mut tables, histogram, counts);
+            take_sums::<E>(&mut tables, histogram, counts);
             if let Ok(mut spare) = SPARE_APART.lock()
                 && spare.len() < MOST_SPARE_APART
             {

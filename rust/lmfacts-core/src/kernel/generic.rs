@@ -25,7 +25,7 @@ pub(super) fn absmax<E: Element>(row: &[E]) -> E::Key {
 pub(super) fn codes<E: Element>(row: &[E], table: &mut CodeTable) {
     let (groups, tail) = row.as_chunks::<GROUP>();
     for group in groups {
-        E::each_code(group, |_, code| table[usize::from(code)] += 1);
+        E::each_code(group, |word| word, |_, code| table[usize::from(code)] += 1);
     }
     for value in tail {
         table[usize::from(value.code())] += 1;

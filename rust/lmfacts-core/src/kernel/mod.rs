@@ -31,7 +31,7 @@ pub const N_CODES: usize = 1 << 16;
 pub(crate) const ROW_LANES: usize = 16;
 
 /// Counters of a code that values of which many are equal are counted into.
-pub const N_TABLES: usize = 4;
+pub(crate) const N_TABLES: usize = 4;
 
 /// Rows whose unit vectors are added together, group of dims by group: so many that the group's sums are seldom loaded and stored, so few
 /// that rows a power of two apart do not drive each other out of the first-level cache.
@@ -42,7 +42,24 @@ pub type CodeTable = [u32; N_CODES];
 
 /// Several such tables: a count is the sum over a code's counters. These stand together; a power of two apart, a processor that compares
 /// the lower bits of addresses first would take them for one.
-pub type CodeTables = [[u32; N_TABLES]; N_CODES];
+///
+/// A code's counters stand at its [`slot`].
+pub(crate) type CodeTables = [[u32; N_TABLES]; N_CODES];
+
+/// Where the counters of a code stand in [`CodeTables`]; as it is its own inverse, also the code whose counters stand there.
+///
+/// With ten bits of mantissa the codes of small integers are multiples of 256. Left where they are, their counters would have the same lower
+/// address bits, which standing together avoids within a code, and would share one set of the cache.
+#[inline(always)]
+pub(crate) fn slot<E: Element>(code: u16) -> u16 {
+    slots::<E>(code.into()) as u16
+}
+
+/// The slots of up to four codes, each in 16 bits of a word.
+#[inline(always)]
+fn slots<E: Element>(codes: u64) -> u64 {
+    if E::CODE_MANTISSA_BITS > 8 { in_one_register(codes ^ (codes >> 8 & 0x00ff_00ff_00ff_00ff)) } else { codes }
+}
 
 /// A set of instructions that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +131,14 @@ impl fmt::Display for Level {
 }
 
 #[cfg(target_arch = "x86_64")]
-use x86_64::prefetch;
+use x86_64::{in_one_register, prefetch};
+
+/// The same word, on processors where it has to be said that it belongs into one register.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+fn in_one_register(word: u64) -> u64 {
+    word
+}
 
 /// Asks for the memory at a place ahead of its use, where there is an instruction for that.
 #[cfg(not(target_arch = "x86_64"))]
@@ -234,7 +258,13 @@ impl<E: Element> Kernels<E> {
     }
 
     /// As [`Self::row_pass`], for rows of which many neighbours are equal: a count is the sum over the tables.
-    pub fn row_pass_apart(&self, rows: &[&[E]], tables: &mut CodeTables, sums: &mut [DimSums<E>], figures: &mut [RowFigures]) {
+    pub(crate) fn row_pass_apart(
+        &self,
+        rows: &[&[E]],
+        tables: &mut CodeTables,
+        sums: &mut [DimSums<E>],
+        figures: &mut [RowFigures],
+    ) {
         // SAFETY: as in `absmax`.
         unsafe { (self.row_pass_apart)(rows, tables, sums, figures) }
     }

@@ -10,7 +10,7 @@
 //! cancels less than three of the sixteen digits. No choice made at the start of a stream can spoil what comes later.
 
 use super::generic::{central, fold_lanes, sum_lanes};
-use super::{CodeTable, CodeTables, MomentRows, N_TABLES, RowFigures, prefetch};
+use super::{CodeTable, CodeTables, MomentRows, N_TABLES, RowFigures, prefetch, slots};
 use crate::dtype::{Element, GROUP};
 
 /// Every how many rows one is used for the pivot.
@@ -28,6 +28,12 @@ const FETCHED_BYTES: usize = 8192;
 
 /// Lines of a longer row that are fetched before its turn comes.
 const LINES_AHEAD: usize = 4;
+
+/// Rows of which the values that reached a threshold are counted together.
+const COUNTED_ROWS: usize = 8;
+
+/// Groups that a bit each is kept of.
+const MASK_GROUPS: usize = u64::BITS as usize;
 
 /// Bytes of a line on most processors.
 const CACHE_LINE: usize = 64;
@@ -99,14 +105,19 @@ impl<E: Element> RowLanes<E> {
 pub(super) trait Counters {
     /// Whether they are counted at all.
     const COUNTS: bool = true;
-    /// Counts the code of a value that stands in this lane of its group.
-    fn count(&mut self, lane: usize, code: u16);
+    /// Where the counters of codes stand, up to four in a word.
+    #[inline(always)]
+    fn slots<E: Element>(codes: u64) -> u64 {
+        codes
+    }
+    /// Counts a value, whose code's counters stand there, in this lane of its group.
+    fn count_at(&mut self, lane: usize, slot: u16);
 }
 
 impl Counters for CodeTable {
     #[inline(always)]
-    fn count(&mut self, _lane: usize, code: u16) {
-        self[usize::from(code)] += 1;
+    fn count_at(&mut self, _lane: usize, slot: u16) {
+        self[usize::from(slot)] += 1;
     }
 }
 
@@ -114,8 +125,12 @@ impl Counters for CodeTable {
 /// lanes use different ones, let equal neighbours go on side by side.
 impl Counters for CodeTables {
     #[inline(always)]
-    fn count(&mut self, lane: usize, code: u16) {
-        self[usize::from(code)][lane % N_TABLES] += 1;
+    fn slots<E: Element>(codes: u64) -> u64 {
+        slots::<E>(codes)
+    }
+    #[inline(always)]
+    fn count_at(&mut self, lane: usize, slot: u16) {
+        self[usize::from(slot)][lane % N_TABLES] += 1;
     }
 }
 
@@ -123,7 +138,7 @@ impl Counters for CodeTables {
 impl Counters for () {
     const COUNTS: bool = false;
     #[inline(always)]
-    fn count(&mut self, _lane: usize, _code: u16) {}
+    fn count_at(&mut self, _lane: usize, _slot: u16) {}
 }
 
 /// Begins the sums of a chunk: all are empty, and the pivots are the mean of every [`PIVOT_STEP`]th row.
@@ -223,7 +238,7 @@ fn add_rows<E: Element, const ROWS: usize, C: Counters>(
     for (row, lanes) in rows.iter().zip(lanes) {
         for (lane, &value) in row[n * GROUP..].iter().enumerate() {
             if C::COUNTS {
-                counters.count(lane, value.code());
+                counters.count_at(lane, C::slots::<E>(value.code().into()) as u16);
             }
             let x = value.widen();
             lanes.add(lane, value, x);
@@ -248,7 +263,7 @@ fn add_group<E: Element, C: Counters>(
     if C::COUNTS
         && let Some(group) = again
     {
-        E::each_code(group, |lane, code| counters.count(lane, code));
+        E::each_code(group, C::slots::<E>, |lane, slot| counters.count_at(lane, slot));
     }
 }
 
@@ -305,24 +320,38 @@ fn set_group(list: &mut [f64], index: usize, values: &[f64; GROUP]) {
 /// Adds to `n_at_least` how often |x| reached the threshold, dim by dim, in the rows that gave these sums.
 #[inline(always)]
 pub(super) fn count_reached<E: Element>(rows: &[&[E]], threshold: f64, sums: &[DimSums<E>], n_at_least: &mut [u64]) {
-    for (index, (sums, counts)) in sums.iter().zip(n_at_least.chunks_mut(GROUP)).enumerate() {
+    let least = least_key::<E>(threshold);
+    for (index, (sums, counts)) in sums.chunks(MASK_GROUPS).zip(n_at_least.chunks_mut(MASK_GROUPS * GROUP)).enumerate() {
+        let reached = groups_reached(sums, threshold);
+        if reached == 0 {
+            continue;
+        }
+        // Rows of a power of two of bytes share the sets of the first cache, which has room for a few of them.
+        for rows in rows.chunks(COUNTED_ROWS) {
+            let mut groups = reached;
+            while groups != 0 {
+                let dim = groups.trailing_zeros() as usize * GROUP;
+                groups &= groups - 1;
+                count_in_group(rows, index * MASK_GROUPS * GROUP + dim, least, &mut counts[dim..]);
+            }
+        }
+    }
+}
+
+/// A bit for each group of which a value reached the threshold.
+#[inline(always)]
+fn groups_reached<E: Element>(sums: &[DimSums<E>], threshold: f64) -> u64 {
+    let mut groups = 0;
+    for (index, sums) in sums.iter().enumerate() {
         let mut any_reached = false;
         for lane in 0..GROUP {
             let (low, high): (f64, f64) = (sums.min[lane].into(), sums.max[lane].into());
             // The lanes that the last group lacks hold infinities of the wrong sign, which reach nothing.
             any_reached |= (-low).max(high) >= threshold;
         }
-        if !any_reached {
-            continue;
-        }
-        if let Some(counts) = counts.first_chunk_mut() {
-            count_in_group(rows, index * GROUP, least_key::<E>(threshold), counts);
-        } else {
-            for (lane, count) in counts.iter_mut().enumerate() {
-                *count += rows.iter().filter(|row| row[index * GROUP + lane].widen().abs() >= threshold).count() as u64;
-            }
-        }
+        groups |= u64::from(any_reached) << index;
     }
+    groups
 }
 
 /// The key of the smallest magnitude that reaches the threshold.
@@ -333,7 +362,13 @@ fn least_key<E: Element>(threshold: f64) -> E::Key {
 }
 
 #[inline(always)]
-fn count_in_group<E: Element>(rows: &[&[E]], dim: usize, least: E::Key, counts: &mut [u64; GROUP]) {
+fn count_in_group<E: Element>(rows: &[&[E]], dim: usize, least: E::Key, counts: &mut [u64]) {
+    let Some(counts) = counts.first_chunk_mut::<GROUP>() else {
+        for (lane, count) in counts.iter_mut().enumerate() {
+            *count += rows.iter().filter(|row| row[dim + lane].key() >= least).count() as u64;
+        }
+        return;
+    };
     let mut reached = [0_u32; GROUP];
     for row in rows {
         let group = &row[dim..dim + GROUP];

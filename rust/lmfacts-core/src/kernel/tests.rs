@@ -1,8 +1,10 @@
 //! Every level against the scalar one, bit for bit, and the scalar one against plain sums.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
-use super::{DimSums, Kernels, Level, MomentRows, N_CODES, RowFigures, TILE_ROWS};
+use super::{DimSums, Kernels, Level, MomentRows, N_CODES, RowFigures, TILE_ROWS, slot};
 use crate::accum::CodeHistogram;
 use crate::dtype::{Bf16, Element, F8E4M3, F8E5M2, F16};
 
@@ -38,7 +40,7 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers {
         kernels.codes(row, &mut codes_alone);
     }
     assert!(table == codes_alone, "codes are the same, counted alone or with the rest");
-    let sum = |code: usize| apart[code].iter().sum::<u32>();
+    let sum = |code: usize| apart[usize::from(slot::<E>(code as u16))].iter().sum::<u32>();
     assert!((0..N_CODES).all(|code| table[code] == sum(code)), "and the same in several tables");
     for tile in rows.chunks(TILE_ROWS) {
         let units: Vec<_> = tile.iter().map(|&row| (row, 1.0 / (1.0 + row.len() as f64))).collect();
@@ -126,7 +128,7 @@ fn finite_values(seed: u64, n: usize) -> Vec<f64> {
 
 #[test]
 fn every_level_equals_scalar_on_every_width() {
-    for n_dims in (1..70).chain([127, 576]) {
+    for n_dims in (1..70).chain([127, 576, 1101]) {
         for n_rows in [1, 2, 7, 8, 9, 64] {
             let values = finite_values(n_dims as u64 + 1000 * n_rows as u64, n_dims * n_rows);
             every_level_equals_scalar(&values, n_dims);
@@ -189,6 +191,23 @@ fn the_pivot_is_never_far_off() {
     let mean = values.iter().sum::<f64>() / 64.0;
     let exact: f64 = values.iter().map(|x| (x - mean).powi(4)).sum();
     assert!((lists[3][0] / exact - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn a_slot_has_one_code() {
+    for code in 0..=u16::MAX {
+        assert_eq!(slot::<F16>(slot::<F16>(code)), code);
+        assert_eq!(slot::<f32>(slot::<f32>(code)), code);
+    }
+}
+
+#[test]
+fn small_integers_have_slots_of_different_lower_bits() {
+    fn distinct<E: Element>() -> usize {
+        let lower = (-8..=8).map(|integer| slot::<E>(E::narrow(integer.into()).code()) & 0xff);
+        lower.collect::<BTreeSet<_>>().len()
+    }
+    assert_eq!([distinct::<F16>(), distinct::<F8E4M3>()], [17; 2]);
 }
 
 #[test]

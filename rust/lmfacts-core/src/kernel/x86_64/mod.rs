@@ -13,6 +13,15 @@ pub(super) fn prefetch<T>(place: *const T) {
     unsafe { _mm_prefetch::<_MM_HINT_T1>(place.cast()) }
 }
 
+/// The same word, in a register of its own: words to which the same is done would else be put side by side into a vector, and what they
+/// hold be taken out of it again piece by piece.
+#[inline(always)]
+pub(super) fn in_one_register(mut word: u64) -> u64 {
+    // SAFETY: no instruction at all.
+    unsafe { std::arch::asm!("/* {0} */", inout(reg) word, options(pure, nomem, nostack, preserves_flags)) };
+    word
+}
+
 /// Defines a level: how many dims and how many rows it handles at a time, which features it needs, and its table of kernels.
 macro_rules! level {
     ($level:expr, $lanes:literal, $rows:literal, $enable:literal, [$($feature:tt),+]) => {
