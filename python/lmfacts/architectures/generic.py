@@ -86,7 +86,7 @@ def _embedding(model: nn.Module) -> tuple[str, int, int]:
     getter = getattr(model, "get_input_embeddings", None)
     try:
         found = getter() if callable(getter) else None
-    except (AttributeError, NotImplementedError):
+    except (AttributeError, NotImplementedError):  # what Hugging Face's getter raises where a model has none
         found = None
     tables = [(path, each) for path, each in model.named_modules() if isinstance(each, nn.Embedding)]
     if found is not None:

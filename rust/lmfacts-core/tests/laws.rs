@@ -1,5 +1,7 @@
 //! The laws of accumulators, on random data of every dtype: any cut, order, number of threads and merge gives the whole.
 
+use std::collections::BTreeMap;
+
 use lmfacts_core::{
     Bf16, BufferView, Dtype, Element, Error, F8E4M3, F8E5M2, F16, Kernels, Level, N_BINS, N_BLOCKS, N_MAXIMA, Pool,
     PopulationState, SiteAccumulator, SiteConfig, SiteState, TokenBatch,
@@ -330,6 +332,42 @@ fn the_number_of_threads_and_the_level_change_no_bit() {
             assert_eq!(site.state(), expected, "{dtype} at {level}");
         }
     }
+}
+
+/// Counts integers, and now and then a value that is none, and compares with a plain loop.
+fn check_few_different_values<E: Element>(odd: E) {
+    let (n_rows, n_dims) = (2048, 96);
+    let value = |index: usize| if index % 1009 == 500 { odd } else { E::narrow((index * index % 17) as f64 - 8.0) };
+    let values: Vec<E> = (0..n_rows * n_dims).map(value).collect();
+    let view = BufferView::from_slice(&values, &[n_rows, n_dims]).unwrap();
+    let rows = 0..n_rows as i64;
+    let (sequences, positions) = rows.clone().map(|row| (row / 4, row % 4)).unzip();
+    let tokens = TokenBatch::new(sequences, positions, rows.collect(), &vec![true; n_rows]).unwrap();
+    let mut expected = [BTreeMap::new(), BTreeMap::new()];
+    for (row, values) in values.chunks(n_dims).enumerate() {
+        for value in values {
+            *expected[usize::from(row % 4 > 0)].entry(value.code_of_any()).or_insert(0) += 1;
+        }
+    }
+    for n_threads in [1, 2] {
+        let mut site = SiteAccumulator::new(SiteConfig::default()).unwrap();
+        site.update(&view, &tokens, &Pool::new(n_threads).unwrap()).unwrap();
+        let found: [BTreeMap<u16, u64>; 2] =
+            site.state().populations.map(|population| population.codes.into_iter().zip(population.counts).collect());
+        assert_eq!(found, expected, "{} on {n_threads} threads", E::DTYPE);
+    }
+}
+
+#[test]
+fn few_different_values_have_the_codes_that_each_has() {
+    check_few_different_values(f64::NAN);
+    // The code that the bits of these two give is that of infinity.
+    check_few_different_values(f32::from_bits(0x7f80_0001));
+    check_few_different_values(f32::from_bits(0xff80_0001));
+    check_few_different_values(Bf16(0x7f81));
+    check_few_different_values(F16(0xfe00));
+    check_few_different_values(F8E4M3(0x7f));
+    check_few_different_values(F8E5M2(0x7e));
 }
 
 #[test]
