@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lmfacts.architectures.module_paths import module_taps
     from lmfacts.architectures.norms import norm_kind
     from lmfacts.architectures.registry import FAMILIES, describe
+    from lmfacts.architectures.undescribed import architecture_for
 
 __all__ = [
     "FAMILIES",
@@ -24,6 +25,7 @@ __all__ = [
     "View",
     "WeightLayout",
     "WeightView",
+    "architecture_for",
     "describe",
     "gguf_config",
     "gguf_tensor_names",
@@ -35,6 +37,7 @@ __all__ = [
 
 _HOMES = {
     "FAMILIES": "registry",
+    "architecture_for": "undescribed",
     "describe": "registry",
     "module_taps": "module_paths",
     "norm_kind": "norms",
