@@ -32,7 +32,7 @@ KNOW_TORCH = {
 MAY_IMPORT = {
     "rich": {"report", "live", "cli", "demo"},
     "typer": {"cli", "demo"},
-    "lmfacts._native": {"cuda", "recorder", "token_batch", "torch_threads", "run", "weights", "cli"},
+    "lmfacts._native": {"cuda", "recorder", "token_batch", "torch_threads", "run", "weights", "weight_files", "cli"},
     "matplotlib": {"page"},
     "pyarrow": {"export"},
     "lmfacts.report": {"report", "page", "live", "cli"},

@@ -15,14 +15,13 @@ import lmfacts
 from lmfacts import _native
 from lmfacts.architectures import WeightView, weight_views
 from lmfacts.atomic_file import check_destination
-from lmfacts.codes import float8_values
 from lmfacts.errors import ModelError, UsageError
 from lmfacts.run import Run
 from lmfacts.singular_values import largest_singular_value, singular_values
 from lmfacts.site_record import SiteRecord
 from lmfacts.site_state import SiteState
 from lmfacts.spectrum import shuffled_edge
-from lmfacts.weight_files import open_weights
+from lmfacts.weight_files import float_values, open_weights
 
 if TYPE_CHECKING:
     import os
@@ -59,8 +58,8 @@ def scan_weights(
 ) -> Run:
     """Measure every parameter of a checkpoint, without building the model.
 
-    One tensor is read at a time, from the memory map where the format allows it, so that memory does not grow with the
-    size of the checkpoint. Tied weights are measured once.
+    One tensor is read at a time, so that memory does not grow with the size of the checkpoint. Tied weights are
+    measured once.
 
     Args:
         source: a folder or hub id with safetensors or `.bin` files, a `.safetensors`, `.gguf`, `.bin` or `.pt` file,
@@ -145,12 +144,17 @@ class _Scan:
         for tensor in tensors:
             for view in views.get(tensor.name, []):
                 if view.role in wanted and tensor.dtype in MEASURED_DTYPES:
-                    gain = _floats(np.asarray(view(self.source.read(tensor))), tensor.dtype).astype(np.float64)
+                    gain = float_values(np.asarray(view(self.source.read(tensor))), tensor.dtype).astype(np.float64)
                     self.gains[view.role or ""] = gain + layout.gain_offset
 
     def _measure(self, tensor: StoredTensor, views: list[WeightView], layout: WeightLayout) -> None:
+        if tensor.problem is not None:
+            self.skipped[tensor.name] = tensor.problem
+            return
         if tensor.dtype not in MEASURED_DTYPES:
-            self.skipped[tensor.name] = f"{tensor.dtype} is not a floating-point type"
+            is_float = tensor.dtype.startswith(("float", "complex"))
+            why = "not one of those that are measured" if is_float else "not a floating-point type"
+            self.skipped[tensor.name] = f"{tensor.dtype} is {why}"
             return
         if views and not views[0].is_parameter:
             self.skipped[tensor.name] = "it is a buffer, not a parameter"
@@ -195,7 +199,7 @@ class _Scan:
             if SiteRecord(state).excess_kurtosis > _HEAVY_TAILS:
                 shuffled = shuffled_edge(values, dtype=dtype)
             if scales is not None and np.isfinite(scales).all():
-                matrix = _floats(values, tensor.dtype).reshape(n_rows, n_columns)
+                matrix = float_values(values, tensor.dtype).reshape(n_rows, n_columns)
                 # Scaled to at most 1, so that no product leaves the range of float32.
                 exponent = math.frexp(float(np.abs(scales).max()))[1]
                 small = np.ldexp(scales, -exponent).astype(matrix.dtype)
@@ -244,16 +248,6 @@ class _Scan:
                 return float(np.sqrt(np.sum(row_rms**2 - means**2) * n_columns)), None
             return float(np.sqrt(np.sum(moments[1]))), None
         return None, None
-
-
-def _floats(values: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """The numbers that stored values stand for, float32 or as they are."""
-    if dtype == "bfloat16":
-        return (values.astype(np.uint32) << 16).view(np.float32)
-    if dtype in _AS_BITS:
-        as_floats: NDArray[np.float32] = float8_values(dtype)[values]
-        return as_floats
-    return values
 
 
 def _column_squares(state: SiteState) -> NDArray[np.float64]:

@@ -4,7 +4,8 @@
 `WeightSource`: the tensors that are stored, what they are called, and their values as NumPy arrays.
 """
 
+from lmfacts.weight_files.float_values import float_values
 from lmfacts.weight_files.opening import open_weights
 from lmfacts.weight_files.source import StoredTensor, WeightSource
 
-__all__ = ["StoredTensor", "WeightSource", "open_weights"]
+__all__ = ["StoredTensor", "WeightSource", "float_values", "open_weights"]

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from lmfacts.errors import WeightFileError
 
 if TYPE_CHECKING:
-    import mmap
-    from pathlib import Path
+    from lmfacts.weight_files.stored_bytes import StoredBytes
 
-__all__ = ["GgufHeader", "GgufTensor", "read_header"]
+__all__ = ["GgufHeader", "GgufTensor", "read_gguf_header"]
 
 _MAGIC: Final = b"GGUF"
 _VERSIONS: Final = (2, 3)
@@ -41,6 +41,11 @@ _ALIGNMENT: Final = 32
 _MOST_AXES: Final = 8
 _MOST_NESTED: Final = 4
 
+# What a damaged header may ask for is bounded, whatever the size of the file.
+_MOST_STRING_BYTES: Final = 1 << 24
+_MOST_STEPS: Final = 1 << 23
+_WINDOW_BYTES: Final = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class GgufTensor:
@@ -51,12 +56,14 @@ class GgufTensor:
         shape: outermost axis first, as NumPy and torch write it (the file has it the other way round).
         type_number: GGML's number of its type.
         offset: where its bytes begin in the file.
+        most_bytes: the bytes from there to the next tensor or the end of the file.
     """
 
     name: str
     shape: tuple[int, ...]
     type_number: int
     offset: int
+    most_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,30 +76,44 @@ class GgufHeader:
 
 
 class _Reader:
-    """Reads one value after the other; past the end it raises `struct.error`."""
+    """Reads one value after the other through a window on the file; past the end it raises `struct.error`."""
 
-    def __init__(self, content: mmap.mmap) -> None:
+    def __init__(self, content: StoredBytes) -> None:
         self.content = content
         self.at = 0
+        self._window = b""
+        self._start = 0
+        self._n_steps = 0
 
-    def number(self, form: str) -> Any:
-        (value,) = struct.unpack_from(form, self.content, self.at)
-        self.at += struct.calcsize(form)
-        return value
+    def bytes(self, n_bytes: int) -> bytes:
+        start = self.at
+        self.skip(n_bytes)
+        if start < self._start or self.at > self._start + len(self._window):
+            self.content.file.seek(start)
+            self._window = self.content.file.read(max(n_bytes, _WINDOW_BYTES))
+            self._start = start
+        found = self._window[start - self._start : self.at - self._start]
+        if len(found) < n_bytes:
+            raise struct.error(f"it was cut short at byte {start}")
+        return found
 
     def skip(self, n_bytes: int) -> None:
+        self._n_steps += 1
+        if self._n_steps > _MOST_STEPS:
+            raise ValueError(f"it has more than {_MOST_STEPS} values")
         self.at += n_bytes
-        if self.at > len(self.content):
+        if self.at > self.content.n_bytes:
             raise struct.error(f"{n_bytes} bytes are promised at byte {self.at - n_bytes}")
 
-    def string(self) -> str:
-        start = self.at + 8
-        self.skip(8 + self.number_ahead())
-        return self.content[start : self.at].decode("utf-8", errors="replace")
-
-    def number_ahead(self) -> int:
-        value: int = struct.unpack_from("<Q", self.content, self.at)[0]
+    def number(self, form: str) -> Any:
+        (value,) = struct.unpack(form, self.bytes(struct.calcsize(form)))
         return value
+
+    def string(self) -> str:
+        n_bytes = self.number("<Q")
+        if n_bytes > _MOST_STRING_BYTES:
+            raise ValueError(f"a string of {n_bytes} bytes")
+        return self.bytes(n_bytes).decode("utf-8", errors="replace")
 
     def value(self, kind: int) -> Any:
         """A value of the metadata; of an array only its length, as `range`."""
@@ -106,7 +127,7 @@ class _Reader:
         kind, length = self.number("<I"), self.number("<Q")
         if kind == _STRING:
             for _ in range(length):
-                self.skip(8 + self.number_ahead())
+                self.skip(self.number("<Q"))
         elif kind == _ARRAY and depth < _MOST_NESTED:
             for _ in range(length):
                 self._array(depth + 1)
@@ -115,17 +136,17 @@ class _Reader:
         return range(length)
 
 
-def read_header(path: Path, content: mmap.mmap) -> GgufHeader:
-    """The header of a mapped GGUF file.
+def read_gguf_header(content: StoredBytes) -> GgufHeader:
+    """The header of a GGUF file.
 
     Raises:
         WeightFileError: it is no GGUF file of a version known here, or is cut short in its header.
     """
-    if content[:4] != _MAGIC:
-        raise WeightFileError(f"{path}: expected a GGUF file, but it does not begin as one does")
+    path = content.path
     reader = _Reader(content)
-    reader.at = len(_MAGIC)
     try:
+        if content.n_bytes < len(_MAGIC) or reader.bytes(len(_MAGIC)) != _MAGIC:
+            raise WeightFileError(f"{path}: expected a GGUF file, but it does not begin as one does")
         version = reader.number("<I")
         if version not in _VERSIONS:
             raise WeightFileError(
@@ -142,21 +163,35 @@ def read_header(path: Path, content: mmap.mmap) -> GgufHeader:
             elif key == "tokenizer.ggml.tokens":
                 n_tokens = len(value)
         entries = [_entry(reader) for _ in range(n_tensors)]
-        alignment = metadata.get("general.alignment", _ALIGNMENT)
+        alignment = _alignment(metadata)
         start = -(-reader.at // alignment) * alignment
-    except (struct.error, KeyError, ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
+    except (struct.error, KeyError, ValueError, OverflowError) as error:
         raise WeightFileError(
-            f"{path}: expected a whole GGUF file, but its header ends at byte {len(content)} or is damaged ({error}); "
-            "download it again"
+            f"{path}: expected a whole GGUF file, but its header ends at byte {content.n_bytes} or is damaged "
+            f"({error}); download it again"
         ) from None
-    tensors = tuple(GgufTensor(each.name, each.shape, each.type_number, start + each.offset) for each in entries)
+    ends = sorted({start + offset for *_, offset in entries} | {content.n_bytes})
+    following = dict(pairwise(ends))
+    tensors = tuple(
+        GgufTensor(name, shape, number, at, following.get(at, at) - at)
+        for name, shape, number, offset in entries
+        for at in (start + offset,)
+    )
     return GgufHeader(metadata, n_tokens, tensors)
 
 
-def _entry(reader: _Reader) -> GgufTensor:
+def _alignment(metadata: dict[str, Any]) -> int:
+    alignment = metadata.get("general.alignment", _ALIGNMENT)
+    if type(alignment) is not int or alignment < 1:
+        raise ValueError(f"general.alignment is {alignment!r}")
+    return alignment
+
+
+def _entry(reader: _Reader) -> tuple[str, tuple[int, ...], int, int]:
+    """Name, shape, type and offset of a tensor, as the file has them."""
     name = reader.string()
     n_axes = reader.number("<I")
     if n_axes > _MOST_AXES:
         raise ValueError(f"{name} has {n_axes} axes")
     shape = tuple(reader.number("<Q") for _ in range(n_axes))[::-1]
-    return GgufTensor(name, shape, reader.number("<I"), reader.number("<Q"))
+    return name, shape, reader.number("<I"), reader.number("<Q")

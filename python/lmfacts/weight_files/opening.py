@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lmfacts.errors import ModelError, UsageError, WeightFileError
 from lmfacts.weight_files.gguf_source import GgufSource
 from lmfacts.weight_files.safetensors_source import SafetensorsSource
-from lmfacts.weight_files.shards import SHARD, complete_set, read_index
+from lmfacts.weight_files.shards import SHARD, all_parts, complete_set, read_index
 from lmfacts.weight_files.source import Provenance, WeightSource
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _folder(asked: str, folder: Path, revision: str | None) -> WeightSource:
         if not paths:
             continue
         chosen = complete_set(paths)
-        if chosen is None or (len(chosen) > 1 and suffixes == (".gguf",)):
+        if chosen is None:
             listed = ", ".join(path.name for path in paths[:_LISTED]) + (" ..." if len(paths) > _LISTED else "")
             raise WeightFileError(
                 f"{asked}: expected one checkpoint, found {len(paths)} files that are no one set ({listed}); name one"
@@ -128,11 +128,11 @@ def _file(asked: str, path: Path, revision: str | None) -> WeightSource:
     if path.name.endswith(_INDEX):
         index = read_index(path)
         return _several(asked, [path.parent / name for name in sorted(set(index.values()))], index, revision)
+    if path.suffix == ".gguf":
+        return GgufSource(asked, all_parts(path))
     notes = []
     if (shard := SHARD.match(path.name)) is not None and shard[3] != "00001":
         notes.append(f"This is shard {int(shard[2])} of {int(shard[3])}; the others are not read.")
-    if path.suffix == ".gguf":
-        return GgufSource(asked, path)
     if path.suffix in (".safetensors", *_TORCH):
         return _several(asked, [path], None, revision, notes)
     raise WeightFileError(
@@ -146,6 +146,8 @@ def _several(
     """The files of one checkpoint, all of one format."""
     provenance = Provenance(asked, revision, _config(paths[0].parent))
     suffixes = {path.suffix for path in paths}
+    if suffixes == {".gguf"}:
+        return GgufSource(asked, paths)
     if suffixes == {".safetensors"}:
         return SafetensorsSource(provenance, paths, index, notes or ())
     if not suffixes <= set(_TORCH):

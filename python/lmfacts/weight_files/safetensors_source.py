@@ -1,15 +1,17 @@
-"""Weights in safetensors files, read as views of the mapped files."""
+"""Weights in safetensors files."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from lmfacts.architectures import tied_head
 from lmfacts.errors import WeightFileError
-from lmfacts.safetensors_view import NotSafetensorsError, SafetensorsView
-from lmfacts.weight_files.source import Provenance, StoredTensor, WeightSource
+from lmfacts.safetensors_header import NotSafetensorsError, SafetensorsHeader, StoredArray, read_header
+from lmfacts.weight_files.source import Provenance, StoredTensor, WeightSource, check_index, shape_problem
+from lmfacts.weight_files.stored_bytes import Buffer, StoredBytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +21,16 @@ if TYPE_CHECKING:
 
 __all__ = ["SafetensorsSource"]
 
-_NAMES: Final = {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu"}
+_NAMES: Final = {
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+}
+"""What torch calls the dtypes that NumPy lacks."""
+
 _CHUNK: Final = 1 << 24
 
 
@@ -31,7 +42,7 @@ class SafetensorsSource(WeightSource):
     def __init__(
         self, provenance: Provenance, paths: Sequence[Path], index: Mapping[str, str] | None, notes: Sequence[str] = ()
     ) -> None:
-        """Map the files.
+        """Open the files and read their headers.
 
         Args:
             provenance: where they come from.
@@ -42,49 +53,79 @@ class SafetensorsSource(WeightSource):
         Raises:
             WeightFileError: a file is damaged, or is not what the index says.
         """
-        self._views = {path.name: _opened(path) for path in paths}
-        self._last: StoredTensor | None = None
-        tensors: dict[str, StoredTensor] = {}
-        for file, view in self._views.items():
-            for name, stored in sorted(view.stored.items(), key=lambda item: item[1].offset):
-                if name in tensors:
-                    raise WeightFileError(
-                        f"{provenance.name}: {name} is in {tensors[name].file} and in {file}; expected each tensor once"
-                    )
-                dtype = _NAMES.get(stored.code, stored.dtype.name)
-                tensors[name] = StoredTensor(name, stored.shape, dtype, stored.n_bytes, None, file)
-        for name, file in (index or {}).items():
-            if name not in tensors or tensors[name].file != file:
-                raise WeightFileError(
-                    f"{provenance.name}: the index says that {name} is in {file}, and that file has no such tensor; "
-                    "the index and the files are of different checkpoints"
-                )
-        tied = self._tied(tensors, provenance.config)
+        self._files: dict[str, StoredBytes] = {}
+        self._arrays: dict[str, StoredArray] = {}
+        self._buffer = Buffer()
+        try:
+            tensors, left_out = self._listed(provenance.name, paths)
+            for name, file in (index or {}).items():
+                check_index(provenance.name, name, file, tensors.get(name))
+            tied = self._tied(tensors, left_out, provenance.config)
+        except BaseException:
+            self.close()
+            raise
         super().__init__(provenance, [each for each in tensors.values() if each.name not in tied], tied, notes)
 
     def read(self, tensor: StoredTensor) -> NDArray[Any]:
-        """A read-only view of the mapped file."""
-        if self._last is not None and self._last != tensor:
-            self._views[self._last.file].release(self._last.name)
-        self._last = tensor
-        try:
-            return self._views[tensor.file].array(tensor.name)
-        except KeyError:
-            raise WeightFileError(
-                f"{self.name}: expected an open source and one of its tensors, got {tensor.name}"
-            ) from None
+        """The values as they are stored."""
+        return self._read(tensor, 0, tensor.shape)
+
+    def read_rows(self, tensor: StoredTensor, start: int, stop: int) -> NDArray[Any]:
+        """Only these rows are read."""
+        row_bytes = tensor.n_bytes // tensor.shape[0]
+        return self._read(tensor, start * row_bytes, (stop - start, *tensor.shape[1:]))
 
     def close(self) -> None:
-        """Forget the maps."""
-        self._views = {}
-        self._last = None
+        """Close the files."""
+        for file in self._files.values():
+            file.close()
+        self._files, self._arrays, self._buffer = {}, {}, Buffer()
 
-    def _tied(self, tensors: dict[str, StoredTensor], config: Mapping[str, Any] | None) -> dict[str, str]:
+    def _listed(self, asked: str, paths: Sequence[Path]) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+        """The tensors of all files, and their metadata."""
+        tensors: dict[str, StoredTensor] = {}
+        metadata: dict[str, str] = {}
+        for path in paths:
+            header = self._opened(path)
+            metadata |= header.metadata
+            for name, stored in header.arrays.items():
+                if name in tensors:
+                    raise WeightFileError(
+                        f"{asked}: {name} is in {tensors[name].file} and in {path.name}; expected each tensor once"
+                    )
+                self._arrays[name] = stored
+                tensors[name] = _tensor(name, stored, path.name)
+        return tensors, metadata
+
+    def _opened(self, path: Path) -> SafetensorsHeader:
+        opened = StoredBytes(path)
+        self._files[path.name] = opened
+        try:
+            return read_header(opened.file, opened.n_bytes)
+        except NotSafetensorsError as error:
+            raise WeightFileError(
+                f"{path}: expected a whole safetensors file, but {error}; download or save it again"
+            ) from None
+
+    def _read(self, tensor: StoredTensor, start: int, shape: tuple[int, ...]) -> NDArray[Any]:
+        file, stored = self._files.get(tensor.file), self._arrays.get(tensor.name)
+        if file is None or stored is None:
+            raise WeightFileError(f"{self.name}: expected an open source and one of its tensors, got {tensor.name}")
+        if tensor.problem is not None or stored.dtype is None:
+            raise WeightFileError(f"{self.name}: {tensor.name} cannot be read: {tensor.problem}")
+        memory = self._buffer.take(stored.dtype.itemsize * math.prod(shape))
+        file.read_into(stored.offset + start, memory)
+        try:
+            return memory.view(stored.dtype).reshape(shape)
+        except ValueError:  # of no values, in a shape whose sizes are astronomical
+            raise WeightFileError(f"{self.name}: {tensor.name} has a shape that no array can have: {shape}") from None
+
+    def _tied(
+        self, tensors: dict[str, StoredTensor], left_out: Mapping[str, str], config: Mapping[str, Any] | None
+    ) -> dict[str, str]:
         """Parameters without a storage of their own: left out of the file, or stored twice with the same bytes."""
-        tied: dict[str, str] = {}
-        for view in self._views.values():
-            # transformers notes there which names it left out.
-            tied |= {name: owner for name, owner in view.metadata.items() if name not in tensors and owner in tensors}
+        # transformers notes in the metadata which names it left out.
+        tied = {name: owner for name, owner in left_out.items() if name not in tensors and owner in tensors}
         pair = tied_head(tensors, config)
         if pair is not None:
             tied.setdefault(*pair)
@@ -97,22 +138,19 @@ class SafetensorsSource(WeightSource):
 
     def _same(self, one: StoredTensor, other: StoredTensor) -> bool:
         """Whether two stored tensors are alike, byte for byte."""
-        if (one.shape, one.dtype) != (other.shape, other.dtype):
+        if (one.shape, one.dtype, one.n_bytes) != (other.shape, other.dtype, other.n_bytes):
             return False
-        first, second = (self._views[each.file].array(each.name).reshape(-1).view(np.uint8) for each in (one, other))
-        same = all(
-            np.array_equal(first[start : start + _CHUNK], second[start : start + _CHUNK])
-            for start in range(0, len(first), _CHUNK)
-        )
-        for each in (one, other):
-            self._views[each.file].release(each.name)
-        return same
+        pieces = [np.empty(min(_CHUNK, one.n_bytes), np.uint8) for _ in range(2)]
+        for start in range(0, one.n_bytes, _CHUNK):
+            length = min(_CHUNK, one.n_bytes - start)
+            for each, piece in zip((one, other), pieces, strict=True):
+                self._files[each.file].read_into(self._arrays[each.name].offset + start, piece[:length])
+            if not np.array_equal(pieces[0][:length], pieces[1][:length]):
+                return False
+        return True
 
 
-def _opened(path: Path) -> SafetensorsView:
-    try:
-        return SafetensorsView(path, patterns=True)
-    except NotSafetensorsError as error:
-        raise WeightFileError(
-            f"{path}: expected a whole safetensors file, but {error}; download or save it again"
-        ) from None
+def _tensor(name: str, stored: StoredArray, file: str) -> StoredTensor:
+    dtype = _NAMES.get(stored.code) or (stored.code if stored.dtype is None else stored.dtype.name)
+    problem = f"{stored.code} is a dtype that is not known" if stored.dtype is None else shape_problem(stored.shape)
+    return StoredTensor(name, stored.shape, dtype, stored.n_bytes, None, file, problem)

@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["SHARD", "complete_set", "read_index"]
+__all__ = ["SHARD", "all_parts", "complete_set", "read_index"]
 
 SHARD: Final = re.compile(r"^(.+)-(\d{5})-of-(\d{5})(\.[a-z]+)$")
 """The name of a shard: stem, number, how many there are, suffix."""
+
+
+_LISTED: Final = 4
 
 
 def read_index(path: Path) -> dict[str, str]:
@@ -54,9 +57,33 @@ def complete_set(paths: Sequence[Path]) -> list[Path] | None:
     sets = {(match[1], match[3], match[4]) for _, match in found if match is not None}
     if len(sets) != 1 or any(match is None for _, match in found):
         return None
-    stem, total, suffix = sets.pop()
-    expected = [f"{stem}-{number:05d}-of-{total}{suffix}" for number in range(1, int(total) + 1)]
-    missing = sorted(set(expected) - {path.name for path in paths})
-    if missing:
-        raise WeightFileError(f"{paths[0].parent}: expected {total} shards, {', '.join(missing)} is missing")
+    _check_complete(paths[0])
     return sorted(paths)
+
+
+def all_parts(path: Path) -> list[Path]:
+    """The files of the set that a file is one of, in order; the file alone if its name says nothing of a set.
+
+    Raises:
+        WeightFileError: files of the set are missing.
+    """
+    return [path] if SHARD.match(path.name) is None else _check_complete(path)
+
+
+def _check_complete(path: Path) -> list[Path]:
+    """The files of the set that a shard belongs to.
+
+    Raises:
+        WeightFileError: some are missing.
+    """
+    match = SHARD.match(path.name)
+    assert match is not None
+    stem, total, suffix = match[1], match[3], match[4]
+    expected = [path.with_name(f"{stem}-{number:05d}-of-{total}{suffix}") for number in range(1, int(total) + 1)]
+    missing = [each.name for each in expected if not each.is_file()]
+    if missing or path not in expected:
+        listed = ", ".join(missing[:_LISTED]) + (" ..." if len(missing) > _LISTED else "") or path.name
+        raise WeightFileError(
+            f"{path.parent}: expected {int(total)} parts of {stem}, and {listed} is missing; download all of them"
+        )
+    return expected

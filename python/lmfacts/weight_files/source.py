@@ -6,8 +6,11 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from lmfacts.errors import WeightFileError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,7 +18,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Provenance", "StoredTensor", "WeightSource"]
+__all__ = ["Provenance", "StoredTensor", "WeightSource", "check_index", "shape_problem"]
+
+_MOST_AXES: Final = 64
+"""As many as NumPy has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,7 @@ class StoredTensor:
         n_bytes: the bytes that it takes as it is stored.
         quantization: the GGUF type (`Q4_1`), or None.
         file: the name of the file it is in; empty for a model in memory.
+        problem: why its values cannot be read, or are none of a weight; None where they can.
     """
 
     name: str
@@ -38,11 +45,30 @@ class StoredTensor:
     n_bytes: int
     quantization: str | None
     file: str
+    problem: str | None = None
 
     @property
     def n_values(self) -> int:
         """The number of its values."""
         return math.prod(self.shape)
+
+
+def check_index(asked: str, name: str, file: str, found: StoredTensor | None) -> None:
+    """Whether a tensor was found in the file that an index says it is in.
+
+    Raises:
+        WeightFileError: it was not.
+    """
+    if found is None or found.file != file:
+        raise WeightFileError(
+            f"{asked}: the index says that {name} is in {file}, and that file has no such tensor; the index and the "
+            "files are of different checkpoints"
+        )
+
+
+def shape_problem(shape: Sequence[int]) -> str | None:
+    """Why no array can have this shape; None if one can."""
+    return f"it has {len(shape)} axes, and {_MOST_AXES} at most are read" if len(shape) > _MOST_AXES else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +109,7 @@ class WeightSource(ABC):
         self.tied: Mapping[str, str] = MappingProxyType(dict(tied))
         self.notes = tuple(notes)
 
-    @property
+    @cached_property
     def n_bytes(self) -> int:
         """The bytes that all tensors take as they are stored."""
         return sum(tensor.n_bytes for tensor in self.tensors)
@@ -97,13 +123,21 @@ class WeightSource(ABC):
     def read(self, tensor: StoredTensor) -> NDArray[Any]:
         """The values of one of `tensors`, in its shape.
 
-        A view of the file's memory map where the format allows; bfloat16 as its uint16 bit patterns, float8 as uint8;
-        quantized tensors as float32. The memory of the tensor read before is given back to the system, so a whole
-        checkpoint can be read in the space of its largest tensor; arrays that were given out stay valid.
+        bfloat16 as its uint16 bit patterns, float8 as uint8; quantized tensors as float32. Memory is used again as soon
+        as nobody holds the array that was read into it, so that a whole checkpoint can be read in the space of its
+        largest tensor by who lets go of each array before he asks for the next; arrays that are kept stay valid.
 
         Raises:
-            WeightFileError: the values cannot be read.
+            WeightFileError: the values cannot be read; the file was cut short or written to since it was opened.
         """
+
+    def read_rows(self, tensor: StoredTensor, start: int, stop: int) -> NDArray[Any]:
+        """The part [start, stop) of the first axis of one of `tensors`.
+
+        Raises:
+            WeightFileError: as `read`.
+        """
+        return self.read(tensor)[start:stop]
 
     def close(self) -> None:  # noqa: B027 - most formats have nothing to close
         """Let go of the files; arrays that were given out stay valid."""
@@ -113,6 +147,7 @@ class WeightSource(ABC):
         files: dict[str, int] = {}
         dtypes: Counter[str] = Counter()
         quantizations: Counter[str] = Counter()
+        model_type = (self.config or {}).get("model_type")
         for tensor in self.tensors:
             files[tensor.file] = files.get(tensor.file, 0) + tensor.n_bytes
             dtypes[tensor.dtype] += tensor.n_values
@@ -122,7 +157,7 @@ class WeightSource(ABC):
             "source": self.name,
             "revision": self.revision,
             "format": self.format,
-            "model_type": None if self.config is None else self.config.get("model_type"),
+            "model_type": model_type if isinstance(model_type, str) else None,
             "files": [{"name": name, "n_bytes": n_bytes} for name, n_bytes in files.items() if name],
             "n_tensors": len(self.tensors),
             "n_values": sum(tensor.n_values for tensor in self.tensors),
