@@ -1,8 +1,8 @@
 """The bytes of a checkpoint's file, read into memory of our own.
 
 A mapped file would be read without a copy, but a file that is cut short while it is mapped kills the process that looks
-at its lost pages (SIGBUS), and no check beforehand can rule that out. Read, such a file gives fewer bytes, and that is a
-sentence. The copy costs about 0.13 s for each GB on one core; into new memory it would cost half as much again.
+at its lost pages (SIGBUS), and no check beforehand can rule that out. Read, such a file gives fewer bytes, and that is
+a sentence. The copy costs about 0.13 s for each GB on one core; into new memory it would cost half as much again.
 """
 
 from __future__ import annotations
