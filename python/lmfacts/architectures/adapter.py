@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+from lmfacts.architectures.towers import is_inside, other_towers, reads_more_than_tokens
 from lmfacts.errors import HookError, ModelError, SiteNotFoundError
 from lmfacts.sites import Site, SiteKind, select
 
@@ -259,9 +260,10 @@ def find_root(model: nn.Module, blocks: str, embed: str) -> str:
     path: str
     from torch import nn  # noqa: PLC0415  names of weights are read without torch
 
+    elsewhere = other_towers(model)
     for path, module in model.named_modules():
-        block_list, embedding = getattr(module, blocks, None), getattr(module, embed, None)
-        if isinstance(block_list, nn.ModuleList) and isinstance(embedding, nn.Module):
+        children = dict(module.named_children())  # a wrapper passes on the attributes of what it wraps
+        if isinstance(children.get(blocks), nn.ModuleList) and embed in children and not is_inside(path, elsewhere):
             return path
     raise ModelError(
         f"expected a module with a ModuleList {blocks!r} and an embedding {embed!r} in {type(model).__name__}, "
@@ -301,6 +303,13 @@ class Draft:
         self._aliases: dict[Site, Site] = {}
         self._absent: dict[Site, str] = {}
         self._notes: list[str] = []
+        self.reads_more_than_tokens = reads_more_than_tokens(model, root_path)
+        if self.reads_more_than_tokens:
+            self.note(
+                f"The language model in {type(model).__name__} ({root_path or 'the model itself'}) is described; the "
+                "modules of its other towers have no sites, but can be named by their paths. Where images or sound "
+                "are given, embed has the tokens that stand for them, and blocks.0.resid_pre what comes in their place."
+            )
 
     def block_path(self, layer: int) -> str:
         """The module path of a block."""
@@ -330,11 +339,11 @@ class Draft:
         Args:
             path: the embedding module.
             is_stream: whether its output is, unchanged, what enters the first block; not so where positions are added,
-                a norm follows, or dropout may follow.
+                a norm follows, or dropout may follow, and never where images may come between the tokens.
         """
         first = Site(SiteKind.RESID_PRE, 0)
         self.tap(Site(SiteKind.EMBED), _join(self.root_path, path), "out")
-        if is_stream:
+        if is_stream and not self.reads_more_than_tokens:
             self.alias(first, Site(SiteKind.EMBED))
         else:
             self.tap(first, self.block_path(0), "in")

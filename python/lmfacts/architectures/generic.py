@@ -13,19 +13,22 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from lmfacts.architectures import trial
 from lmfacts.architectures.adapter import Architecture, Draft, Missing, Point, Same, find_head
 from lmfacts.architectures.block_reader import IS_NORM, BlockReader
+from lmfacts.architectures.towers import is_inside, other_towers, text_config
+from lmfacts.architectures.trial import Trial
 from lmfacts.errors import ModelError, UnknownArchitectureError
 from lmfacts.sites import Site, SiteKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lmfacts.architectures.adapter import Side
     from lmfacts.architectures.trial import Call
 
 __all__ = ["describe"]
@@ -44,12 +47,19 @@ def describe(model: nn.Module, notes: Sequence[str] = ()) -> Architecture:
         UnknownArchitectureError: there is no list of blocks, or more than one that could be it.
         ModelError: the model has no token embedding, or is an encoder with a decoder.
     """
-    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+    config = getattr(model, "config", None)
+    text = text_config(config)
+    if getattr(config, "is_encoder_decoder", False) or getattr(text, "is_encoder_decoder", False):
         raise ModelError(f"{type(model).__name__} is an encoder with a decoder; expected a decoder-only language model")
     embed_path, n_tokens, width = _embedding(model)
-    list_path = _block_list(model, embed_path)
+    shown, failure = Trial({}, {}, {}), ""
+    try:
+        shown = trial.run(model, n_tokens)
+    except Exception as error:  # noqa: BLE001 - whatever a stranger's forward raises, the answer is the same
+        failure = f"The trial run failed ({type(error).__name__}: {error}), so no site inside a block is confirmed."
+    list_path = _block_list(model, embed_path, getattr(text, "num_hidden_layers", None), shown)
     root_path = _reader_of_tokens(model, list_path)
-    stated = getattr(_text_config(model), "hidden_size", None)
+    stated = getattr(text, "hidden_size", None)
     draft = Draft(
         "generic",
         model,
@@ -63,12 +73,10 @@ def describe(model: nn.Module, notes: Sequence[str] = ()) -> Architecture:
         f"Described by structure: {len(draft.blocks)} blocks ({type(draft.blocks[0]).__name__}) in {list_path}, the "
         f"embedding {embed_path}, tokens read from the input of {root_path or type(model).__name__}."
     )
-    calls: dict[str, Call] = {}
-    try:
-        calls = trial.run(model, n_tokens)
-    except Exception as error:  # noqa: BLE001 - whatever a stranger's forward raises, the answer is the same
-        draft.note(f"The trial run failed ({type(error).__name__}: {error}), so no site inside a block is confirmed.")
-    _stream(draft, calls, embed_path)
+    if failure:
+        draft.note(failure)
+    calls = shown.calls
+    _stream(draft, shown, embed_path)
     _after_blocks(draft, calls)
     tables = {layer: BlockReader(calls, draft.block_path(layer)).table() for layer in range(len(draft.blocks))}
     for layer, table in tables.items():
@@ -83,17 +91,15 @@ def _embedding(model: nn.Module) -> tuple[str, int, int]:
     Raises:
         ModelError: there is none, or no one of several is known to be it.
     """
-    getter = getattr(model, "get_input_embeddings", None)
-    try:
-        found = getter() if callable(getter) else None
-    except (AttributeError, NotImplementedError):  # what Hugging Face's getter raises where a model has none
-        found = None
-    tables = [(path, each) for path, each in model.named_modules() if isinstance(each, nn.Embedding)]
+    elsewhere = other_towers(model)
+    modules = [(path, each) for path, each in model.named_modules() if not is_inside(path, elsewhere)]
+    found = next(filter(None, (_stated_embedding(each) for _, each in modules)), None)
+    tables: list[tuple[str, nn.Module]] = [(path, each) for path, each in modules if isinstance(each, nn.Embedding)]
     if found is not None:
-        tables = [(path, each) for path, each in model.named_modules() if each is found]
+        tables = [(path, each) for path, each in modules if each is found]
     elif len(tables) > 1:
-        n_tokens = getattr(getattr(model, "config", None), "vocab_size", None)
-        tables = [(path, each) for path, each in tables if each.num_embeddings == n_tokens]
+        n_tokens = getattr(text_config(getattr(model, "config", None)), "vocab_size", None)
+        tables = [(path, each) for path, each in tables if getattr(each, "num_embeddings", None) == n_tokens]
     weight = getattr(tables[0][1], "weight", None) if len(tables) == 1 else None
     if not isinstance(weight, nn.Parameter):
         raise ModelError(
@@ -103,22 +109,26 @@ def _embedding(model: nn.Module) -> tuple[str, int, int]:
     return tables[0][0], weight.shape[0], weight.shape[-1]
 
 
-def _text_config(model: nn.Module) -> Any:
-    """The configuration of the language model, which may be a part of the whole's."""
-    config = getattr(model, "config", None)
-    getter = getattr(config, "get_text_config", None)
-    return getter() if callable(getter) else config
+def _stated_embedding(module: nn.Module) -> nn.Module | None:
+    """The embedding that a model of Hugging Face's making says it has."""
+    getter = getattr(module, "get_input_embeddings", None)
+    try:
+        found = getter() if callable(getter) else None
+    except (AttributeError, NotImplementedError):  # what the getter raises where a model has none
+        return None
+    return found if isinstance(found, nn.Module) else None
 
 
-def _block_list(model: nn.Module, embed_path: str) -> str:
+def _block_list(model: nn.Module, embed_path: str, n_layers: int | None, shown: Trial) -> str:
     """The path of the ModuleList of blocks.
 
     Raises:
         UnknownArchitectureError: there is none, or several are as likely as each other.
     """
     lists: dict[str, int] = {}
+    elsewhere = other_towers(model)
     for path, module in model.named_modules():
-        nested = any(path.startswith(f"{other}.") for other in lists)
+        nested = is_inside(path, elsewhere) or is_inside(path.rpartition(".")[0], list(lists))
         if isinstance(module, nn.ModuleList) and len(module) > 0 and not nested and all(map(_is_block, module)):
             lists[path] = len(module)
     if not lists:
@@ -126,8 +136,9 @@ def _block_list(model: nn.Module, embed_path: str) -> str:
             f"expected a ModuleList of blocks in {type(model).__name__}, found none; name modules by their paths, such "
             "as model.layers.*:out, instead of sites"
         )
-    n_layers = getattr(_text_config(model), "num_hidden_layers", None)
     beside = embed_path.rpartition(".")[0]
+    ran = {path: length for path, length in lists.items() if any(is_inside(call, [path]) for call in shown.n_calls)}
+    lists = ran or lists  # a tower for images does nothing for text
     likely = [path for path, length in lists.items() if length == n_layers] or list(lists)
     if len(likely) > 1:
         likely = [path for path in likely if path.rpartition(".")[0] == beside] or likely
@@ -155,17 +166,18 @@ def _reader_of_tokens(model: nn.Module, list_path: str) -> str:
     return ""
 
 
-def _stream(draft: Draft, calls: Mapping[str, Call], embed_path: str) -> None:
+def _stream(draft: Draft, shown: Trial, embed_path: str) -> None:
     """The embedding and the blocks' inputs and outputs; aliases only where the trial run showed the very tensor."""
-    draft.tap(Site(SiteKind.EMBED), embed_path, "out")
+    calls = shown.calls
+    _of_tokens(draft, shown, Site(SiteKind.EMBED), embed_path, "out")
     previous, owner = calls.get(embed_path), Site(SiteKind.EMBED)
     dropped = {
         call.given
         for call in calls.values()
         if isinstance(call.module, nn.Dropout) and call.module.p > 0 and not _is_in_block(draft, call.path)
     }
-    if previous is not None and previous.returned in dropped:
-        previous = None  # the same tensor in evaluation mode, another one in training mode
+    if draft.reads_more_than_tokens or (previous is not None and previous.returned in dropped):
+        previous = None  # the same tensor in evaluation mode or without images, another one otherwise
     for layer in range(len(draft.blocks)):
         path = draft.block_path(layer)
         call = calls.get(path)
@@ -173,10 +185,34 @@ def _stream(draft: Draft, calls: Mapping[str, Call], embed_path: str) -> None:
         if call is not None and previous is not None and call.given is not None and call.given == previous.returned:
             draft.alias(site, owner)
         else:
-            draft.tap(site, path, "in")
+            _of_tokens(draft, shown, site, path, "in")
         owner = Site(SiteKind.RESID_POST, layer)
-        draft.tap(owner, path, "out")
-        previous = call
+        previous = call if _of_tokens(draft, shown, owner, path, "out") else None
+    again = [layer for layer in range(len(draft.blocks)) if shown.n_calls.get(draft.block_path(layer), 0) > 1]
+    if again:
+        draft.note(
+            f"Blocks {', '.join(map(str, again))} run more than once in a forward pass; their sites have the values of "
+            "the first time."
+        )
+
+
+def _of_tokens(draft: Draft, shown: Trial, site: Site, path: str, side: Side) -> bool:
+    """Tap a module's input or output, unless the trial run showed that it has no values of each token; say which."""
+    if shown.n_calls and path not in shown.n_calls:
+        draft.missing(
+            site, f"{path} does not run on text alone; where it does run, name it by its path ({path}:{side})"
+        )
+        return False
+    shape = shown.shapes.get(path, (None, None))[("in", "out").index(side)]
+    if shape is not None and not trial.is_of_tokens(shape):
+        draft.missing(
+            site,
+            f"for six tokens, the {side}put of {path} is a tensor of shape {list(shape)}, which does not say what "
+            "belongs to which token",
+        )
+        return False
+    draft.tap(site, path, side)
+    return True
 
 
 def _is_in_block(draft: Draft, path: str) -> bool:

@@ -21,6 +21,7 @@ from lmfacts.architectures import (
     opt,
     phi3,
 )
+from lmfacts.architectures.towers import is_inside, other_towers
 from lmfacts.errors import ModelError
 
 if TYPE_CHECKING:
@@ -84,8 +85,11 @@ def describe(model: nn.Module) -> Architecture:
 
 
 def _model_type(model: nn.Module) -> str | None:
-    """The known `model_type` of the model, or of the outermost known model inside it."""
-    for module in model.modules():
+    """The known `model_type` of the model, or of the outermost known language model inside it."""
+    elsewhere = other_towers(model)
+    for path, module in model.named_modules():
+        if is_inside(path, elsewhere):
+            continue
         model_type = getattr(getattr(module, "config", None), "model_type", None)
         if isinstance(model_type, str) and model_type in FAMILIES:
             return model_type

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import operator
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ from lmfacts.errors import HookError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Call", "equal", "is_sum", "run"]
+__all__ = ["Call", "Trial", "equal", "is_of_tokens", "is_sum", "run"]
 
 _N_TOKENS = 6
 _ULPS = 4
@@ -44,8 +46,28 @@ class Call:
     made: torch.Tensor | None
 
 
-def run(model: nn.Module, n_tokens: int) -> dict[str, Call]:
-    """Run six tokens through the model; give every module that was called exactly once, by path, as they returned.
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What six tokens showed.
+
+    Attributes:
+        calls: every module that was called exactly once, by path, as they returned.
+        n_calls: how often each module that was called was, by path.
+        shapes: the shapes of what each of them took and made in its first call, by path; None where that was no tensor.
+    """
+
+    calls: dict[str, Call]
+    n_calls: dict[str, int]
+    shapes: dict[str, tuple[torch.Size | None, torch.Size | None]]
+
+
+def is_of_tokens(shape: torch.Size) -> bool:
+    """Whether a tensor's first axes count the six tokens, so that the others are a token's own."""
+    return _N_TOKENS in itertools.accumulate(shape[:-1], operator.mul)
+
+
+def run(model: nn.Module, n_tokens: int) -> Trial:
+    """Run six tokens through the model.
 
     Args:
         model: any module that reads token ids, by the keyword `input_ids` or as its only argument.
@@ -55,7 +77,8 @@ def run(model: nn.Module, n_tokens: int) -> dict[str, Call]:
         Exception: whatever the model raises, for example since its parameters have no data here.
     """
     calls: dict[str, Call] = {}
-    repeated: set[str] = set()
+    n_calls: Counter[str] = Counter()
+    shapes: dict[str, tuple[torch.Size | None, torch.Size | None]] = {}
     given: dict[str, int | None] = {}
     taken: dict[str, torch.Tensor | None] = {}
     alive: list[torch.Tensor] = []  # an id is used for one tensor only as long as that tensor lives
@@ -73,14 +96,16 @@ def run(model: nn.Module, n_tokens: int) -> dict[str, Call]:
             tensor = tensor_at(Tap(path, path, "in"), args, kwargs, None)
             given[path] = None if tensor is None else id(tensor)
             taken[path] = _copy(tensor)
+            shapes.setdefault(path, (None if tensor is None else tensor.shape, None))
 
         return hook
 
     def after(path: str) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            if path in calls:
-                repeated.add(path)
             tensor = tensor_at(Tap(path, path, "out"), args, kwargs, output)
+            if n_calls[path] == 0:
+                shapes[path] = (shapes[path][0], None if tensor is None else tensor.shape)
+            n_calls[path] += 1
             returned = None if tensor is None else id(tensor)
             calls[path] = Call(path, module, len(calls), given.get(path), taken.get(path), returned, _copy(tensor))
 
@@ -109,7 +134,7 @@ def run(model: nn.Module, n_tokens: int) -> dict[str, Call]:
             module.training = True
         for handle in handles:
             handle.remove()
-    return {path: call for path, call in calls.items() if path not in repeated}
+    return Trial({path: call for path, call in calls.items() if n_calls[path] == 1}, dict(n_calls), shapes)
 
 
 def _takes_input_ids(model: nn.Module) -> bool:

@@ -67,6 +67,8 @@ HEADS: Final = frozenset({"lm_head.weight", "embed_out.weight", "output.weight"}
 _WRAPPERS: Final = re.compile(
     r"^(?:module|_orig_mod|base_model|model|transformer|gpt_neox|decoder|language_model|backbone)\."
 )
+_ADAPTED: Final = re.compile(r"\.(?:base_layer|modules_to_save\.[^.]+)(?=\.)")
+"""What PEFT puts between a module's name and its parameter's: its own matrix beside an adapter, or its trained copy."""
 _BLOCK: Final = re.compile(r"^(h|layers|blocks|blk|block)\.(\d+)\.(.+)$")
 _EXPERT: Final = re.compile(r"(^|\.)experts\.(\d+)\.")
 _COMPUTED: Final = re.compile(
@@ -130,6 +132,11 @@ def weight_views(names_and_shapes: Mapping[str, tuple[int, ...]], config: Mappin
         views += _views_of(name, shape, known[name], table, notes, transposed=transposed)
     views = _with_unique_roles(views, notes)
     roles = {view.role for view in views if view.role is not None}
+    if any(".base_layer." in view.parameter and view.role is not None for view in views):
+        notes.append(
+            "There are adapters: a matrix's role belongs to the base model's own; what an adapter adds to it is not in "
+            "its figures, and the adapters' matrices keep their names."
+        )
     # The number of blocks of the list that the family has; elsewhere of any list.
     layers = [view.layer for view in views if view.layer is not None]
     n_layers = max(layers, default=-1) + 1
@@ -183,6 +190,7 @@ def _outside(table: WeightTable, path: str) -> str | None:
 
 def _relative(name: str) -> tuple[int | None, str]:
     """The block that a tensor belongs to and its name in it, or None and its name without the base model's prefix."""
+    name = _ADAPTED.sub("", name)
     while (shorter := _WRAPPERS.sub("", name, count=1)) != name:
         name = shorter
     found = _BLOCK.match(name)
