@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import os
 import time
 from dataclasses import dataclass
@@ -11,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from lmfacts.atomic_file import check_destination
 from lmfacts.corpus import Corpus
-from lmfacts.errors import CorpusError, LmfactsError, UsageError
+from lmfacts.destination import check_destination, model_inputs
+from lmfacts.errors import CorpusError, LmfactsError, UnsavedRunError, UsageError
 from lmfacts.interruption import Interruption, interruptible
 from lmfacts.memory import resident_bytes
 from lmfacts.model_loading import Loaded, load_model, max_positions, tokenizer_of
 from lmfacts.progress import Progress
 from lmfacts.recorder import Recorder
+from lmfacts.run_schema import to_json
+from lmfacts.saving import save_measured
 from lmfacts.sequences import Sequences
 
 if TYPE_CHECKING:
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["INTERRUPTED", "scan"]
 
 INTERRUPTED = "interrupted"
-"""The `incomplete_reason` of a run that was stopped by Ctrl-C or SIGTERM."""
+"""The `incomplete_reason` of a run that was stopped by Ctrl-C, SIGTERM or SIGHUP."""
 
 _DEFAULT_SEQ_LEN = 512
 
@@ -56,14 +60,18 @@ def scan(
 ) -> Run:
     """Stream text through a model once and record what its sites hold.
 
-    Memory does not grow with the length of the text. On Ctrl-C or SIGTERM the batch is finished and what was recorded
-    is saved and returned as an incomplete run (`run.incomplete_reason == "interrupted"`).
+    Memory does not grow with the length of the text. On Ctrl-C, SIGTERM or SIGHUP the batch is finished and what was
+    recorded is saved and returned as an incomplete run (`run.incomplete_reason == "interrupted"`); a second one drops
+    the batch. Saving is finished whatever comes, unless two more come while it lasts.
+
+    What was recorded is kept in any case. Whatever ends a scan early, an error of `progress` included, is raised after
+    what there is was saved to `out`, and the exception has it as `run`.
 
     Args:
         model: a hub id, a folder, a `.gguf` file, `demo`, or a model.
-        corpus: files and folders of `.txt` and `.jsonl`, `-` for standard input; the embedded text if None.
+        corpus: files (`.txt`, `.jsonl`, `.json`), folders of them, `-` for standard input; the embedded text if None.
         sites: see `lmfacts.attach`.
-        out: where to write the run file, atomically.
+        out: where to write the run file, atomically: a new name or a regular file, and nothing that is read.
         max_tokens: stop after so many tokens; all of the corpus if None.
         seq_len: most tokens in a sequence; by default 512, or what the model has positions for if that is less.
         batch_size: sequences in a forward pass. It does not change what is recorded but for the model's own rounding.
@@ -74,7 +82,7 @@ def scan(
         device: `auto`, `cpu`, `cuda`, ...
         k: how many of the largest values to keep of each site and population.
         threshold: magnitude at or above which values are counted in each dim.
-        text_field: the key of the text in `.jsonl` objects.
+        text_field: the key of the text in the objects of `.jsonl` and `.json` files.
         progress: called after every batch.
 
     Raises:
@@ -82,14 +90,22 @@ def scan(
         CorpusError: the corpus is empty or not text.
         ModelError: not a model that can be read; `SiteNotFoundError` for a site that it does not have.
         UsageError: a number or name that cannot be meant, such as a sequence longer than the model's positions.
-        RunFileError: the run file cannot be written there.
+        DestinationError: the run file cannot be written there; found before anything is loaded.
+        UnsavedRunError: it could be when the scan began, and cannot be now; the error has the run as `run`.
+        KeyboardInterrupt: a stop was asked for before anything was recorded.
     """
-    for name, value, least in (("batch_size", batch_size, 1), ("max_tokens", max_tokens, 1), ("seq_len", seq_len, 2)):
-        if value is not None and value < least:
-            raise UsageError(f"{name}: expected a number of at least {least}, got {value}")
+    for name, value, least in (
+        *(("batch_size", batch_size, 1), ("max_tokens", max_tokens, 1), ("seq_len", seq_len, 2), ("k", k, 0)),
+    ):
+        if value is not None:
+            _check_number(name, value, least)
+    if not 0 <= threshold < math.inf:
+        raise UsageError(f"threshold: expected a number of at least 0 that is not infinite, got {threshold}")
     if out is not None:
-        check_destination(out)
+        check_destination(out, model_inputs(model))
     text = Corpus(corpus, text_field=text_field)
+    if out is not None:
+        check_destination(out, text.inputs)
     report = progress or (lambda _progress: None)
 
     if isinstance(model, nn.Module):
@@ -103,6 +119,16 @@ def scan(
         {"seq_len": sequences.seq_len, "batch_size": batch_size, "pack": pack, "max_tokens": max_tokens}
     )
     return _Scan(loaded, sequences, recorder, batch_size, report, None if out is None else Path(out)).run()
+
+
+def _check_number(name: str, value: int, least: int) -> None:
+    """Refuse what is no whole number, or too small, or more than anything can be counted with."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise UsageError(f"{name}: expected a whole number, got {value!r}") from None
+    if not least <= number < 1 << 31:
+        raise UsageError(f"{name}: expected a number of at least {least} (and less than 2^31), got {value}")
 
 
 def _seq_len(model: nn.Module, asked: int | None) -> int:
@@ -124,6 +150,7 @@ class _Scan:
     out: Path | None
     started: float = 0.0
     state_bytes: int = 0
+    all_read: bool = False
 
     def run(self) -> Run:
         was_training = self.loaded.model.training
@@ -135,32 +162,45 @@ class _Scan:
 
     def _run(self) -> Run:
         self.state_bytes = self._measure_state()
+        # What the run file cannot hold is found before the work, not after it.
+        to_json({"settings": self.recorder.settings, **self._described()})
         self.started = time.perf_counter()
         self._progress(0)
         with interruptible() as interruption, self.recorder:
             try:
-                reason = self._read_all(interruption)
-            except Exception as error:
-                self._save_what_there_is(error)
+                self._read_all(interruption)
+                self._progress_of_saving()
+            except BaseException as error:
+                with interruption.saving():
+                    # A terminal that is gone sends a signal, and is an error to who writes there.
+                    asked = INTERRUPTED if interruption.requested else None
+                    self._keep(error, asked or f"stopped by an error: {str(error) or type(error).__name__}")
                 raise
-            if self.recorder.n_tokens == 0 and reason is None:
-                raise CorpusError("expected text with at least one token, got none in the whole corpus")
-            return self._finish(reason)
+            with interruption.saving():
+                if self.recorder.n_tokens > 0:
+                    return self._save(self._recorded(INTERRUPTED))
+        if interruption.requested:
+            raise KeyboardInterrupt
+        skipped = "".join(f" ({note})" for note in self.sequences.notes())
+        raise CorpusError(f"expected text with at least one token, got none in the whole corpus{skipped}")
 
-    def _read_all(self, interruption: Interruption) -> str | None:
-        """Run every batch through the model; say why it stopped, if before the end."""
+    def _read_all(self, interruption: Interruption) -> None:
+        """Run every batch through the model, until there is none or a stop is asked for."""
         batches = self.sequences.batches(self.batch_size)
         while not interruption.requested:
             try:
                 with interruption.waiting():
                     batch = next(batches, None)
+                if batch is None:
+                    self.all_read = True
+                    return
+                with interruption.working():
+                    self._forward(batch)
             except KeyboardInterrupt:
-                break
-            if batch is None:
-                return None
-            self._forward(batch)
+                if not interruption.requested:
+                    raise
+                return
             self._progress(batch.n_bytes_read)
-        return INTERRUPTED
 
     def _measure_state(self) -> int:
         """The size of the state, from one token through a recorder that is thrown away."""
@@ -204,27 +244,42 @@ class _Scan:
             )
         )
 
-    def _finish(self, reason: str | None) -> Run:
-        wall_s = time.perf_counter() - self.started
-        self.report(
-            Progress("saving", self.loaded.name, n_tokens=self.recorder.n_tokens, fraction=1.0, elapsed_s=wall_s)
-        )
+    def _progress_of_saving(self) -> None:
+        elapsed = time.perf_counter() - self.started
+        n_tokens = self.recorder.n_tokens
+        self.report(Progress("saving", self.loaded.name, n_tokens=n_tokens, fraction=1.0, elapsed_s=elapsed))
+
+    def _described(self) -> dict[str, Any]:
+        """What is known of model and text, for the run file."""
         model = {"revision": self.loaded.revision} | ({"id": self.loaded.name} if self.loaded.name else {})
+        return {"model": model, "corpus": self.sequences.describe()}
+
+    def _recorded(self, reason: str) -> Run:
+        """The run; the reason counts if not all was read."""
+        timing = {"wall_s": time.perf_counter() - self.started}
         run = self.recorder.run(
-            incomplete_reason=reason,
-            metadata={"model": model, "corpus": self.sequences.describe(), "timing": {"wall_s": wall_s}},
+            incomplete_reason=None if self.all_read else reason, metadata={**self._described(), "timing": timing}
         )
-        if self.out is not None:
-            run.save(self.out)
-            run.path = self.out
+        run.metadata["notes"] += self.sequences.notes()
         return run
 
-    def _save_what_there_is(self, error: Exception) -> None:
-        """Keep what was recorded before an error, if it has a place to go to."""
-        if self.out is None or self.recorder.n_tokens == 0:
+    def _save(self, run: Run) -> Run:
+        if self.out is not None:
+            save_measured(run, self.out)
+        return run
+
+    def _keep(self, error: BaseException, reason: str) -> None:
+        """Keep what was recorded before an error that ends the scan: in the file, and as `run` of the error."""
+        if self.recorder.n_tokens == 0:
             return
         try:
-            self._finish(f"stopped by an error: {error}")
-        except (LmfactsError, OSError):
+            run = self._recorded(reason)
+            error.run = run  # type: ignore[attr-defined]
+            self._save(run)
+        except UnsavedRunError as unsaved:
+            error.add_note(str(unsaved))
+        except (LmfactsError, AttributeError):
             return
-        error.add_note(f"What was recorded until then is in {self.out}.")
+        else:
+            where = f"in {self.out}" if self.out is not None else "the `run` of this error"
+            error.add_note(f"What was recorded until then is {where}.")

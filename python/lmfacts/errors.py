@@ -6,11 +6,19 @@ A file that is not there stays `FileNotFoundError`.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lmfacts.run import Run
+
 __all__ = [
     "BufferImportError",
     "CorpusError",
     "CudaError",
     "CudaUnavailableError",
+    "DestinationError",
     "HookError",
     "KernelCompileError",
     "LayoutError",
@@ -25,6 +33,7 @@ __all__ = [
     "SiteNotFoundError",
     "StateError",
     "UnknownArchitectureError",
+    "UnsavedRunError",
     "UnsupportedDeviceError",
     "UnsupportedDtypeError",
     "UsageError",
@@ -122,6 +131,26 @@ class MismatchedRunsError(LmfactsError):
 
 class RunFileError(LmfactsError):
     """A run file cannot be read or written."""
+
+
+class DestinationError(RunFileError, UsageError):
+    """A file cannot be written under that name; nothing was done yet."""
+
+    exit_code = 2
+
+
+class UnsavedRunError(RunFileError):
+    """A run was measured and could not be saved where it was to go.
+
+    Attributes:
+        run: the run.
+        path: the file in another place that it was saved in instead, or None.
+    """
+
+    def __init__(self, message: str, run: Run, path: Path | None) -> None:
+        super().__init__(message)
+        self.run = run
+        self.path = path
 
 
 class RunFileVersionError(RunFileError):

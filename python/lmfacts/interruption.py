@@ -1,11 +1,11 @@
-"""Ctrl-C and SIGTERM as a request that is honored where nothing is half done."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request that is honored where nothing is half done."""
 
 from __future__ import annotations
 
 import signal
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,47 +13,86 @@ if TYPE_CHECKING:
 
 __all__ = ["Interruption", "interruptible"]
 
+_SIGNALS: Final = tuple(
+    number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None
+)
+_ANYWHERE: Final = 3
+"""The request that ends whatever is being done."""
+
 
 class Interruption:
-    """Whether a stop was asked for."""
+    """How often a stop was asked for, and what is being done, which says when that raises `KeyboardInterrupt`.
+
+    The first request raises in `waiting` only, the second also in `working`, the third anywhere. Saving is ended by the
+    second request that comes while it lasts, if one came before, else by the third.
+    """
 
     def __init__(self) -> None:
-        self.requested = False
-        self._waiting = False
+        self.n_requests = 0
+        self._enough = _ANYWHERE
+
+    @property
+    def requested(self) -> bool:
+        """Whether a stop was asked for."""
+        return self.n_requests > 0
+
+    @contextmanager
+    def _ended_by(self, n_requests: int) -> Iterator[None]:
+        before, self._enough = self._enough, n_requests
+        try:
+            if self.n_requests >= n_requests:  # it came just before
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._enough = before
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Mark a stretch of work that can be dropped at any moment: a request raises `KeyboardInterrupt` there."""
-        self._waiting = True
-        try:
+        """A stretch of work that can be dropped at any moment."""
+        with self._ended_by(1):
             yield
-        finally:
-            self._waiting = False
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """A stretch of work that is better finished, and can be dropped by who insists."""
+        with self._ended_by(2):
+            yield
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """A stretch of work that is finished even if somebody insists; what was asked for before it counts as once."""
+        self.n_requests = min(self.n_requests, 1)
+        with self._ended_by(_ANYWHERE):
+            yield
 
     def request(self, _number: int = 0, _frame: FrameType | None = None) -> None:
         """Ask for a stop.
 
         Raises:
-            KeyboardInterrupt: while waiting, or when asked a second time.
+            KeyboardInterrupt: it was asked for often enough for what is being done.
         """
-        again, self.requested = self.requested, True
-        if again or self._waiting:
+        self.n_requests += 1
+        if self.n_requests >= self._enough:
             raise KeyboardInterrupt
 
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Turn SIGINT and SIGTERM into requests while the context lasts; the handlers from before are put back.
+    """Turn SIGINT, SIGTERM and SIGHUP into requests while the context lasts; the handlers from before are put back.
 
-    Outside the main thread Python cannot set handlers, and nothing is changed.
+    A signal that is ignored stays ignored (`nohup`, jobs in the background of a script), and so does one whose handler
+    Python cannot put back. Outside the main thread Python cannot set handlers, and nothing is changed.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    before = {number: signal.signal(number, interruption.request) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    ours = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for number in ours:
+        signal.signal(number, interruption.request)
     try:
         yield interruption
     finally:
-        for number, handler in before.items():
+        for number, handler in ours.items():
             signal.signal(number, handler)

@@ -288,11 +288,14 @@ class Run(Mapping[str, SiteRecord]):
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the run to a file, atomically: under that name there is the old file or the whole new one.
 
+        The file that the run was loaded from may be replaced: the run holds all of it.
+
         Returns:
             The path.
 
         Raises:
-            RunFileError: it cannot be written there.
+            DestinationError: the path is neither a new name nor a regular file, or its folder cannot be written to.
+            RunFileError: writing failed.
         """
         write_run_file(path, self.metadata, self._states, self.extra_arrays)
         return Path(path)

@@ -48,7 +48,8 @@ def write_run_file(
         extra_arrays: further arrays under names of their own.
 
     Raises:
-        RunFileError: it cannot be written there; nothing is left behind, and a file that was there is untouched.
+        DestinationError: it cannot be written there.
+        RunFileError: writing failed; nothing is left behind, and a file that was there is untouched.
     """
     # Only writing needs the library, so that looking at a file does not wait for its import.
     from safetensors import SafetensorError  # noqa: PLC0415  see above

@@ -69,7 +69,16 @@ class Sequences:
             "separator": _name(self.tokenizer, self._separator()) if self.pack else None,
             "n_documents": self.n_documents,
             "n_documents_cut_off": self.n_cut_off,
+            "n_documents_skipped": self.corpus.n_skipped,
         }
+
+    def notes(self) -> list[str]:
+        """What a reader of the run should know of the text, a sentence each."""
+        n = self.corpus.n_skipped
+        if not n:
+            return []
+        many = "1 document was" if n == 1 else f"{n} documents were"
+        return [f"{many} skipped; the first: {self.corpus.first_skipped}"]
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """The sequences in batches of `batch_size`, the last one perhaps smaller."""

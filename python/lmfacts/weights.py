@@ -6,7 +6,6 @@ import math
 import platform
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +13,11 @@ import numpy as np
 import lmfacts
 from lmfacts import _native
 from lmfacts.architectures import WeightView, weight_views
-from lmfacts.atomic_file import check_destination
+from lmfacts.destination import check_destination, model_inputs
 from lmfacts.errors import ModelError, UsageError
+from lmfacts.interruption import interruptible
 from lmfacts.run import Run
+from lmfacts.saving import save_measured
 from lmfacts.singular_values import largest_singular_value, singular_values
 from lmfacts.site_record import SiteRecord
 from lmfacts.site_state import SiteState
@@ -66,24 +67,26 @@ def scan_weights(
             `demo`, or a model.
         revision: branch, tag or commit on the hub.
         spectra: compute singular values of matrices whose smaller side is at most this; 0 for none.
-        out: where to write the run file, atomically.
+        out: where to write the run file, atomically: a new name or a regular file, and nothing that is read.
         progress: called after every tensor with the bytes read, the bytes in all, and the tensor's name.
 
     Raises:
         FileNotFoundError: there is no such file.
         ModelError: these are no weights that can be read, or a file is damaged.
         UsageError: `spectra` is negative.
-        RunFileError: the run file cannot be written there.
+        DestinationError: the run file cannot be written there; found before anything is read.
+        UnsavedRunError: it could be when the scan began, and cannot be now; the error has the run as `run`.
     """
     if spectra < 0:
         raise UsageError(f"spectra: expected a number of at least 0, got {spectra}")
     if out is not None:
-        check_destination(out)
-    with open_weights(source, revision=revision) as opened:
-        run = _Scan(opened, spectra, progress or (lambda _done, _total, _name: None)).run()
-    if out is not None:
-        run.save(out)
-        run.path = Path(out)
+        check_destination(out, model_inputs(source))
+    with interruptible() as interruption:
+        with interruption.waiting(), open_weights(source, revision=revision) as opened:
+            run = _Scan(opened, spectra, progress or (lambda _done, _total, _name: None)).run()
+        if out is not None:
+            with interruption.saving():
+                save_measured(run, out)
     return run
 
 

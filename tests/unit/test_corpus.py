@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmfacts import corpus as corpus_module
+from lmfacts import json_texts, text_pieces
 from lmfacts.corpus import Corpus
-from lmfacts.errors import CorpusError
+from lmfacts.errors import CorpusError, UsageError
 
 
 def documents(corpus):
@@ -36,12 +38,9 @@ def test_a_text_file_is_one_document(tmp_path):
 
 @given(st.text(st.characters(exclude_characters="\0\ufeff", codec="utf-8"), min_size=1), st.integers(1, 9))
 def test_pieces_put_together_are_the_text_whatever_the_block(text, block):
-    before = corpus_module._BLOCK_BYTES
-    corpus_module._BLOCK_BYTES = block
-    try:
-        pieces = list(corpus_module._text_pieces(io.BytesIO(text.encode()), "memory"))
-    finally:
-        corpus_module._BLOCK_BYTES = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_pieces, "_BLOCK_BYTES", block)
+        pieces = list(text_pieces.text_pieces(io.BytesIO(text.encode()), "memory"))
     assert "".join(piece.text for piece in pieces) == text
     assert [piece.ends_document for piece in pieces] == [False] * (len(pieces) - 1) + [True]
     assert sum(piece.n_bytes for piece in pieces) == len(text.encode())
@@ -67,9 +66,11 @@ def test_jsonl_lines_are_documents(tmp_path):
     ("line", "said"),
     [
         ('{"body": "x"}', "expected a field 'text', got the fields 'body'"),
-        ('{"text": 3}', "expected text, got int"),
+        ('{"text": 3}', "expected text, got a number"),
         ("{not json", "expected a JSON object"),
-        ("[1]", "expected text, got list"),
+        ("[1]", "expected text, got a list"),
+        ('{"text": null}', "expected text, got null"),
+        ("[" * 100_000, "nested too deeply"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, line, said):
@@ -84,10 +85,13 @@ def test_a_folder_gives_its_text_files_in_order_of_path(tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "1.txt").write_text("second")
     (tmp_path / "a.jsonl").write_text('{"text": "first"}\n')
-    (tmp_path / "c.txt").write_text("third")
+    (tmp_path / "c.TXT").write_text("third")
+    (tmp_path / "d.JSONL").write_text('{"text": "fourth"}\n')
+    (tmp_path / "e.ndjson").write_text('"fifth"\n')
+    (tmp_path / "config.json").write_text("{}")
     (tmp_path / "ignored.bin").write_bytes(b"\0")
     (tmp_path / "empty.txt").write_text("")
-    assert documents(Corpus(tmp_path)) == ["first", "second", "third"]
+    assert documents(Corpus(tmp_path)) == ["first", "second", "third", "fourth", "fifth"]
 
 
 def test_standard_input(monkeypatch):
@@ -130,3 +134,178 @@ def test_a_binary_file_is_not_text(tmp_path, content):
     file.write_bytes(content)
     with pytest.raises(CorpusError, match=r"a\.txt: expected UTF-8 text"):
         documents(Corpus(file))
+
+
+# JSON files
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('[{"text": "one"}, "two",\n {"text": "three"}]\n', ["one", "two", "three"]),
+        (' \n[ "one" ] ', ["one"]),
+        ('{"id": 1, "text": "one"}', ["one"]),
+        ('{\n  "text": "one",\n  "id": [1, 2]\n}\n', ["one"]),
+        ('{"text": "one"}\n{"text": "two"}\r\n\n"three"', ["one", "two", "three"]),
+        ('\ufeff["one"]', ["one"]),
+        ("[]", []),
+        ('["\\ud83e\\udd80"]', ["🦀"]),
+    ],
+)
+@pytest.mark.parametrize("block", [1, 7, 1 << 16])
+def test_a_json_file_is_a_list_of_records_or_records_in_a_row(tmp_path, monkeypatch, content, expected, block):
+    monkeypatch.setattr(json_texts, "_BLOCK_BYTES", block)
+    file = tmp_path / "a.JSON"
+    file.write_text(content)
+    corpus = Corpus(file)
+    assert documents(corpus) == expected
+    pieces = list(corpus)
+    assert not pieces or 0 < sum(piece.n_bytes for piece in pieces) <= corpus.n_bytes
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=40)), st.integers(1, 30), st.booleans())
+def test_what_json_writes_comes_back_whatever_the_block(texts, block, ascii_only):
+    stream = io.BytesIO(json.dumps(texts, ensure_ascii=ascii_only).encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_texts, "_BLOCK_BYTES", block)
+        assert [value for value, _, _ in json_texts.JsonRecords(stream, "memory").values()] == texts
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('["one", {"body": "x"}]', "record 2: expected a field 'text', got the fields 'body'"),
+        ('["one" "two"]', "record 2: expected JSON, got '\"' where , or ] should be"),
+        ('["one", ', "record 2: expected JSON, got Expecting value"),
+        ('["one"', "got an end before its ]"),
+        ('["one"] ["two"]', "something after a list"),
+        ('["one", nope' + ", 1" * 100, "record 2: expected JSON, got Expecting value"),
+        ('{"text": "cut off', "record 1: expected JSON, got Unterminated string"),
+        ("[1, 2]", "record 1: expected text, got a number"),
+        ("prose", "expected JSON"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_a_json_file_that_is_none_is_refused(tmp_path, content, said):
+    file = tmp_path / "a.json"
+    file.write_text(content)
+    with pytest.raises(CorpusError, match=r"a\.json") as error:
+        documents(Corpus(file))
+    assert said in str(error.value)
+
+
+def test_an_error_in_a_json_file_is_found_where_it_is(tmp_path):
+    class Endless(io.RawIOBase):
+        n_bytes = 0
+
+        def read(self, n_bytes=-1):
+            self.n_bytes += n_bytes
+            return b"nonsense " * (n_bytes // 9)
+
+    stream = Endless()
+    with pytest.raises(CorpusError, match="record 1: expected JSON"):
+        next(json_texts.JsonRecords(stream, "endless").values())
+    assert stream.n_bytes < 1 << 20
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_half_a_surrogate_pair_is_skipped_and_counted(tmp_path, name):
+    file = tmp_path / name
+    file.write_bytes(b'{"text":"one"}\n{"text":"bad \\ud83d lone"}\n"\\udc00"\n{"text":"\\ud83e\\udd80"}\n')
+    corpus = Corpus(file)
+    assert documents(corpus) == ["one", "🦀"]
+    assert corpus.n_skipped == 2
+    assert f"{'line' if name == 'a.jsonl' else 'record'} 2: '\\ud83d' is half" in corpus.first_skipped
+    assert sum(piece.n_bytes for piece in corpus) == corpus.n_bytes
+
+
+# Where text ends, and what has none
+
+
+def test_a_file_that_grows_is_read_to_the_size_that_it_had(tmp_path):
+    text, lines = tmp_path / "a.txt", tmp_path / "b.jsonl"
+    text.write_bytes("süß".encode()[:-1])
+    lines.write_bytes(b'"one"\n"tw')
+    corpus = Corpus([text, lines])
+    with text.open("ab") as first, lines.open("ab") as second:
+        first.write("ß and more".encode()[1:])
+        second.write(b'o"\n"three"\n')
+    assert documents(corpus) == ["sü", "one"]
+    assert corpus.describe()["files"] == [{"path": str(text), "n_bytes": 4}, {"path": str(lines), "n_bytes": 9}]
+
+
+def test_a_file_that_ends_in_the_middle_and_does_not_grow_is_damaged(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b'"one"\n"tw')
+    with pytest.raises(CorpusError, match="line 2"):
+        documents(Corpus(file))
+
+
+def test_a_file_that_is_gone_is_named_and_still_described(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("words")
+    corpus = Corpus(file)
+    file.unlink()
+    with pytest.raises(CorpusError, match=r"a\.txt: expected text to read, and it cannot be read any more"):
+        documents(corpus)
+    assert corpus.describe() == {"kind": "files", "files": [{"path": str(file), "n_bytes": 5}], "n_bytes": 5}
+
+
+def test_a_pipe_is_read_to_its_end(tmp_path):
+    pipe = tmp_path / "pipe.txt"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_text("from a pipe"))
+    writer.start()
+    corpus = Corpus(pipe)
+    assert documents(corpus) == ["from a pipe"]
+    writer.join()
+    assert corpus.describe() == {"kind": "files", "files": [{"path": str(pipe)}], "n_bytes": None}
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "said"),
+    [
+        ("", UsageError, "empty name; is a variable not set"),
+        ([], UsageError, "empty list"),
+        (["-", "a.txt", "-"], UsageError, "got it twice"),
+        ("no\0name", CorpusError, "null"),
+        ("x" * 300, CorpusError, "too long"),
+        ("table.CSV", CorpusError, r"got \.csv"),
+        ("/dev/null", CorpusError, "got nothing"),
+        ("/dev/zero", CorpusError, "a zero byte"),
+    ],
+)
+def test_sources_that_have_no_text(tmp_path, monkeypatch, source, error, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("words")
+    (tmp_path / "table.CSV").write_text("a,b\n")
+    with pytest.raises(error, match=said):
+        documents(Corpus(source))
+
+
+@pytest.mark.parametrize("stdin", [None, io.StringIO("no bytes")])
+def test_standard_input_that_is_closed(monkeypatch, stdin):
+    monkeypatch.setattr("sys.stdin", stdin)
+    with pytest.raises(CorpusError, match="standard input: expected text, and it is closed here"):
+        Corpus("-")
+
+
+def test_a_link_to_nothing_in_a_folder_is_named(tmp_path):
+    (tmp_path / "a.txt").write_text("words")
+    (tmp_path / "b.txt").symlink_to("nowhere")
+    with pytest.raises(FileNotFoundError, match=r"b\.txt: .*points to nothing"):
+        Corpus(tmp_path)
+
+
+def test_what_may_not_be_read_is_named_before_anything_is_read(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("words")
+    (tmp_path / "b.txt").write_text("secret")
+    monkeypatch.setattr(os, "access", lambda path, _mode: not str(path).endswith("b.txt"))
+    with pytest.raises(CorpusError, match=r"b\.txt: .*may not be read"):
+        Corpus(tmp_path)
+
+
+def test_lines_that_end_as_on_windows_and_a_mark_at_the_beginning(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_bytes('\ufeff{"text": "one"}\r\n{"text": "two\\r\\n"}\r\n'.encode())
+    assert documents(Corpus(file)) == ["one", "two\r\n"]

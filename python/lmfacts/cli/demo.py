@@ -41,12 +41,12 @@ def demo(
 
     No network; about half a minute.
     """
-    from lmfacts.atomic_file import check_destination
+    from lmfacts.destination import check_destination
     from lmfacts.live import progress_view
 
     out_weights = None if out is None else out.with_name(f"{out.stem}-weights{out.suffix}")
-    if out_weights is not None:
-        check_destination(out_weights)
+    if out is not None and out_weights is not None:
+        check_destination(out_weights, [out])
     with nullcontext() if quiet else progress_view() as progress:
         from lmfacts.activations import scan as scan_model
 

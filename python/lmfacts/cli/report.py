@@ -46,7 +46,7 @@ def report(
     from lmfacts.page.output import checked_destination, write_page
     from lmfacts.page.panel import require_matplotlib
 
-    checked_destination(out)
+    checked_destination(out, runs)
     require_matplotlib()
 
     from lmfacts.facts import Inputs, check

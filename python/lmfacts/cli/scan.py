@@ -122,4 +122,4 @@ def free_name(model: str, suffix: str = "") -> Path:
     own = re.sub(r"\.(gguf|safetensors|bin|pt|pth)$", "", Path(model).name)
     stem = "-".join(filter(None, [re.sub(r"[^\w.-]+", "-", own).strip("-.") or "run", suffix]))
     names = itertools.chain([f"{stem}.lmfacts"], (f"{stem}-{number}.lmfacts" for number in itertools.count(2)))
-    return next(path for path in map(Path, names) if not path.exists())
+    return next(path for path in map(Path, names) if not os.path.lexists(path))

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 import lmfacts
-from lmfacts.atomic_file import check_destination, replacing
-from lmfacts.errors import RunFileError, UsageError
+from lmfacts.atomic_file import replacing
+from lmfacts.destination import check_destination
+from lmfacts.errors import UsageError
 from lmfacts.export.catalogue import choose_statistics
 from lmfacts.export.formats import require, suffix_of, writing
 from lmfacts.export.tables import TABLES, blocks, columns_of
@@ -85,7 +86,8 @@ def export_run(
         What was written.
 
     Raises:
-        UsageError: an argument has no meaning, or the file cannot be created there.
+        UsageError: an argument has no meaning.
+        DestinationError: the file cannot be created there, or is the run's own.
         SiteNotFoundError: a site pattern matches nothing.
         MissingExtraError: pyarrow is needed and not installed.
         RunFileError: writing failed; what was at the path before is untouched.
@@ -100,10 +102,7 @@ def export_run(
     names = list(run) if sites is None else run.select(sites)
     if sites is not None and not names:
         raise UsageError("No site was named: give site names, presets or globs, or leave sites out for all.")
-    try:
-        check_destination(path)
-    except RunFileError as error:
-        raise UsageError(str(error)) from None
+    check_destination(path, [] if run.path is None else [run.path])
     require(suffix)
     columns = columns_of(table, run.kind)
     header = _header(run, table, [column.name for column in columns])

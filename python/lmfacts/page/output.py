@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
-import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lmfacts.atomic_file import check_destination, replacing
+from lmfacts.atomic_file import replacing, workshop
+from lmfacts.destination import check_destination
 from lmfacts.errors import RunFileError, UsageError
 from lmfacts.page.html import to_html
 from lmfacts.page.markdown import to_markdown
 from lmfacts.page.svg import standalone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from lmfacts.page.document import Page
 
@@ -29,24 +28,26 @@ FORMATS: Final = {".html": "html", ".htm": "html", ".md": "markdown", ".markdown
 _OURS: Final = re.compile(r"f\d+-[a-z0-9-]+\.svg", re.IGNORECASE)
 
 
-def checked_destination(path: str | os.PathLike[str]) -> Path:
+def checked_destination(path: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]] = ()) -> Path:
     """The path that a page would be written to, checked before any work is done.
 
+    Args:
+        path: where to write.
+        inputs: the files that are read.
+
     Raises:
-        UsageError: its name does not end in one of `FORMATS`, it cannot be written there, or the folder of a Markdown
-            page's figures holds something else.
+        UsageError: its name does not end in one of `FORMATS`, or the folder of a Markdown page's figures holds
+            something else.
+        DestinationError: it cannot be written there, or it is one of the inputs.
     """
-    given = Path(path)
+    given, read = Path(path), list(inputs)
     if given.suffix.lower() not in FORMATS:
         ends = ", ".join(FORMATS)
         found = f"ends in {given.suffix!r}" if given.suffix else "has no ending"
         raise UsageError(f"A report is written as HTML or Markdown; {given.name!r} {found}. Its name ends in {ends}.")
-    try:
-        real = check_destination(given)
-    except RunFileError as error:
-        raise UsageError(str(error)) from error
+    real = check_destination(given, read)
     if FORMATS[given.suffix.lower()] == "markdown":
-        _check_folder(_figures_folder(real))
+        _check_folder(_figures_folder(real), read)
     return given
 
 
@@ -86,8 +87,8 @@ def _figures_folder(page: Path) -> Path:
     return page.with_name(f"{page.stem}_figures")
 
 
-def _check_folder(folder: Path) -> None:
-    """Refuse to replace a folder that is not of a report."""
+def _check_folder(folder: Path, inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
+    """Refuse to replace a folder that is not of a report, or has something in it that is read."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise UsageError(f"The figures go to the folder {folder}, which is a file or a link. Write under another name.")
     strangers = (
@@ -98,25 +99,25 @@ def _check_folder(folder: Path) -> None:
             f"The figures replace the folder {folder}, and it holds {strangers[0]!r}, which no report wrote. Write "
             "under another name, or move the folder away."
         )
+    for entry in folder.iterdir() if folder.exists() else ():
+        check_destination(entry, inputs)
 
 
 @contextmanager
 def _replacing_folder(folder: Path) -> Iterator[tuple[Path, PutInPlace]]:
     """A new folder to fill, and what puts it in the place of the old one; if anything fails, the old one is back."""
-    name = f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}"
-    new, old = folder.with_name(f"{name}.tmp"), folder.with_name(f"{name}.old")
-    swap = PutInPlace(folder, new, old)
     try:
-        new.mkdir()
-        yield new, swap
-    except BaseException as error:
-        swap.undo()
-        if isinstance(error, OSError):
-            raise RunFileError(f"Cannot write {folder}: {error.strerror or error}.") from error
-        raise
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        with workshop(folder) as aside:
+            new, old = aside / "new", aside / "old"
+            swap = PutInPlace(folder, new, old)
+            new.mkdir()
+            try:
+                yield new, swap
+            except BaseException:
+                swap.undo()
+                raise
+    except OSError as error:
+        raise RunFileError(f"Cannot write {folder}: {error.strerror or error}.") from error
 
 
 class PutInPlace:
