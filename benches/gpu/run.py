@@ -109,7 +109,9 @@ class Site:
         self.tokens, self.state, self.room, self.memory = (_native.DeviceBuffer(buffer) for buffer in self.kept)
         self.stream = torch.cuda.current_stream().cuda_stream
         shape, continues = (tensor.shape[0], tensor.shape[1]), False
-        _native.describe_tokens(device, shape, None, None, None, 0, continues, self.tokens, self.memory, self.stream)
+        _native.describe_tokens(
+            device, shape, None, None, None, None, 0, None, continues, self.tokens, self.memory, self.stream
+        )
 
     def update(self) -> None:
         """Queue one update on the stream."""

@@ -28,6 +28,8 @@ from lmfacts.errors import BufferImportError as BufferImportError
 @final
 class TokenBatch:
     def __new__(cls, sequence: object, position: object, token_id: object, real: object) -> TokenBatch: ...
+    @staticmethod
+    def without_places(n_tokens: int) -> TokenBatch: ...
     def __len__(self) -> int: ...
     @property
     def n_real(self) -> int: ...
@@ -96,9 +98,11 @@ def describe_tokens(
     device: Device,
     shape: tuple[int, int],
     ids: object | None,
-    mask: object | None,
+    real: object | None,
     starts: object | None,
-    n_cached: int,
+    earlier: object | None,
+    n_earlier: int,
+    length: object | None,
     continues: bool,
     tokens: DeviceBuffer,
     memory: DeviceBuffer,

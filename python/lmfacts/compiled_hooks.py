@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from lmfacts.pass_tokens import Arguments
+from lmfacts.pass_tokens.caches import n_cached_columns
+from lmfacts.pass_tokens.masks import mask_tensor
 
 __all__ = ["CompiledHooks"]
 
@@ -30,18 +31,20 @@ class Observer(Protocol):
     def observe(self, site: str, tensor: torch.Tensor) -> None:
         """A site has this value."""
 
-    def model_called(self) -> None:
-        """A forward pass of the outermost module starts."""
+    def module_called(self, path: str) -> None:
+        """A module that may be given tokens starts."""
 
-    def model_returned(self) -> None:
+    def module_returned(self, path: str, output: Any) -> None:
         """It is over."""
 
-    def arguments_given(self, given: Mapping[str, Any]) -> None:
-        """The transformer starts with these arguments."""
+    def arguments_given(self, path: str, arguments: Arguments) -> None:
+        """A module that may be given tokens starts with these arguments."""
 
 
 _OBSERVERS: weakref.WeakValueDictionary[int, Observer] = weakref.WeakValueDictionary()
 _NUMBERS = itertools.count()
+_UNKNOWN = -1
+"""In place of a number of cached columns: the cache does not count."""
 
 
 @torch.library.custom_op("lmfacts::observe", mutates_args=("order",))
@@ -58,25 +61,27 @@ def _report(  # noqa: PLR0917  an operator's arguments are positional
     order: torch.Tensor,
     observer: int,
     event: str,
+    path: str,
     ids: torch.Tensor | None,
     embeddings: torch.Tensor | None,
     mask: torch.Tensor | None,
     positions: torch.Tensor | None,
+    length: torch.Tensor | None,
     n_cached: int,
 ) -> None:
-    """Report that a pass starts, has its arguments, or is over."""
+    """Report that a call starts, has its arguments, or is over."""
     del order
     known = _OBSERVERS.get(observer)
     if known is None:
         return
     if event == "called":
-        known.model_called()
+        known.module_called(path)
     elif event == "returned":
-        known.model_returned()
+        known.module_returned(path, None)
     else:
-        given = {"input_ids": ids, "inputs_embeds": embeddings, "attention_mask": mask, "position_ids": positions}
-        found = {name: tensor for name, tensor in given.items() if tensor is not None}
-        known.arguments_given({**found, "past_key_values": _Cached(n_cached)})
+        cached: int | torch.Tensor | None = n_cached if length is None else length
+        cache = _Cached(None if length is None and n_cached == _UNKNOWN else cached)
+        known.arguments_given(path, Arguments(ids, embeddings, mask, positions, cache))
 
 
 @_observe.register_fake
@@ -89,10 +94,12 @@ def _report_nothing(  # noqa: PLR0917  an operator's arguments are positional
     order: torch.Tensor,
     observer: int,
     event: str,
+    path: str,
     ids: torch.Tensor | None,
     embeddings: torch.Tensor | None,
     mask: torch.Tensor | None,
     positions: torch.Tensor | None,
+    length: torch.Tensor | None,
     n_cached: int,
 ) -> None:
     """As above."""
@@ -101,11 +108,17 @@ def _report_nothing(  # noqa: PLR0917  an operator's arguments are positional
 class _Cached:
     """A cache of keys and values, as far as its length goes."""
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int | torch.Tensor | None) -> None:
         self._length = length
 
-    def get_seq_length(self) -> int:
-        """Tokens of each sequence that earlier passes have seen."""
+    def get_seq_length(self) -> int | torch.Tensor:
+        """Columns that earlier passes have put into it.
+
+        Raises:
+            ValueError: it does not count them.
+        """
+        if self._length is None:
+            raise ValueError("this cache does not count its columns")
         return self._length
 
 
@@ -128,14 +141,14 @@ class CompiledHooks:
         """A site has this value."""
         _observe(tensor, self._order, self._number, site)
 
-    def event(self, event: str) -> None:
-        """A pass starts (`called`) or is over (`returned`)."""
-        _report(self._order, self._number, event, None, None, None, None, 0)
+    def event(self, event: str, path: str) -> None:
+        """A call of a module starts (`called`) or is over (`returned`)."""
+        _report(self._order, self._number, event, path, None, None, None, None, None, 0)
 
-    def arguments(self, given: Mapping[str, Any]) -> None:
-        """The transformer starts with these arguments."""
-        ids = given.get("input_ids", given.get("input"))
-        cache = given.get("past_key_values")
-        n_cached = 0 if cache is None else cache.get_seq_length()
-        tensors = (ids, given.get("inputs_embeds"), given.get("attention_mask"), given.get("position_ids"))
-        _report(self._order, self._number, "given", *tensors, n_cached)
+    def arguments(self, path: str, found: Arguments) -> None:
+        """A module starts with these arguments."""
+        cached = n_cached_columns(found.cache)
+        length, n_cached = (cached, 0) if isinstance(cached, torch.Tensor) else (None, cached)
+        mask = mask_tensor(found.mask)
+        tensors = (found.ids, found.embeddings, mask, found.positions, length)
+        _report(self._order, self._number, "given", path, *tensors, _UNKNOWN if n_cached is None else n_cached)

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-import platform
+import threading
 import time
+import weakref
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import torch
 
-import lmfacts
 from lmfacts import _native
-from lmfacts.architectures import Architecture, Tap, describe, module_taps, norm_kind
+from lmfacts.architectures import Architecture, Tap, architecture_for, module_taps, token_modules
+from lmfacts.channel import Axes, Channel
 from lmfacts.compiled_hooks import CompiledHooks
 from lmfacts.cuda.passes import DevicePass, HostPass, Passes
 from lmfacts.cuda.probe import prepare_for
 from lmfacts.cuda.site_states import SiteStates, places_in
-from lmfacts.cuda.streams import Order, Rooms, to_host
-from lmfacts.errors import BufferImportError, HookError, UsageError
-from lmfacts.fingerprint import TokenHash, model_fingerprint, tokenizer_fingerprint
+from lmfacts.cuda.streams import Order, Rooms
+from lmfacts.errors import HookError, UsageError
+from lmfacts.failures import Failures
+from lmfacts.fingerprint import TokenHash, tokenizer_fingerprint
+from lmfacts.forward_calls import ForwardCall, ForwardCalls
 from lmfacts.hooks import hooked
+from lmfacts.pass_tokens import Arguments, EndOfText, Tokens, named_arguments, parameter_names
+from lmfacts.pass_tokens.caches import find_cache
 from lmfacts.run import Run
+from lmfacts.run_description import describe_contexts, describe_machine, describe_model, describe_tokens
 from lmfacts.site_record import SiteRecord
-from lmfacts.site_state import SiteState
 from lmfacts.sites import Site, SiteKind, detail_sites, is_module_pattern
-from lmfacts.token_batch import TokenReader, Tokens
 from lmfacts.token_context import TokenContexts
 from lmfacts.torch_threads import share_torch_threads
 
@@ -37,15 +39,19 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["Recorder", "attach"]
+    from lmfacts.site_state import SiteState
 
-_HOST = "cpu"
-"""The device type whose tensors are counted where they lie by the accumulators of the host."""
+__all__ = ["OnError", "Recorder", "attach"]
+
+OnError = Literal["incomplete", "raise"]
+"""What becomes of an error in a hook: the run is incomplete and says why, or the forward pass raises it."""
 
 _ALONG_DEPTH = frozenset(
     {SiteKind.EMBED, SiteKind.RESID_PRE, SiteKind.RESID_MID, SiteKind.RESID_POST, SiteKind.FINAL_NORM_OUT}
 )
 """The sites of the stream: for them, unit sums are kept, and what varies from sequence to sequence."""
+
+_EMBED = str(Site(SiteKind.EMBED))
 
 
 def attach(
@@ -55,6 +61,8 @@ def attach(
     k: int = 64,
     threshold: float = 6.0,
     tokenizer: Any = None,
+    on_error: OnError = "incomplete",
+    ids_argument: str | None = None,
 ) -> Recorder:
     """Record what passes through a model's sites until the recorder is detached.
 
@@ -66,56 +74,29 @@ def attach(
         run = recorder.run()
 
     The model's outputs are the same bits as without it. `attention_mask` is found in each call, and padding is never
-    counted.
+    counted; `lmfacts.pass_tokens` has the rules. Calls may come from several threads at once.
 
     Args:
-        model: a Hugging Face causal language model, or its base model.
+        model: a Hugging Face causal language model, or its base model; any module if `sites` has module paths only.
         sites: a preset (`resid`, `default`, `all`), names, globs (`blocks.*.mlp_post`), module paths with a side
             (`model.layers.*.mlp.down_proj:in`), a list of those, or a function of a site's name.
         k: how many of the largest values to keep of each site, for the first tokens of sequences and for all others.
         threshold: magnitude at or above which values are counted in each dim.
         tokenizer: if given, the run has the text of the tokens that outliers sit on.
+        on_error: what happens when something cannot be recorded (a module returned no tensor, a mask that says
+            nothing). `incomplete`: nothing is raised in the forward pass; the site, or the pass, is left out, and the
+            run is incomplete and says which, why and since which token. `raise`: the forward pass raises it.
+        ids_argument: the name of the argument with the token ids in the model's forward, if it is an unusual one.
 
     Raises:
         ModelError: the model is none whose inside can be found; `SiteNotFoundError` for a name that matches nothing.
-        UsageError: k or the threshold is negative.
+        UsageError: k or the threshold is negative, or `on_error` has another value.
     """
-    recorder = Recorder(model, sites, k=k, threshold=threshold, tokenizer=tokenizer)
+    recorder = Recorder(
+        model, sites, k=k, threshold=threshold, tokenizer=tokenizer, on_error=on_error, ids_argument=ids_argument
+    )
     recorder.attach()
     return recorder
-
-
-@dataclass
-class _Channel:
-    """One tap, its accumulator and what is said of it in the run."""
-
-    tap: Tap
-    accumulator: _native.SiteAccumulator
-    on_devices: SiteStates
-    aliases: list[str] = field(default_factory=list)
-    n_calls: int = 0
-    n_tokens: int = 0
-    n_copies: int = 0
-    n_repeats: int = 0
-    n_queued: int = 0
-    last_tokens: HostPass | DevicePass | None = None
-    by_path: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        """What hooks ask each time is found out once."""
-        self.by_path = is_module_pattern(self.tap.site)
-
-    def recorded(self) -> tuple[SiteState, dict[str, int]]:
-        """The state, and how often and for how many tokens the hook fired. Waits for devices."""
-        joined, on_devices = self.on_devices.join(self.accumulator)
-        state = SiteState.from_native(joined.state())
-        coverage = {
-            "n_calls": self.n_calls + on_devices["n_calls"] - self.n_queued,
-            "n_tokens": self.n_tokens + on_devices["n_tokens"],
-            "n_copies": self.n_copies + self.on_devices.n_copies,
-            "n_repeats": self.n_repeats,
-        }
-        return state, coverage
 
 
 class Recorder:
@@ -138,43 +119,53 @@ class Recorder:
         k: int,
         threshold: float,
         tokenizer: Any = None,
+        on_error: OnError = "incomplete",
+        ids_argument: str | None = None,
     ) -> None:
         """See `attach`, which also attaches it."""
         if k < 0:
             raise UsageError(f"k: expected a number of outliers of at least 0, got {k}")
+        if on_error not in get_args(OnError):
+            raise UsageError(f"on_error: expected one of {', '.join(get_args(OnError))}, got {on_error!r}")
         self.model = model
-        self.architecture: Architecture = describe(model)
+        self.architecture: Architecture = architecture_for(model, sites)
         self.model_s = 0.0
         self.lmfacts_s = 0.0
         self.sites = sites
         self.settings: dict[str, Any] = {"sites": _spelled(sites), "k": k, "threshold": threshold}
-        root = model.get_submodule(self.architecture.root_path)
-        self._parameters = tuple(inspect.signature(root.forward).parameters)
+        self._raises = on_error == "raise"
+        self._ids_argument = ids_argument
+        self._token_modules = token_modules(model, self.architecture)
+        self._parameters = {path: parameter_names(model.get_submodule(path)) for path in self._token_modules.paths}
         parameter = next(model.parameters(), None)
         self._compiled = CompiledHooks(self, torch.device("cpu") if parameter is None else parameter.device)
         self._order = Order()
-        rooms = Rooms()
-        self._channels = {}
-        for tap in _taps(model, self.architecture, sites):
-            options = self._options(tap.site)
-            states = SiteStates(self._order, rooms, options)
-            self._channels[tap.site] = _Channel(tap, _native.SiteAccumulator(**options), states)
-        for alias, owner in self.architecture.aliases.items():
-            if owner in self._channels:
-                self._channels[owner].aliases.append(alias)
+        self._channels = self._channels_for(sites)
         self._tokenizer = tokenizer
-        self._reader = TokenReader()
-        self._passes = Passes(self._order, self._reader, self._count, self._ended)
+        end = EndOfText.of(model, tokenizer)
+        self._passes = Passes(self._order, end, self._count, self._ended)
+        self._encoder_passes = Passes(self._order, end, self._count, self._ended)
         self._n_counted = 0
         self._hash = TokenHash()
         self._contexts = None if tokenizer is None else TokenContexts(self._places_from)
-        self._tokens: HostPass | DevicePass | None = None
         self._ended_pass: DevicePass | None = None
-        self._depth = 0
-        self._entered = 0.0
-        self._own_s_before = 0.0
+        self._calls = ForwardCalls()
+        self._lock = threading.RLock()
+        self._failures = Failures()
         self._hooks: ExitStack | None = None
         self._left_by: str | None = None
+        self._is_forked = False
+
+    def _channels_for(self, sites: str | Sequence[str] | Callable[[str], bool]) -> dict[str, Channel]:
+        channels, rooms, axes = {}, Rooms(), Axes()
+        for tap in _taps(self.model, self.architecture, sites):
+            options = self._options(tap.site)
+            states = SiteStates(self._order, rooms, options)
+            channels[tap.site] = Channel(tap, _native.SiteAccumulator(**options), states, axes)
+        for alias, owner in self.architecture.aliases.items():
+            if owner in channels:
+                channels[owner].aliases.append(alias)
+        return channels
 
     def _options(self, site: str) -> dict[str, Any]:
         """What is kept of a site, as the accumulators take it."""
@@ -194,17 +185,25 @@ class Recorder:
         if self._hooks is None:
             share_torch_threads()
             prepare_for(self.model)
+            taps = [channel.tap for channel in self._channels.values()]
             with ExitStack() as hooks:
-                hooks.enter_context(hooked(self.model, self._taps(), self.architecture.root_path, self))
+                hooks.enter_context(hooked(self.model, taps, self._token_modules.paths, self))
                 self._hooks = hooks.pop_all()
+            _ATTACHED.add(self)
 
     def detach(self) -> None:
         """Remove the hooks that `attach` registered; what was recorded stays."""
         if self._hooks is not None:
             self._hooks.close()
             self._hooks = None
-            self._tokens = None
-            self._depth = 0
+            self._calls = ForwardCalls()
+            _ATTACHED.discard(self)
+
+    def forked(self) -> None:
+        """This is a copy in a process that was forked while recording: it goes on without being recorded."""
+        self._is_forked = True
+        self._lock = threading.RLock()  # another thread may have held it
+        self.detach()
 
     def __enter__(self) -> Self:
         self.attach()
@@ -216,51 +215,113 @@ class Recorder:
         self._left_by = None if kind is None else kind.__name__
         self.detach()
 
-    def _taps(self) -> list[Tap]:
-        return [channel.tap for channel in self._channels.values()]
-
     # What hooks report
 
-    def model_called(self) -> None:
-        """A forward pass of the outermost module starts."""
+    def module_called(self, path: str) -> None:
+        """A module that may be given tokens starts; the outermost one starts a forward pass."""
         if torch.compiler.is_compiling():
-            self._compiled.event("called")
+            self._compiled.event("called", path)
             return
-        if self._depth == 0:
-            self._entered = time.perf_counter()
-            self._own_s_before = self.lmfacts_s
-        self._depth += 1
+        calls = self._calls.stack
+        if not calls or (path == self._token_modules.encoder and calls[-1].path != path):
+            calls.append(ForwardCall(path, time.perf_counter()))
+        else:
+            calls[-1].n_inside += 1
 
-    def model_returned(self) -> None:
-        """It is over: no value that comes now belongs to its tokens."""
+    def module_given(self, path: str, _module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """The same module starts, with these arguments."""
+        given = named_arguments(self._parameters[path], args, kwargs)
         if torch.compiler.is_compiling():
-            self._compiled.event("returned")
+            self._compiled.arguments(path, Arguments.of(given, self._ids_argument))
             return
-        self._depth = max(0, self._depth - 1)
-        if self._depth == 0:
-            tokens, self._tokens = self._tokens, None
-            if tokens is not None:
-                start = time.perf_counter()
-                if isinstance(tokens, DevicePass) and not tokens.is_captured and self._contexts is not None:
-                    tokens.places = self._places_arriving()
-                self._passes.end(tokens)
-                self.lmfacts_s += time.perf_counter() - start
-            own = self.lmfacts_s - self._own_s_before
-            self.model_s += max(0.0, time.perf_counter() - self._entered - own)
+        try:
+            arguments = Arguments.of(given, self._ids_argument if path == self._token_modules.paths[0] else None)
+        except Exception as error:  # noqa: BLE001  nothing of ours raises in somebody's forward pass
+            self._skip(self._calls.innermost, error)
+            return
+        self.arguments_given(path, arguments)
 
-    def tokens_given(self, _root: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """The transformer starts with these arguments."""
-        given = {**dict(zip(self._parameters, args, strict=False)), **kwargs}
+    def arguments_given(self, path: str, arguments: Arguments) -> None:
+        """A module that may be given tokens starts with these arguments."""
+        del path
+        call = self._calls.innermost
+        if call is None or call.is_skipped:
+            return
+        try:
+            refined = call.arguments.refined(arguments)
+            if call.begun is not None and not refined.is_nothing and refined.shape != call.begun.shape:
+                raise HookError(  # noqa: TRY301  one place for what goes wrong with a call's tokens
+                    f"the model was given tokens of shape {list(call.begun.shape)}, and a module inside it reads "
+                    f"{list(refined.shape)}: which token each of them is, is not known"
+                )
+        except HookError as error:
+            self._skip(call, error)
+            return
+        call.arguments = refined
+
+    def module_returned(self, path: str, output: Any) -> None:
+        """It is over. After the outermost one, no value that comes belongs to its tokens."""
         if torch.compiler.is_compiling():
-            self._compiled.arguments(given)
+            self._compiled.event("returned", path)
             return
-        self.arguments_given(given)
+        calls = self._calls.stack
+        if not calls:
+            return
+        if calls[-1].n_inside > 0:
+            calls[-1].n_inside -= 1
+            return
+        call = calls.pop()
+        try:
+            self._finish(call, output)
+        except Exception as error:  # noqa: BLE001  nothing of ours raises in somebody's forward pass
+            self._skip(call, error)
+        elapsed = time.perf_counter() - call.entered
+        if calls:
+            calls[-1].not_its_own_s += elapsed
+        with self._lock:
+            self.model_s += max(0.0, elapsed - call.not_its_own_s - call.own_s)
+            self.lmfacts_s += call.own_s
 
-    def arguments_given(self, given: Mapping[str, Any]) -> None:
-        """The transformer starts with these arguments, by their names."""
+    def _finish(self, call: ForwardCall, output: Any) -> None:
         start = time.perf_counter()
-        self._tokens = self._passes.begin(given)
-        self.lmfacts_s += time.perf_counter() - start
+        if call.begun is None and not call.is_skipped and not call.arguments.is_nothing:
+            self._begin(call)  # no site was reached, or none is recorded: the tokens count all the same
+        begun = call.begun
+        if begun is not None:
+            with self._lock:
+                passes = self._passes_of(call)
+                if call.arguments.cache is None and output is not None:
+                    passes.remember(find_cache(output), begun)
+                if isinstance(begun, DevicePass) and not begun.is_captured and self._contexts is not None:
+                    begun.places = self._places_arriving()
+                passes.end(begun)
+        call.own_s += time.perf_counter() - start
+
+    def _passes_of(self, call: ForwardCall) -> Passes:
+        return self._encoder_passes if call.path == self._token_modules.encoder else self._passes
+
+    def _begin(self, call: ForwardCall) -> HostPass | DevicePass | None:
+        """The pass of a call, now that its tokens are needed; None if they cannot be told."""
+        try:
+            with self._lock:
+                call.begun = self._passes_of(call).begin(call.arguments)
+        except Exception as error:  # noqa: BLE001  nothing of ours raises in somebody's forward pass
+            self._skip(call, error)
+            return None
+        embeddings = call.arguments.embeddings
+        if call.arguments.ids is None and embeddings is not None and _EMBED in self._channels:
+            # They stand for what the token embedding would have given.
+            self._record(self._channels[_EMBED], embeddings, call)
+        return call.begun
+
+    def _skip(self, call: ForwardCall | None, error: Exception) -> None:
+        """Record nothing more of a call, and say so in the run."""
+        if call is not None:
+            call.is_skipped = True
+        with self._lock:
+            self._failures.forward_pass(error, self._n_counted)
+        if self._raises:
+            raise error
 
     def _count(self, tokens: Tokens) -> None:
         """The host knows the tokens of a pass."""
@@ -274,44 +335,72 @@ class Recorder:
             self._contexts.after_pass(tokens)
             self._ended_pass = None
 
-    def value(self, tap: Tap, tensor: torch.Tensor) -> None:
-        """A site has this value for the tokens of the pass."""
+    def tapped(self, tap: Tap, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
+        """A tapped module was called with these arguments, or gave back this output."""
         if torch.compiler.is_compiling():
-            self._compiled.value(tap.site, tensor)
+            self._compiled.value(tap.site, tap.cut(tap.tensor(args, kwargs, output)))
             return
-        start = time.perf_counter()
-        tokens = self._tokens
         channel = self._channels[tap.site]
-        if tokens is None:
-            if torch._C._current_graph_task_id() != -1:  # noqa: SLF001  torch's own checkpointing asks the same
-                return  # a block computed anew for the backward pass was recorded when it was computed first
-            raise HookError(
-                f"site {tap.site!r}: module {tap.module_path!r} ran outside a forward pass of the model, so its "
-                "tokens are not known; call the model itself, or detach the recorder first"
-            )
-        if tokens is channel.last_tokens and not channel.by_path:
-            channel.n_repeats += 1  # GPT-2 looks up token types in the token embedding too, after the tokens
+        if tap.site in self._failures.sites:
             return
-        channel.last_tokens = tokens
         try:
-            if tensor.device.type != _HOST:
-                if channel.on_devices.update(tensor, tokens):
-                    channel.n_calls += 1
-                    channel.n_queued += 1  # the device counts them too, and those of replayed graphs
-                    self.lmfacts_s += time.perf_counter() - start
-                    return
-                tensor = to_host(tensor)
-                channel.n_copies += 1
-            channel.accumulator.update(tensor, tokens.native)
-        except BufferImportError as error:
-            raise type(error)(f"site {tap.site!r} (module {tap.module_path!r}): {error}") from error
-        channel.n_calls += 1
-        channel.n_tokens += tokens.n_real
-        self.lmfacts_s += time.perf_counter() - start
+            tensor = tap.cut(tap.tensor(args, kwargs, output))
+        except Exception as error:  # noqa: BLE001  nothing of ours raises in somebody's forward pass
+            self._fail(channel, error)
+            return
+        self._value(channel, tensor)
 
     def observe(self, site: str, tensor: torch.Tensor) -> None:
         """A site has this value, says an operator of a compiled graph."""
-        self.value(self._channels[site].tap, tensor)
+        if site not in self._failures.sites:
+            self._value(self._channels[site], tensor)
+
+    def _value(self, channel: Channel, tensor: torch.Tensor) -> None:
+        """A site has this value, which belongs to the innermost call of this thread."""
+        call = self._calls.innermost
+        if call is None:
+            self._outside(channel)
+        elif not call.is_skipped and (call.begun is not None or self._begin(call) is not None):
+            self._record(channel, tensor, call)
+
+    def _record(self, channel: Channel, tensor: torch.Tensor, call: ForwardCall) -> None:
+        """Count a site's values of a pass."""
+        start = time.perf_counter()
+        site, begun = channel.tap.site, call.begun
+        assert begun is not None
+        if site in call.recorded and not channel.by_path:
+            channel.n_repeats += 1  # GPT-2 looks up token types in the token embedding too, after the tokens
+            return
+        call.recorded.add(site)
+        try:
+            channel.update(tensor, begun, self._lock)
+        except Exception as error:  # noqa: BLE001  nothing of ours raises in somebody's forward pass
+            self._fail(channel, error)
+        call.own_s += time.perf_counter() - start
+
+    def _fail(self, channel: Channel, error: Exception) -> None:
+        """Record a site no more, and say so in the run."""
+        tap = channel.tap
+        with self._lock:
+            self._failures.site(tap.site, error, self._n_counted)
+        if self._raises:
+            said = f"site {tap.site!r} (module {tap.module_path!r}): {error}"
+            raise (type(error)(said) if isinstance(error, BufferError) else error) from error
+
+    def _outside(self, channel: Channel) -> None:
+        """A module ran by itself."""
+        if torch._C._current_graph_task_id() != -1:  # noqa: SLF001  torch's own checkpointing asks the same
+            return  # a block computed anew for the backward pass was recorded when it was computed first
+        if channel.tap.site == _EMBED:
+            return  # somebody embeds tokens to give the model embeddings, which are recorded when it gets them
+        error = HookError(
+            f"site {channel.tap.site!r}: module {channel.tap.module_path!r} ran outside a forward pass of the model, "
+            "so its tokens are not known; call the model itself, or detach the recorder first"
+        )
+        with self._lock:
+            self._failures.outside_pass(channel.tap.site, error, self._n_counted)
+        if self._raises:
+            raise error
 
     # What was recorded
 
@@ -323,21 +412,22 @@ class Recorder:
     @property
     def n_tokens(self) -> int:
         """Real tokens seen so far. Those of passes on a device may lag behind, but are not 0 if there were any."""
-        self._passes.read_arrived()
-        if self._n_counted == 0:
-            self._passes.wait()
-        return self._n_counted + self._passes.n_replayed
+        with self._lock:
+            self._passes.read_arrived()
+            if self._n_counted == 0:
+                self._passes.wait()
+            return self._n_counted + self._passes.n_replayed
 
     @property
     def n_sequences(self) -> int:
         """Sequences seen so far. Waits for passes on a device."""
-        self._passes.wait()
-        return self._reader.n_sequences
+        self._wait()
+        return self._passes.n_sequences or self._encoder_passes.n_sequences
 
     @property
     def state_bytes(self) -> int:
         """Bytes that the accumulators hold; it does not grow with the number of tokens."""
-        return sum(channel.accumulator.n_bytes + channel.on_devices.n_bytes for channel in self._channels.values())
+        return sum(channel.n_bytes for channel in self._channels.values())
 
     @property
     def silent_sites(self) -> tuple[str, ...]:
@@ -351,6 +441,12 @@ class Recorder:
     def _state(self, name: str) -> SiteState:
         return self._channels[name].recorded()[0]
 
+    def _wait(self) -> None:
+        """Wait for what devices still have to tell."""
+        with self._lock:
+            self._passes.wait()
+            self._encoder_passes.wait()
+
     def run(self, *, incomplete_reason: str | None = None, metadata: Mapping[str, Any] | None = None) -> Run:
         """All that was recorded so far; recording may go on.
 
@@ -360,18 +456,17 @@ class Recorder:
             metadata: entries to add to the run's metadata (`lmfacts.run_schema`); dictionaries are joined to those
                 here.
         """
-        self._passes.wait()
+        self._wait()
         states: dict[str, SiteState] = {}
         coverage: dict[str, dict[str, int]] = {}
         for name, channel in self._channels.items():
             states[name], coverage[name] = channel.recorded()
         reason = incomplete_reason or self._why_incomplete(coverage)
-        if reason is None and self._left_by is not None:
-            reason = f"recording was ended by {self._left_by}"
+        tokenizer = self._tokenizer
         own: dict[str, Any] = {
             "kind": "activations",
-            "model": self._model_metadata(),
-            "tokenizer": {} if self._tokenizer is None else {"fingerprint": tokenizer_fingerprint(self._tokenizer)},
+            "model": describe_model(self.model, self.architecture),
+            "tokenizer": {} if tokenizer is None else {"fingerprint": tokenizer_fingerprint(tokenizer)},
             "n_sequences": self.n_sequences,
             "n_tokens": self.n_tokens,
             "token_hash": self._hash.hexdigest(),
@@ -387,9 +482,9 @@ class Recorder:
             "absent": dict(self.architecture.absent),
             "notes": [*self.architecture.notes, *self._notes()],
             "coverage": coverage,
-            "token_text": self._token_text(states),
-            "token_context": self._token_context(),
-            "machine": _machine(),
+            "token_text": describe_tokens(tokenizer, states.values()),
+            "token_context": describe_contexts(tokenizer, self._contexts),
+            "machine": describe_machine(),
             "timing": {"wall_s": self.model_s + self.lmfacts_s, "model_s": self.model_s, "lmfacts_s": self.lmfacts_s},
             "state_bytes": self.state_bytes,
             "complete": reason is None,
@@ -401,53 +496,47 @@ class Recorder:
 
     def _notes(self) -> list[str]:
         """What a reader of the run should know of how it was recorded."""
+        notes = [note for channel in self._channels.values() if (note := channel.note()) is not None]
+        if self._passes.n_odd_masks:
+            notes.append(
+                f"The masks of {self._passes.n_odd_masks} forward passes had values other than whole numbers; what is "
+                "not 0 counts as a real token."
+            )
         n_replayed = self._passes.n_replayed
-        if n_replayed == 0:
-            return []
-        return [f"{n_replayed} tokens came from replayed CUDA graphs: they are counted, but not in the text's hash"]
+        if n_replayed:
+            notes.append(
+                f"{n_replayed} tokens came from replayed CUDA graphs: they are counted, but not in the text's hash"
+            )
+        return notes
 
     def _why_incomplete(self, coverage: Mapping[str, Mapping[str, int]]) -> str | None:
+        failed = self._failures.sentence()
+        if failed is not None:
+            return failed
+        if self._is_forked:
+            return "the process was forked while recording; what the new process computes is not recorded"
+        if self._left_by is not None:
+            return f"recording was ended by {self._left_by}"
         silent = self.silent_sites
-        if not silent:
-            short = [
-                name
-                for name, covered in coverage.items()
-                if covered["n_tokens"] != self.n_tokens and not is_module_pattern(name)
-            ]
-            return f"a forward pass did not reach all sites: {short[0]} lacks tokens of it" if short else None
         if len(silent) == len(self._channels):
-            return "no forward pass of the model was seen"
-        shown = ", ".join(silent[:5]) + (f" and {len(silent) - 5} more" if len(silent) > 5 else "")  # noqa: PLR2004  names in a sentence
-        return f"{len(silent)} of {len(self._channels)} hooks never fired: {shown}"
-
-    def _model_metadata(self) -> dict[str, Any]:
-        config = getattr(self.model, "config", None)
-        parameter = next(self.model.parameters(), None)
-        return {
-            "id": getattr(config, "name_or_path", "") or type(self.model).__name__,
-            "revision": getattr(config, "_commit_hash", None),
-            "fingerprint": model_fingerprint(self.model),
-            "architecture": type(self.model).__name__,
-            "family": self.architecture.family,
-            "n_layers": self.architecture.n_layers,
-            "n_dims": self.architecture.n_dims,
-            "norm_kind": norm_kind(self.model, self.architecture),
-            "n_parameters": sum(p.numel() for p in self.model.parameters()),
-            "dtype": "" if parameter is None else str(parameter.dtype).removeprefix("torch."),
-            "device": "" if parameter is None else str(parameter.device),
-        }
-
-    def _token_text(self, states: Mapping[str, SiteState]) -> dict[str, str]:
-        if self._tokenizer is None:
-            return {}
-        ids = {
-            int(i)
-            for state in states.values()
-            for part in (state.first, state.rest)
-            for index in (part.outlier_index, part.maxima_index)
-            for i in index[:, 3]
-        }
-        return {str(i): _text(self._tokenizer, i) for i in sorted(ids) if i >= 0}
+            if self.n_tokens == 0:
+                return "no forward pass of the model was seen"
+            return (
+                f"the model was called, but none of its {len(silent)} hooks fired; a model that was compiled before "
+                "they were registered runs without them"
+            )
+        if silent:
+            shown = ", ".join(silent[:5]) + (f" and {len(silent) - 5} more" if len(silent) > 5 else "")  # noqa: PLR2004  names in a sentence
+            return f"{len(silent)} of {len(self._channels)} hooks never fired: {shown}"
+        if self.n_tokens == 0:
+            return "no token was recorded: all that the model was given is padding"
+        n_tokens = self.n_tokens
+        short = [
+            name
+            for name, channel in self._channels.items()
+            if not channel.by_path and coverage[name]["n_tokens"] + channel.n_not_computed != n_tokens
+        ]
+        return f"a forward pass did not reach all sites: {short[0]} lacks tokens of it" if short else None
 
     def _places_from(self, sequence: int) -> Iterator[tuple[int, int]]:
         """Where the largest values of the residual stream stand, from a sequence on."""
@@ -467,32 +556,21 @@ class Recorder:
             if _is_along_depth(name)
         }
 
-    def _token_context(self) -> dict[str, dict[str, str]]:
-        if self._contexts is None:
-            return {}
-        return {
-            f"{sequence}:{position}": {
-                "before": _decoded(self._tokenizer, before),
-                "token": _text(self._tokenizer, token_id),
-                "after": _decoded(self._tokenizer, after),
-            }
-            for (sequence, position), (before, token_id, after) in self._contexts.contexts().items()
-            if token_id >= 0
-        }
+
+_ATTACHED: weakref.WeakSet[Recorder] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for recorder in list(_ATTACHED):
+        recorder.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _is_along_depth(site: str) -> bool:
     return not is_module_pattern(site) and Site.parse(site).kind in _ALONG_DEPTH
-
-
-def _decoded(tokenizer: Any, ids: list[int]) -> str:
-    return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
-
-
-def _text(tokenizer: Any, token_id: int) -> str:
-    """What a token stands for; one that is part of a character is given as the tokenizer spells it."""
-    text = str(tokenizer.decode([token_id], skip_special_tokens=False, clean_up_tokenization_spaces=False))
-    return str(tokenizer.convert_ids_to_tokens(token_id)) if "\ufffd" in text or not text else text
 
 
 def _taps(
@@ -516,21 +594,3 @@ def _spelled(sites: str | Sequence[str] | Callable[[str], bool]) -> str:
     if callable(sites):
         return "a function"
     return sites if isinstance(sites, str) else ",".join(sites)
-
-
-def _machine() -> dict[str, Any]:
-    import transformers  # noqa: PLC0415  loaded already by whoever made the model
-
-    build = _native.build_info()
-    return {
-        "system": platform.platform(),
-        "processor": platform.machine(),
-        "n_cpus": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "lmfacts": lmfacts.__version__,
-        "simd": build["simd"],
-        "n_threads": build["n_threads"],
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }

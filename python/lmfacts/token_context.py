@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from lmfacts.token_batch import Tokens
+    from lmfacts.pass_tokens import Tokens
 
 __all__ = ["TokenContexts"]
 

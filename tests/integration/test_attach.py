@@ -139,7 +139,7 @@ def stop_once(module):
 def test_after_an_exception_in_a_forward_the_next_one_is_recorded_rightly(gpt2):
     left, right = batch(gpt2, "left"), batch(gpt2, "right")
     before = picture(gpt2)
-    with torch.no_grad(), lmfacts.attach(gpt2, "all") as recorder:
+    with torch.no_grad(), lmfacts.attach(gpt2, "all", on_error="raise") as recorder:
         stop_once(gpt2.transformer.h[1].mlp)
         with pytest.raises(Stop):
             gpt2(**left)

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import lmfacts
-from lmfacts import recorder as recorder_module
+from lmfacts import channel
 from lmfacts.cuda import passes, probe
 from lmfacts.errors import HookError
 from support.device_comparison import assert_agrees
 from support.emulated_device import COMPILER, NO_COMPILER, emulated_device
-from support.recording import states
+from support.recording import cache_name, states
 from support.tiny import batch, build
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason=NO_COMPILER)
@@ -32,7 +32,7 @@ def counted_by_kernels(monkeypatch, device):
     """Host tensors are taken for a device's."""
 
     def count():
-        monkeypatch.setattr(recorder_module, "_HOST", "nowhere")
+        monkeypatch.setattr(channel, "_HOST", "nowhere")
         monkeypatch.setattr(passes, "_HOST", "nowhere")
         monkeypatch.setattr(probe, "find_device", lambda _device: device)
 
@@ -83,9 +83,9 @@ def test_a_cache_and_several_documents_in_a_row(counted_by_kernels):
         cached = model(**batch(model, "left"), use_cache=True)
     step = {"input_ids": torch.tensor([[5], [6], [7]]), "attention_mask": torch.ones(3, 12, dtype=torch.long)}
     first = batch(model, "left")
-    calls = [documents, first, {**step, "past_key_values": _copied(cached.past_key_values)}, documents]
+    calls = [documents, first, {**step, cache_name(model): _copied(cached[cache_name(model)])}, documents]
     expected, _ = recorded(model, calls)
-    calls[2]["past_key_values"] = _copied(cached.past_key_values)
+    calls[2][cache_name(model)] = _copied(cached[cache_name(model)])
     counted_by_kernels()
     found, _ = recorded(model, calls)
     for site, state in states(expected).items():
@@ -142,7 +142,7 @@ def test_host_and_device_passes_take_turns(counted_by_kernels, monkeypatch):
     with torch.no_grad(), lmfacts.attach(model, SITES) as found:
         model(**calls[0])
         with monkeypatch.context() as inner:
-            inner.setattr(recorder_module, "_HOST", "nowhere")
+            inner.setattr(channel, "_HOST", "nowhere")
             inner.setattr(passes, "_HOST", "nowhere")
             inner.setattr(probe, "find_device", lambda _device: emulated_device(("float32",), n_multiprocessors=2))
             model(**calls[1])
@@ -161,7 +161,7 @@ def test_a_mask_of_another_form_is_an_error_at_once(counted_by_kernels):
     counted_by_kernels()
     model = build("llama")
     inputs = batch(model, "none")
-    with torch.no_grad(), lmfacts.attach(model, SITES) as recorder:
+    with torch.no_grad(), lmfacts.attach(model, SITES, on_error="raise") as recorder:
         with pytest.raises(HookError, match=r"expected an attention_mask of shape \[3, 11\]"):
             model(input_ids=inputs["input_ids"], attention_mask=torch.ones(2, 11))
         model(**inputs)

@@ -9,8 +9,8 @@ import torch
 
 import lmfacts
 from lmfacts.errors import HookError
-from lmfacts.token_batch import TokenReader
-from support.recording import assert_same_records, expected_places, places, record, states
+from lmfacts.pass_tokens import Arguments, CallReader, TokenReader
+from support.recording import assert_same_records, cache_name, expected_places, places, record, states
 from support.tiny import batch, build
 
 
@@ -59,22 +59,22 @@ def test_positional_arguments_are_found(name):
 
 def test_embeddings_instead_of_ids(llama):
     inputs = batch(llama, "left")
-    embeddings = llama.get_input_embeddings()(inputs["input_ids"]).detach()
-    given = {"inputs_embeds": embeddings, "attention_mask": inputs["attention_mask"]}
-    recorder = record(llama, [given], "default", k=10_000)
+    with torch.no_grad(), lmfacts.attach(llama, "default", k=10_000, on_error="raise") as recorder:
+        embeddings = llama.get_input_embeddings()(inputs["input_ids"])  # not a forward pass: nobody's tokens
+        llama(inputs_embeds=embeddings, attention_mask=inputs["attention_mask"])
     run = recorder.run()
-    assert run.metadata["incomplete_reason"].endswith("hooks never fired: embed")
+    assert run.complete
     assert places(recorder, "final_norm_out") == [(s, p, -1) for s, p, _ in expected_places(inputs)]
     expected = states(record(llama, [inputs], "default", k=10_000))
     for site, state in states(recorder).items():
-        if site != "embed":
-            assert state["rest/codes"] == expected[site]["rest/codes"]
+        assert state["rest/codes"] == expected[site]["rest/codes"]
+        assert state["rest/counts"] == expected[site]["rest/counts"]
 
 
-@pytest.mark.parametrize("mask", [torch.ones(3, 1, 11, 11), torch.ones(11), torch.ones(2, 11), torch.ones(3, 10)])
-def test_a_mask_of_another_form_is_an_error_and_not_a_guess(llama, mask):
+@pytest.mark.parametrize("mask", [torch.ones(3, 1, 5, 11), torch.ones(11), torch.ones(2, 11), torch.ones(3, 10)])
+def test_a_mask_that_does_not_fit_is_said_and_not_guessed_at(llama, mask):
     inputs = batch(llama, "none")
-    with torch.no_grad(), lmfacts.attach(llama, "resid") as recorder:
+    with torch.no_grad(), lmfacts.attach(llama, "resid", on_error="raise") as recorder:
         with pytest.raises(HookError, match=r"expected an attention_mask of shape \[3, 11\]"):
             llama(input_ids=inputs["input_ids"], attention_mask=mask)
         assert recorder.n_tokens == 0
@@ -82,13 +82,9 @@ def test_a_mask_of_another_form_is_an_error_and_not_a_guess(llama, mask):
     assert recorder.site("blocks.0.resid_post").n_tokens == 33
 
 
-def test_a_call_without_tokens_is_an_error(llama):
-    with lmfacts.attach(llama, "resid"), pytest.raises(HookError, match="expected input_ids or inputs_embeds"):
-        llama(attention_mask=torch.ones(1, 3))
-
-
 def test_a_part_of_the_model_alone_is_an_error(llama):
-    with torch.no_grad(), lmfacts.attach(llama, "all"), pytest.raises(HookError, match="outside a forward pass"):
+    outside = pytest.raises(HookError, match="outside a forward pass")
+    with torch.no_grad(), lmfacts.attach(llama, "all", on_error="raise"), outside:
         llama.model.layers[0].mlp(torch.ones(1, 2, 32))
 
 
@@ -103,7 +99,7 @@ def test_a_row_of_padding_alone_counts_nothing(llama):
     nothing = record(llama, [inputs])
     assert nothing.n_tokens == 0
     assert nothing.site("embed").n == 0
-    assert nothing.run().metadata["complete"]
+    assert nothing.run().incomplete_reason == "no token was recorded: all that the model was given is padding"
 
 
 def test_one_token_and_no_columns(llama):
@@ -156,7 +152,8 @@ def test_a_cache_carried_on_by_hand_continues_its_sequences(name, masked):
         cache = None
         for start, end in ((0, 1), (1, 7), (7, 8), (8, 11)):
             given = {"attention_mask": mask[:, :end]} if masked else {}
-            cache = model(ids[:, start:end], past_key_values=cache, use_cache=True, **given).past_key_values
+            output = model(ids[:, start:end], **{cache_name(model): cache}, use_cache=True, **given)
+            cache = output[cache_name(model)]
     assert places(recorder) == expected_places(inputs)
     assert recorder.n_sequences == 3
     assert recorder.site("final_norm_out").first.n_tokens == 3
@@ -167,12 +164,11 @@ def test_a_mask_of_the_new_tokens_alone_does_not_start_the_count_again():
         def get_seq_length(self):
             return 5
 
-    reader = TokenReader()
-    root = torch.nn.Identity()
+    calls, reader = CallReader(), TokenReader()
     ids = torch.arange(10, 20).reshape(2, 5)
-    reader.read(root, (), {"input_ids": ids})
+    reader.number(calls.read(Arguments(ids)))
     mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
-    tokens = reader.read(root, (), {"input_ids": ids[:, :3], "attention_mask": mask, "past_key_values": Cache()})
+    tokens = reader.number(calls.read(Arguments(ids[:, :3], mask=mask, cache=Cache())))
     assert tokens.position[0].tolist() == [5, 6, 7]
     assert tokens.position[1, :2].tolist() == [5, 6]
     assert tokens.sequence[:, 0].tolist() == [0, 1]

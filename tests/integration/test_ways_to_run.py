@@ -55,7 +55,7 @@ def test_autocast_records_the_dtype_of_each_tensor(name):
 
 def test_a_site_that_changes_its_dtype_is_an_error_with_its_name(llama):
     inputs = batch(llama)
-    with torch.no_grad(), lmfacts.attach(llama, "all") as recorder:
+    with torch.no_grad(), lmfacts.attach(llama, "all", on_error="raise") as recorder:
         llama(**inputs)
         before = recorder.site("blocks.0.q").state.to_native()
         message = (
@@ -104,7 +104,7 @@ def test_a_model_compiled_while_attached_is_recorded(gpt2, attached):
     assert_same_records(states(recorder), expected)
 
 
-def test_a_model_compiled_before_says_that_nothing_was_seen(gpt2):
+def test_a_model_compiled_before_says_that_no_hook_fired(gpt2):
     """What was traced without hooks runs without them."""
     torch._dynamo.reset()
     compiled = torch.compile(gpt2, backend="eager")
@@ -115,7 +115,7 @@ def test_a_model_compiled_before_says_that_nothing_was_seen(gpt2):
     torch._dynamo.reset()
     run = recorder.run()
     assert not run.metadata["complete"]
-    assert "no forward pass" in run.metadata["incomplete_reason"]
+    assert "none of its 4 hooks fired" in run.metadata["incomplete_reason"]
 
 
 def test_nan_and_infinity_are_counted_and_spoil_no_other_dim(gpt2):

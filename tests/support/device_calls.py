@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lmfacts import _native
+from lmfacts.pass_tokens import Arguments, CallReader, TokenReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from lmfacts.token_batch import Tokens
 
 __all__ = ["ALL", "Tokenized", "on_device", "on_host", "tokenized"]
 
@@ -52,18 +51,18 @@ def on_device(
             for n_bytes in (_native.tokens_bytes(n_rows * n_columns), site.room_bytes(n_rows * n_columns))
         )
         kept += [tokens, room]
-        ids, mask, starts = (given.get(name) for name in ("input_ids", "attention_mask", "position_ids"))
-        _native.describe_tokens(device, (n_rows, n_columns), ids, mask, starts, 0, False, tokens, memory, stream)
+        call = CallReader().read(Arguments.of(given))
+        _native.describe_tokens(
+            device, call.shape, call.ids, call.real, call.starts, None, 0, None, False, tokens, memory, stream
+        )
         assert site.update(values, n_rows * n_columns, tokens, state_buffer, room, stream)
     return site.decode(state.cpu().numpy().tobytes())
 
 
 def on_host(calls: Sequence[Tokenized], **options: Any) -> dict[str, Any]:
     """The state after these calls by the host's accumulator."""
-    from lmfacts.token_batch import TokenReader
-
     accumulator, reader = _native.SiteAccumulator(**options), TokenReader()
     for values, given in calls:
-        tokens: Tokens = reader.number(given)
-        accumulator.update(values.cpu(), tokens.native)
+        on_host = {name: tensor.cpu() for name, tensor in given.items()}
+        accumulator.update(values.cpu(), reader.number(CallReader().read(Arguments.of(on_host))).native)
     return accumulator.state()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,15 +16,20 @@ if TYPE_CHECKING:
 
     Places = list[tuple[int, int, int]]
 
-__all__ = ["assert_same_records", "expected_places", "places", "record", "states"]
+__all__ = ["assert_same_records", "cache_name", "expected_places", "places", "record", "states"]
 
 
 def record(model: torch.nn.Module, calls: Sequence[Mapping[str, Any]], sites: Any = "all", **options: Any) -> Recorder:
     """The recorder after these calls of the model, without gradients."""
-    with torch.no_grad(), lmfacts.attach(model, sites, **options) as recorder:
+    with torch.no_grad(), lmfacts.attach(model, sites, **{"on_error": "raise", **options}) as recorder:
         for inputs in calls:
             model(**inputs)
     return recorder
+
+
+def cache_name(model: torch.nn.Module) -> str:
+    """What the model's forward calls its cache, which transformers renamed."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def states(recorder: Recorder) -> dict[str, dict[str, object]]:

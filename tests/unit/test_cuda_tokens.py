@@ -1,15 +1,17 @@
-"""The tokens of a pass as a device describes them, against `TokenReader`."""
+"""The tokens of a pass as a device numbers them, against `TokenReader`, for the same calls."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from lmfacts import _native
-from lmfacts.cuda.passes import _description
+from lmfacts.cuda.passes import _description, _on_device
 from lmfacts.errors import LayoutError
-from lmfacts.token_batch import TokenReader
+from lmfacts.pass_tokens import Arguments, CallReader, EndOfText, TokenReader
 from support.emulated_device import COMPILER, NO_COMPILER, emulated_device
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason=NO_COMPILER)
@@ -21,28 +23,40 @@ def device():
 
 
 class Both:
-    """Passes described by the kernel and read by the host."""
+    """Passes numbered by the kernel and by the host."""
 
     def __init__(self, device):
-        self.device, self.reader = device, TokenReader()
+        self.device, self.calls, self.reader = device, CallReader(EndOfText(0, (2,))), TokenReader()
         self.memory = torch.zeros(_native.tokens_memory_bytes(64), dtype=torch.uint8)
         self.memory_buffer = _native.DeviceBuffer(self.memory)
-        self.n_last_rows = 0
 
     def check(self, ids=None, mask=None, starts=None, n_cached=0):
-        given = {"input_ids": ids, "attention_mask": mask, "position_ids": starts}
-        given = {name: tensor for name, tensor in given.items() if tensor is not None}
-        tokens = self.reader.number(given, n_cached=n_cached)
-        n_rows, n_columns = tokens.sequence.shape
-        described = torch.zeros(_native.tokens_bytes(n_rows * n_columns), dtype=torch.uint8)
-        continues = n_cached > 0 and self.n_last_rows == n_rows
-        buffers = (_native.DeviceBuffer(described), self.memory_buffer)
-        _native.describe_tokens(self.device, (n_rows, n_columns), ids, mask, starts, n_cached, continues, *buffers, 0)
-        self.n_last_rows = n_rows
-        self.compare(described.numpy(), _description(tokens), n_rows * n_columns)
+        cache = None if isinstance(n_cached, int) and n_cached == 0 else Cache(n_cached)
+        call = self.calls.read(Arguments(ids, None, mask, starts, cache))
+        if isinstance(n_cached, torch.Tensor):  # as on a device, where nobody may wait for it
+            call = replace(call, length=n_cached)
+        tokens = self.reader.number(call)
+        n_tokens = call.shape[0] * call.shape[1]
+        described = torch.zeros(_native.tokens_bytes(n_tokens), dtype=torch.uint8)
+        on_device = _on_device(call, torch.device("cpu"))
+        _native.describe_tokens(
+            self.device,
+            call.shape,
+            on_device.ids,
+            on_device.real,
+            on_device.starts,
+            on_device.earlier,
+            on_device.n_earlier,
+            on_device.length,
+            call.continues is not None,
+            _native.DeviceBuffer(described),
+            self.memory_buffer,
+            0,
+        )
+        self.compare(described.numpy(), _description(tokens), n_tokens)
         totals = self.memory[:24].view(torch.int64)
         assert totals[0] == self.reader.n_sequences
-        np.testing.assert_array_equal(self.memory[24 : 24 + 8 * n_rows].view(torch.int64), self.reader.last)
+        np.testing.assert_array_equal(self.memory[24 : 24 + 8 * call.shape[0]].view(torch.int64), self.reader.last)
         return tokens
 
     @staticmethod
@@ -55,6 +69,14 @@ class Both:
             np.testing.assert_array_equal(found[rows].view("<u4"), expected[rows].view("<u4"))
         np.testing.assert_array_equal(found[: 24 * n].view("<i8"), expected[: 24 * n].view("<i8"))
         np.testing.assert_array_equal(found[32 * n + 8 :], expected[32 * n + 8 :])
+
+
+class Cache:
+    def __init__(self, length):
+        self.length = length
+
+    def get_seq_length(self):
+        return self.length
 
 
 def ids(n_rows, n_columns, seed=0):
@@ -90,9 +112,26 @@ def test_passes_that_go_on_with_cached_tokens(device):
     for column in (7, 8, 9):
         both.check(ids(3, 1, column), mask[:, : column + 1], n_cached=column)
     both.check(ids(3, 2), mask, n_cached=10)
-    both.check(ids(3, 2), None, n_cached=12)  # a cache and no mask
+    after = both.check(ids(3, 2), None, n_cached=12)  # a cache and no mask: the passes before say what was padding
+    assert after.position[:, 0].tolist() == [12, 3, 0]
+    assert after.sequence[:, 0].tolist() == [0, 1, 2]
     both.check(ids(2, 5))
     both.check(ids(3, 5), n_cached=5)  # other rows than before: new sequences
+
+
+def test_a_length_that_only_the_device_knows(device):
+    both = Both(device)
+    both.check(ids(2, 4))
+    assert both.check(ids(2, 1), n_cached=torch.tensor(4)).sequence.tolist() == [[0], [1]]
+    assert both.check(ids(2, 3), n_cached=torch.tensor(0)).sequence[:, 0].tolist() == [2, 3]
+
+
+def test_padding_after_the_end_of_generated_text(device):
+    both = Both(device)
+    both.check(torch.tensor([[5, 6, 2], [5, 6, 7]]))
+    columns = [[2, 9], [0, 0], [0, 2], [0, 0], [8, 0]]
+    real = [both.check(torch.tensor(column)[:, None], n_cached=3 + i).real[:, 0] for i, column in enumerate(columns)]
+    assert np.array(real).T.tolist() == [[True, False, False, False, True], [True, True, True, False, False]]
 
 
 def test_several_sequences_in_a_row(device):
@@ -113,14 +152,18 @@ def test_ids_of_other_kinds(device):
     both.check(ids(3, 20)[:, ::2])
 
 
+def describe(device, token_ids, real, tokens, memory):
+    _native.describe_tokens(device, (3, 11), token_ids, real, None, None, 0, None, False, tokens, memory, 0)
+
+
 def test_what_does_not_fit_is_an_error(device):
     memory = _native.DeviceBuffer(torch.zeros(_native.tokens_memory_bytes(8), dtype=torch.uint8))
     tokens = _native.DeviceBuffer(torch.zeros(_native.tokens_bytes(33), dtype=torch.uint8))
     small = _native.DeviceBuffer(torch.zeros(40, dtype=torch.uint8))
     with pytest.raises(LayoutError, match=r"shape \[3, 11\]"):
-        _native.describe_tokens(device, (3, 11), ids(3, 10), None, None, 0, False, tokens, memory, 0)
-    with pytest.raises(LayoutError, match="at least 11 columns"):
-        _native.describe_tokens(device, (3, 11), ids(3, 11), torch.ones(3, 4), None, 0, False, tokens, memory, 0)
+        describe(device, ids(3, 10), None, tokens, memory)
+    with pytest.raises(LayoutError, match=r"shape \[3, 11\]"):
+        describe(device, ids(3, 11), torch.ones(3, 4), tokens, memory)
     for buffers in ((small, memory), (tokens, small)):
         with pytest.raises(LayoutError, match="expected buffers of"):
-            _native.describe_tokens(device, (3, 11), ids(3, 11), None, None, 0, False, *buffers, 0)
+            describe(device, ids(3, 11), None, *buffers)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lmfacts.architectures.module_paths import module_taps
     from lmfacts.architectures.norms import norm_kind
     from lmfacts.architectures.registry import FAMILIES, describe
+    from lmfacts.architectures.token_entry import TokenModules, token_modules
     from lmfacts.architectures.undescribed import architecture_for
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Architecture",
     "GgufName",
     "Tap",
+    "TokenModules",
     "View",
     "WeightLayout",
     "WeightView",
@@ -32,15 +34,18 @@ __all__ = [
     "module_taps",
     "norm_kind",
     "tied_head",
+    "token_modules",
     "weight_views",
 ]
 
 _HOMES = {
     "FAMILIES": "registry",
+    "TokenModules": "token_entry",
     "architecture_for": "undescribed",
     "describe": "registry",
     "module_taps": "module_paths",
     "norm_kind": "norms",
+    "token_modules": "token_entry",
 }
 
 

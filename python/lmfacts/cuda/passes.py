@@ -1,9 +1,10 @@
-"""Which tokens a pass is about, when the arguments of the call lie on a device.
+"""The passes of a recorder, in their order: those whose tokens the host knows, and those that a device describes first.
 
-The device works it out for the kernels (`kernels/tokens.cu`). The host needs it too, for the number of tokens, the
-hash of the text and the tokens around outliers, but never at once: the arguments are copied to pinned memory without
-waiting, and `lmfacts.token_batch.TokenReader` reads them when they have arrived, in the order of the passes. Both
-number sequences by the same rules, so what the kernels put beside an outlier is what the host knows.
+What a call says of its tokens is `lmfacts.pass_tokens.Call`, tensors that lie where the call's arguments lay. On a
+device they are numbered there for the kernels (`kernels/tokens.cu`). The host needs the numbers too, for the number of
+tokens, the hash of the text and the tokens around outliers, but never at once: the tensors are copied to pinned memory
+without waiting, and `TokenReader` numbers them when they have arrived, in the order of the passes. Both number by the
+same rules, so what the kernels put beside an outlier is what the host knows.
 
 A pass whose arguments lie on the host is read there at once, and its description is copied to the devices that need it.
 A pass that is replayed from a CUDA graph is not seen by the host: the device counts its tokens, its text is not hashed.
@@ -12,7 +13,7 @@ A pass that is replayed from a CUDA graph is not seen by the host: the device co
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,17 +22,20 @@ import torch
 from lmfacts import _native
 from lmfacts.cuda import probe
 from lmfacts.cuda.streams import Buffer, event_here
-from lmfacts.token_batch import n_cached_tokens, shape_of_ids
+from lmfacts.pass_tokens import CallReader, EndOfText, TokenReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from lmfacts.cuda.streams import Order
-    from lmfacts.token_batch import TokenReader, Tokens
+    from lmfacts.pass_tokens import Arguments, Call, Tokens
+    from lmfacts.pass_tokens.call import Rows
 
 __all__ = ["DevicePass", "HostPass", "Passes"]
 
-_GIVEN = ("input_ids", "input", "inputs_embeds", "attention_mask", "position_ids")
+_TENSORS = ("ids", "real", "starts", "earlier", "length", "is_odd_mask")
+"""The tensors of a `Call`."""
+
 _MOST_PENDING = 64
 _LEAST_ROWS = 1024
 
@@ -41,12 +45,21 @@ class HostPass:
 
     Attributes:
         tokens: the tokens.
+        rows: where its rows stand afterwards.
+        shape: sequences and columns, [B, S].
+        n_tokens: tokens, padding included.
     """
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Tokens, rows: Rows) -> None:
         self.tokens = tokens
+        self.rows = rows
+        self.shape: tuple[int, int] = (tokens.sequence.shape[0], tokens.sequence.shape[1])
         self.n_tokens = tokens.sequence.size
         self._described: dict[torch.device, Buffer] = {}
+
+    def known(self) -> Tokens:
+        """The tokens."""
+        return self.tokens
 
     @property
     def native(self) -> _native.TokenBatch:
@@ -87,23 +100,23 @@ class DevicePass:
     """A pass whose tokens a device knows, and the host will know.
 
     Attributes:
-        n_tokens: tokens, padding included.
+        shape: sequences and columns, [B, S].
+        rows: where its rows stand afterwards.
         device: where its arguments lie.
         described: its description there.
-        given: the arguments in host memory, which are there when `arrived` is over; None once they were read, and in a
-            pass that is captured.
-        n_cached: tokens of each sequence that earlier passes have seen.
+        call: what they say, in host memory, which is there when `arrived` is over; None once it was read, and in a pass
+            that is captured.
         is_over: whether the pass has ended.
         is_captured: whether it only was captured into a CUDA graph: the host does not know its tokens.
         places: where the outliers stood after the pass, in host memory, for whoever asked for them.
     """
 
     passes: Passes
-    n_tokens: int
+    shape: tuple[int, int]
+    rows: Rows
     device: torch.device
     described: Buffer
-    given: dict[str, torch.Tensor] | None
-    n_cached: int
+    call: Call | None
     arrived: torch.cuda.Event | None = None
     tokens: Tokens | None = None
     places: dict[str, list[tuple[_native.DeviceSite, torch.Tensor]]] = field(default_factory=dict)
@@ -112,16 +125,22 @@ class DevicePass:
     _elsewhere: dict[torch.device, Buffer] = field(default_factory=dict)
 
     @property
+    def n_tokens(self) -> int:
+        """Tokens, padding included."""
+        return self.shape[0] * self.shape[1]
+
+    @property
     def native(self) -> _native.TokenBatch:
         """The tokens for the accumulators of the host, which has to wait for them."""
-        return self._known().native
+        return self.known().native
 
     @property
     def n_real(self) -> int:
         """Tokens that are not padding; the host has to wait for them."""
-        return self._known().n_real
+        return self.known().n_real
 
-    def _known(self) -> Tokens:
+    def known(self) -> Tokens:
+        """The tokens, for which the host has to wait."""
         if self.tokens is None:
             self.passes.read_until(self)
         assert self.tokens is not None
@@ -149,7 +168,7 @@ class Passes:
     def __init__(
         self,
         order: Order,
-        reader: TokenReader,
+        end_of_text: EndOfText,
         counted: Callable[[Tokens], None],
         ended: Callable[[Tokens, DevicePass | None], None],
     ) -> None:
@@ -157,42 +176,56 @@ class Passes:
 
         Args:
             order: that of all that is queued.
-            reader: numbers the sequences on the host.
+            end_of_text: how padding after the end of a generated text is known.
             counted: told of a pass's tokens when the host knows them, in the order of passes.
             ended: told again when the pass is over, with the pass itself if a device described it.
         """
         self._order = order
-        self._reader = reader
+        self._calls = CallReader(end_of_text)
+        self._reader = TokenReader()
         self._counted = counted
         self._ended = ended
         self._pending: deque[DevicePass] = deque()
         self._memory: Buffer | None = None
-        self._is_in_step = False
-        self._n_last_rows = 0
+        self._rows_in_memory: Rows | None = None
+        self._captured: list[Call] = []  # a replayed graph reads their tensors again
         self._n_read = 0  # tokens of passes that were described on a device and read on the host
         self._described: dict[tuple[torch.device, int], Buffer] = {}
         self.n_replayed = 0
 
-    def begin(self, given: Mapping[str, Any]) -> HostPass | DevicePass:
+    @property
+    def n_sequences(self) -> int:
+        """Sequences so far; those of passes on a device as of the last `wait`."""
+        return self._reader.n_sequences
+
+    @property
+    def n_odd_masks(self) -> int:
+        """Passes whose mask had values that are neither 0 nor whole numbers."""
+        return self._reader.n_odd_masks
+
+    def begin(self, arguments: Arguments) -> HostPass | DevicePass:
         """The pass that starts with these arguments of the call.
 
         Raises:
-            HookError: as `TokenReader.number`.
+            HookError: as `CallReader.read`.
         """
-        ids = given.get("input_ids", given.get("input"))
-        ids = ids if isinstance(ids, torch.Tensor) else given.get("inputs_embeds")
         device = None
-        if isinstance(ids, torch.Tensor) and ids.device.type != _HOST:
-            device = probe.find_device(ids.device)
-        if device is None or not isinstance(ids, torch.Tensor):
-            self.wait()
-            tokens = self._reader.number(given)
-            self._is_in_step = False
-            self._counted(tokens)
-            return HostPass(tokens)
-        if not _is_capturing(ids.device):
-            self.read_arrived()
-        return self._described_on_device(device, ids.device, given)
+        if arguments.device.type != _HOST:
+            device = probe.find_device(arguments.device)
+        if device is not None:
+            if not _is_capturing(arguments.device):
+                self.read_arrived()
+            return self._described_on_device(device, arguments.device, self._calls.read(arguments))
+        self.wait()
+        call = _on_host(self._calls.read(arguments))
+        tokens = self._reader.number(call)
+        self._rows_in_memory = None
+        self._counted(tokens)
+        return HostPass(tokens, call.rows)
+
+    def remember(self, cache: object, begun: HostPass | DevicePass) -> None:
+        """Know a cache that a pass has made again when it is given to another one."""
+        self._calls.remember(cache, begun.rows)
 
     def end(self, finished: HostPass | DevicePass) -> None:
         """The pass is over."""
@@ -205,69 +238,61 @@ class Passes:
         if finished.tokens is not None:  # the host had to wait for it before
             self._ended(finished.tokens, finished)
 
-    def _described_on_device(
-        self, native: _native.Device, device: torch.device, given: Mapping[str, Any]
-    ) -> DevicePass:
-        n_rows, n_columns = shape_of_ids(given)
+    def _described_on_device(self, native: _native.Device, device: torch.device, call: Call) -> DevicePass:
+        n_rows, n_columns = call.shape
         n_tokens = n_rows * n_columns
-        memory = self._memory_for(n_rows, device)
-        n_cached = n_cached_tokens(given, n_rows, n_columns)
+        memory = self._memory_for(n_rows, device, call.continues)
         stream = self._order.stream(device)
         described = self._described.get((device, n_tokens))
         if described is None:
             described = Buffer(_native.tokens_bytes(n_tokens), device, "the description of a pass")
             self._described[device, n_tokens] = described
-
-        def argument(name: str) -> torch.Tensor | None:
-            tensor = given.get(name)
-            if not isinstance(tensor, torch.Tensor):
-                return None
-            return tensor.detach() if tensor.device == device else tensor.detach().to(device, non_blocking=True)
-
-        starts = argument("position_ids")
-        if starts is not None and (starts.ndim > 2 or starts.shape[-1] != n_columns):  # noqa: PLR2004  axes
-            starts = None  # as on the host: they are of another kind, and say nothing of where sequences begin
-        ids = argument("input_ids")
-        ids = argument("input") if ids is None else ids
+        given = _on_device(call, device)
         _native.describe_tokens(
             native,
-            (n_rows, n_columns),
-            _whole_numbers(ids),
-            argument("attention_mask"),
-            _whole_numbers(starts),
-            n_cached,
-            n_cached > 0 and self._n_last_rows == n_rows,
+            given.shape,
+            given.ids,
+            given.real,
+            given.starts,
+            given.earlier,
+            given.n_earlier,
+            given.length,
+            call.continues is not None,
             described.native,
             memory.native,
             stream,
         )
-        self._n_last_rows = n_rows if n_columns else 0
-        begun = DevicePass(self, n_tokens, device, described, None, n_cached)
+        self._rows_in_memory = call.rows
+        begun = DevicePass(self, call.shape, call.rows, device, described, None)
         if _is_capturing(device):
             begun.is_captured = True
+            self._captured += [call, given]
             return begun
-        begun.given = {name: _arriving(given[name]) for name in _GIVEN if isinstance(given.get(name), torch.Tensor)}
+        begun.call = _arriving(call)
         begun.arrived = event_here(device)
         self._pending.append(begun)
         if len(self._pending) > _MOST_PENDING:
             self.read_until(self._pending[0])
         return begun
 
-    def _memory_for(self, n_rows: int, device: torch.device) -> Buffer:
-        """What the device remembers from pass to pass, in step with the host's numbering."""
+    def _memory_for(self, n_rows: int, device: torch.device, continues: Rows | None) -> Buffer:
+        """What the device remembers from pass to pass, in step with the host's numbering.
+
+        The device knows the rows of the pass before. If this one goes on with others, or the host has numbered passes
+        since, the host's knowledge is written there.
+        """
         memory, n_bytes = self._memory, _native.tokens_memory_bytes(max(n_rows, _LEAST_ROWS))
-        if memory is not None and memory.tensor.device == device and memory.n_bytes >= n_bytes and self._is_in_step:
+        in_step = self._rows_in_memory is not None and (continues is None or continues is self._rows_in_memory)
+        if memory is not None and memory.tensor.device == device and memory.n_bytes >= n_bytes and in_step:
             return memory
         self.wait()
         totals = [0, 0, 0] if memory is None else memory.tensor[:24].cpu().view(torch.int64).tolist()
         if memory is None or memory.tensor.device != device or memory.n_bytes < n_bytes:
             memory = Buffer(n_bytes, device, "the numbering of sequences")
-        last = self._reader.last
+        last = None if continues is None else continues.sequence
         numbers = np.array([self._reader.n_sequences, *totals[1:], *([] if last is None else last)], dtype="<i8")
         memory.tensor[: numbers.nbytes].copy_(torch.from_numpy(numbers.view(np.uint8)))
-        self._n_last_rows = 0 if last is None else len(last)
         self._memory = memory
-        self._is_in_step = True
         return memory
 
     # What the host learns later
@@ -294,7 +319,7 @@ class Passes:
         """Wait for all passes, and count what was replayed."""
         while self._pending:
             self.read_until(self._pending[-1])
-        if self._memory is not None and self._is_in_step:
+        if self._memory is not None and self._rows_in_memory is not None:
             device = self._memory.tensor.device
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
@@ -308,9 +333,9 @@ class Passes:
         return len(self._pending)
 
     def _read(self, arrived: DevicePass) -> None:
-        assert arrived.given is not None
-        arrived.tokens = self._reader.number(arrived.given, n_cached=arrived.n_cached)
-        arrived.given = None
+        assert arrived.call is not None
+        arrived.tokens = self._reader.number(arrived.call)
+        arrived.call = None
         self._n_read += arrived.tokens.n_real
         self._counted(arrived.tokens)
         if arrived.is_over:
@@ -325,13 +350,36 @@ def _is_capturing(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
-def _arriving(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor in host memory, as soon as the stream has come past its copy; of embeddings only the shape counts."""
-    if tensor.is_floating_point() and tensor.ndim > 2:  # noqa: PLR2004  [B, S, dims]
-        return torch.empty(1, dtype=tensor.dtype).expand(tensor.shape)
+def _moved(call: Call, move: Callable[[torch.Tensor], torch.Tensor]) -> Call:
+    """The call with each of its tensors somewhere else."""
+    tensors = {name: getattr(call, name) for name in _TENSORS}
+    moved: dict[str, Any] = {name: move(tensor) for name, tensor in tensors.items() if tensor is not None}
+    return replace(call, **moved)
+
+
+def _arriving(call: Call) -> Call:
+    """The call in host memory, as soon as the stream has come past the copies."""
     # What lies on the host already is copied, too: the caller may change it.
-    return tensor.detach().to("cpu", non_blocking=True, copy=True)
+    return _moved(call, lambda tensor: tensor.to("cpu", non_blocking=True, copy=True))
 
 
-def _whole_numbers(tensor: torch.Tensor | None) -> torch.Tensor | None:
+def _on_host(call: Call) -> Call:
+    return _moved(call, lambda tensor: tensor.cpu())
+
+
+def _on_device(call: Call, device: torch.device) -> Call:
+    """The call for the kernel: on one device, and of the types and shapes that it reads."""
+    moved = _moved(call, lambda tensor: tensor.to(device, non_blocking=True))
+    earlier, length = _whole(moved.earlier), _whole(moved.length)
+    return replace(
+        moved,
+        ids=_whole(moved.ids),
+        starts=_whole(moved.starts),
+        earlier=None if earlier is None else earlier.expand(call.shape[0])[:, None],
+        length=None if length is None else length.reshape(1),
+    )
+
+
+def _whole(tensor: torch.Tensor | None) -> torch.Tensor | None:
+    """The numbers as the kernel reads them, with 32 or 64 bits."""
     return tensor if tensor is None or tensor.dtype in (torch.int64, torch.int32) else tensor.long()

@@ -24,7 +24,9 @@ _MOST_VALUES = 2**32 - 1
 class DescribedTokens(Protocol):
     """The tokens of a pass, as far as an update needs them."""
 
-    n_tokens: int
+    @property
+    def n_tokens(self) -> int:
+        """Tokens, padding included."""
 
     def on(self, device: torch.device) -> Buffer:
         """Their description in memory of a device."""

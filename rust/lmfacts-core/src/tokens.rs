@@ -58,6 +58,12 @@ impl TokenBatch {
         Ok(Self { sequence, position, token_id, rows })
     }
 
+    /// Rows of which nothing is known but that they are real tokens. They are counted among the rest, and their sequence, position
+    /// and token id are -1. Accumulators that keep blocks of sequences cannot place them.
+    pub fn without_places(n: usize) -> Self {
+        Self { sequence: vec![-1; n], position: vec![-1; n], token_id: vec![-1; n], rows: [Vec::new(), (0..n).collect()] }
+    }
+
     /// Rows, padding included.
     pub const fn len(&self) -> usize {
         self.sequence.len()
@@ -99,6 +105,13 @@ mod tests {
         let batch = TokenBatch::new(vec![0; 3], vec![-1, 0, 1], vec![7; 3], &[false, true, true]).unwrap();
         assert_eq!(Population::ALL.map(|population| batch.rows(population)), [[1], [2]]);
         assert_eq!((batch.len(), batch.n_real()), (3, 2));
+    }
+
+    #[test]
+    fn tokens_without_places_are_counted_among_the_rest() {
+        let batch = TokenBatch::without_places(2);
+        assert_eq!(Population::ALL.map(|population| batch.rows(population).len()), [0, 2]);
+        assert_eq!((batch.len(), batch.n_real(), batch.place(1)), (2, 2, (-1, -1, -1)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
-// Which tokens the rows of a pass are, told from the arguments of the model's call where they lie, on the device: what
-// `lmfacts.token_batch.TokenReader` does on the host, with the numbering of sequences kept in device memory, so that a pass that
-// is replayed from a CUDA graph is numbered anew.
+// Which sequence and position the tokens of a pass have, from what `lmfacts.pass_tokens.call` says of them on the device: what
+// `lmfacts.pass_tokens.numbering.TokenReader` does on the host, with the numbering of sequences kept in device memory, so that a
+// pass that is replayed from a CUDA graph is numbered anew.
 
 typedef struct {
     const u8 *data; // null: not given
@@ -11,9 +11,11 @@ typedef struct {
 
 // `tokens.rs` has the same structure.
 typedef struct {
-    Argument ids, mask, starts; // input_ids; attention_mask, of mask_columns columns; position_ids
-    u32 n_rows, n_columns, mask_columns;
-    u32 n_cached; // tokens of each sequence that earlier passes have seen
+    Argument ids, real_given, starts; // token ids; 0 for padding; 0 where a sequence begins
+    Argument earlier; // [n_rows][1]: real tokens of each row in earlier passes
+    Argument length; // one number: if it is 0, the pass does not go on with anything
+    u32 n_rows, n_columns;
+    u32 n_earlier; // the same as earlier for all rows, if that is not given
     u32 continues; // whether this pass goes on with the sequences of the one before
     i64 *sequence, *position, *token_id; // [n_rows][n_columns]
     u8 *real; // [n_rows][n_columns]
@@ -44,7 +46,7 @@ INLINE u32 is_nonzero(const Argument *argument, u32 row, u32 column) {
 }
 
 INLINE u32 is_real(const Tokens *t, u32 row, u32 column) {
-    return t->mask.data == 0 || is_nonzero(&t->mask, row, t->mask_columns - t->n_columns + column);
+    return t->real_given.data == 0 || is_nonzero(&t->real_given, row, column);
 }
 
 // A position of 0 is where a sequence begins, and so is a row's first token; padding has no say.
@@ -52,17 +54,10 @@ INLINE u32 begins_at(const Tokens *t, u32 row, u32 column, u32 real, u32 n_real_
     return real && (n_real_before == 0 || element_of(&t->starts, row, column) == 0);
 }
 
-// Tokens of a row that the mask calls real although they are not in this pass.
-INLINE u32 n_real_cached(const Tokens *t, u32 row) {
-    if (t->mask.data == 0 || t->mask_columns == t->n_columns) {
-        return t->n_cached;
-    }
-    u32 n = 0;
-    for (u32 start = 0; start < t->mask_columns - t->n_columns; start += WARP) {
-        const u32 column = start + THREAD % WARP;
-        n += count_bits(votes(column < t->mask_columns - t->n_columns && is_nonzero(&t->mask, row, column)));
-    }
-    return n;
+// A whole number of 4 or 8 bytes, with its sign.
+INLINE i64 integer_of(const Argument *argument, u32 row, u32 column) {
+    const u64 bits = element_of(argument, row, column);
+    return argument->bytes == 8 ? (i64)bits : (i64)(int)(u32)bits;
 }
 
 INLINE u32 lanes_below(u32 lane) { return (1u << lane) - 1u; }
@@ -91,7 +86,10 @@ INLINE void count_begins(const Tokens *t, u32 row, u32 *any_inside) {
 // Writes what is known of the tokens of a row. `first_sequence` is that of its first token.
 INLINE void describe_row(const Tokens *t, u32 row, i64 first_sequence, u32 by_begins) {
     const u32 lane = THREAD % WARP;
-    const u32 n_earlier = by_begins ? 0 : n_real_cached(t, row);
+    i64 n_earlier = 0;
+    if (!by_begins) {
+        n_earlier = t->earlier.data == 0 ? (i64)t->n_earlier : integer_of(&t->earlier, row, 0);
+    }
     u32 n_real = 0, n_begun = 0, begun_at = 0;
     for (u32 start = 0; start < t->n_columns; start += WARP) {
         const u32 column = start + lane;
@@ -122,8 +120,7 @@ INLINE void describe_row(const Tokens *t, u32 row, i64 first_sequence, u32 by_be
             t->position[token] = position;
             i64 id = -1;
             if (t->ids.data != 0) {
-                const u64 bits = element_of(&t->ids, row, column);
-                id = t->ids.bytes == 8 ? (i64)bits : (i64)(int)(u32)bits;
+                id = integer_of(&t->ids, row, column);
             }
             t->token_id[token] = id;
             t->real[token] = (u8)real;
@@ -139,18 +136,19 @@ KERNEL(512, 1) tokens(ARGUMENTS(Tokens) t) {
     SHARED u32 in_warp[2][16];
     const u32 warp = THREAD / WARP, lane = THREAD % WARP, n_warps = N_THREADS / WARP;
     const i64 n_sequences = (i64)t.totals[0];
+    const u32 continues = t.continues && (t.length.data == 0 || is_nonzero(&t.length, 0, 0));
     if (THREAD == 0) {
         any_inside = 0;
     }
     wait_for_block();
-    if (!t.continues && t.starts.data != 0) {
+    if (!continues && t.starts.data != 0) {
         for (u32 row = warp; row < t.n_rows; row += n_warps) {
             count_begins(&t, row, &any_inside);
         }
     }
     wait_for_block();
     const u32 by_begins = any_inside;
-    u64 n_new = t.continues ? 0 : t.n_rows;
+    u64 n_new = continues ? 0 : t.n_rows;
     if (by_begins) {
         n_new = 0;
         for (u32 row = 0; row < t.n_rows; row++) {
@@ -160,7 +158,7 @@ KERNEL(512, 1) tokens(ARGUMENTS(Tokens) t) {
     u32 n_before = 0, counted = 0;
     for (u32 row = warp; row < t.n_rows; row += n_warps) {
         i64 first_sequence = n_sequences + row;
-        if (t.continues) {
+        if (continues) {
             first_sequence = t.last[row];
         } else if (by_begins) {
             for (; counted < row; counted++) {

@@ -29,17 +29,18 @@ struct Argument {
 #[repr(C)]
 struct Arguments {
     ids: Argument,
-    mask: Argument,
+    real: Argument,
     starts: Argument,
+    earlier: Argument,
+    length: Argument,
     n_rows: u32,
     n_columns: u32,
-    mask_columns: u32,
-    n_cached: u32,
+    n_earlier: u32,
     continues: u32,
     sequence: usize,
     position: usize,
     token_id: usize,
-    real: usize,
+    is_real: usize,
     row_lists: usize,
     row_counts: usize,
     last: usize,
@@ -74,19 +75,23 @@ impl TokensLayout {
     }
 }
 
-/// The arguments of a model's call and the buffers that describing it writes, all in memory of one device.
+/// What a call says of its tokens and the buffers that describing them writes, all in memory of one device.
 #[derive(Debug, Clone, Copy)]
 pub struct TokensCall {
-    /// Sequences side by side, and tokens of each.
+    /// Sequences side by side, and columns of each.
     pub shape: (usize, usize),
-    /// `input_ids` [rows, columns] of integers, if they were given.
+    /// Token ids [rows, columns], integers of 32 or 64 bits, if they were given.
     pub ids: Option<DeviceTensor>,
-    /// `attention_mask` [rows, at least columns]: not zero for real tokens.
-    pub mask: Option<DeviceTensor>,
-    /// `position_ids` [rows or 1, columns] of integers.
+    /// [rows, columns]: not zero for real tokens; all are if there is none.
+    pub real: Option<DeviceTensor>,
+    /// [rows or 1, columns] of integers: zero where a sequence begins inside a row.
     pub starts: Option<DeviceTensor>,
-    /// Tokens of each sequence that earlier passes have seen.
-    pub n_cached: usize,
+    /// [rows, 1], integers of 32 or 64 bits: real tokens of each row that earlier passes have read.
+    pub earlier: Option<DeviceTensor>,
+    /// The same for all rows, if that is not given.
+    pub n_earlier: usize,
+    /// [1]: if zero, the pass does not go on with anything.
+    pub length: Option<DeviceTensor>,
     /// Whether the pass goes on with the sequences of the one before.
     pub continues: bool,
     /// Address and bytes of the buffer for the description.
@@ -126,30 +131,26 @@ impl TokensCall {
             let got = format!("{} and {} bytes for {n_rows} x {n_columns} tokens", self.tokens.1, self.memory.1);
             return Err(Error::Layout { expected: format!("buffers of {} and {} bytes", room.0, room.1), got }.into());
         }
-        let mask_columns = self.mask.map_or(n_columns, |mask| mask.shape().last().map_or(0, |&n| n.max(0) as usize));
         let arguments = Arguments {
             ids: argument(self.ids.as_ref(), n_rows, n_columns)?,
-            mask: argument(self.mask.as_ref(), n_rows, mask_columns)?,
+            real: argument(self.real.as_ref(), n_rows, n_columns)?,
             starts: argument(self.starts.as_ref(), n_rows, n_columns)?,
+            earlier: argument(self.earlier.as_ref(), n_rows, 1)?,
+            length: argument(self.length.as_ref(), 1, 1)?,
             n_rows: n_rows as u32,
             n_columns: n_columns as u32,
-            mask_columns: mask_columns as u32,
-            n_cached: self.n_cached as u32,
+            n_earlier: self.n_earlier as u32,
             continues: u32::from(self.continues),
             sequence: layout.sequence.at(self.tokens.0),
             position: layout.position.at(self.tokens.0),
             token_id: layout.token_id.at(self.tokens.0),
-            real: layout.real.at(self.tokens.0),
+            is_real: layout.real.at(self.tokens.0),
             row_lists: layout.row_lists.at(self.tokens.0),
             row_counts: layout.row_counts.at(self.tokens.0),
             last: self.memory.0 + 3 * 8,
             begun: self.memory.0 + 3 * 8 + self.memory_rows() * 8,
             totals: self.memory.0,
         };
-        if mask_columns < n_columns {
-            let got = format!("{mask_columns} columns");
-            return Err(Error::Layout { expected: format!("a mask of at least {n_columns} columns"), got }.into());
-        }
         let launch = Launch {
             kernel: Kernel::Tokens,
             program: Program::Tokens,

@@ -272,10 +272,12 @@ pub(crate) fn tokens_memory_bytes(n_rows: usize) -> usize {
 /// Args:
 ///     device: where.
 ///     shape: sequences and columns.
-///     ids: input_ids of this shape, or None.
-///     mask: attention_mask of as many rows and at least as many columns, or None.
-///     starts: position_ids of this shape or with one row for all, or None.
-///     n_cached: tokens of each sequence that earlier passes have seen.
+///     ids: token ids of this shape, int32 or int64, or None.
+///     real: not zero for real tokens, of this shape; None if all are.
+///     starts: integers of this shape or with one row for all, 0 where a sequence begins inside a row; or None.
+///     earlier: int32 or int64 [rows, 1]: real tokens of each row that earlier passes have read; or None.
+///     n_earlier: the same for all rows, where `earlier` is None.
+///     length: one number; if it is 0, the pass does not go on with anything; or None.
 ///     continues: whether the pass goes on with the sequences of the one before.
 ///     tokens: buffer for the description.
 ///     memory: what is remembered from pass to pass; zeros at first.
@@ -290,9 +292,11 @@ pub(crate) fn describe_tokens(
     device: &Bound<'_, PyDevice>,
     shape: (usize, usize),
     ids: Option<&Bound<'_, PyAny>>,
-    mask: Option<&Bound<'_, PyAny>>,
+    real: Option<&Bound<'_, PyAny>>,
     starts: Option<&Bound<'_, PyAny>>,
-    n_cached: usize,
+    earlier: Option<&Bound<'_, PyAny>>,
+    n_earlier: usize,
+    length: Option<&Bound<'_, PyAny>>,
     continues: bool,
     tokens: &Bound<'_, PyDeviceBuffer>,
     memory: &Bound<'_, PyDeviceBuffer>,
@@ -302,9 +306,11 @@ pub(crate) fn describe_tokens(
     let call = TokensCall {
         shape,
         ids: given(ids)?,
-        mask: given(mask)?,
+        real: given(real)?,
         starts: given(starts)?,
-        n_cached,
+        earlier: given(earlier)?,
+        n_earlier,
+        length: given(length)?,
         continues,
         tokens: (tokens.get().address, tokens.get().n_bytes),
         memory: (memory.get().address, memory.get().n_bytes),

@@ -38,6 +38,12 @@ impl PyTokenBatch {
         TokenBatch::new(list(py, sequence)?, list(py, position)?, list(py, token_id)?, &real).map(Self).map_err(to_py)
     }
 
+    /// Tokens of which nothing is known but that they are real: of the population `rest`, with a sequence, a position and an id of -1.
+    #[staticmethod]
+    fn without_places(n_tokens: usize) -> Self {
+        Self(TokenBatch::without_places(n_tokens))
+    }
+
     /// Number of tokens, padding included.
     fn __len__(&self) -> usize {
         self.0.len()

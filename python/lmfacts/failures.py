@@ -1,0 +1,77 @@
+"""What could not be recorded, and since when: what makes a run incomplete instead of ending somebody's forward pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["Failures"]
+
+_LISTED = 3
+
+
+@dataclass
+class _Failure:
+    """One thing that went wrong, as it was seen first."""
+
+    since: int
+    reason: str
+    n: int = 1
+
+
+@dataclass
+class Failures:
+    """What went wrong inside hooks, site by site and pass by pass.
+
+    Attributes:
+        sites: sites that are not recorded any more.
+        passes: forward passes of which nothing was recorded; None if there were none.
+        outside: sites whose modules ran outside a forward pass of the model.
+    """
+
+    sites: dict[str, _Failure] = field(default_factory=dict)
+    passes: _Failure | None = None
+    outside: dict[str, _Failure] = field(default_factory=dict)
+
+    def site(self, name: str, error: Exception, n_tokens: int) -> None:
+        """A site cannot be recorded, from the pass after so many tokens on."""
+        self.sites.setdefault(name, _Failure(n_tokens, _said(error)))
+
+    def forward_pass(self, error: Exception, n_tokens: int) -> None:
+        """Nothing of a pass can be recorded."""
+        if self.passes is None:
+            self.passes = _Failure(n_tokens, _said(error))
+        else:
+            self.passes.n += 1
+
+    def outside_pass(self, site: str, error: Exception, n_tokens: int) -> None:
+        """A module ran by itself, so that its tokens are not known."""
+        known = self.outside.setdefault(site, _Failure(n_tokens, _said(error), 0))
+        known.n += 1
+
+    def sentence(self) -> str | None:
+        """Why the run is not complete, or None if nothing failed."""
+        said = []
+        if self.passes is not None:
+            n, them = self.passes.n, "forward passes were" if self.passes.n > 1 else "forward pass was"
+            said.append(f"{n} {them} not recorded, the first after {self.passes.since} tokens: {self.passes.reason}")
+        if self.sites:
+            first, failure = next(iter(self.sites.items()))
+            said.append(
+                f"{_listed(self.sites)} not recorded since token {failure.since}"
+                f"{f', {first} because' if len(self.sites) > 1 else ''}: {failure.reason}"
+            )
+        if self.outside:
+            failure = next(iter(self.outside.values()))
+            said.append(f"{_listed(self.outside)} not recorded in {failure.n} calls: {failure.reason}")
+        return "; ".join(said) or None
+
+
+def _listed(names: dict[str, _Failure]) -> str:
+    shown = ", ".join(list(names)[:_LISTED])
+    more = len(names) - _LISTED
+    return f"{shown}{f' and {more} more' if more > 0 else ''} {'were' if len(names) > 1 else 'was'}"
+
+
+def _said(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text or type(error).__name__
