@@ -1,13 +1,22 @@
 # Every act of this repository, by name. `make help` lists them.
 
 PYTHON ?= python3
+OLDEST_PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+NEWEST := .venv-newest
+OLDEST := .venv-oldest
 RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+PYTEST := -m pytest --numprocesses 2 --dist loadgroup
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command 'make lock' pyproject.toml
 export HF_HUB_OFFLINE = 1
+# uv does not read pip's settings; an index that is given to pip is meant for both.
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
 
-.PHONY: help demo test test-rust test-python lint format golden picture bench bench-guard bench-guard-update clean
+.PHONY: help demo test test-rust test-python test-newest test-oldest lock lint format golden picture bench bench-guard bench-guard-update clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -21,7 +30,19 @@ test-rust: ## Run the Rust tests.
 	cargo test --workspace --locked
 
 test-python: $(INSTALLED) ## Build, install into .venv, and run the Python tests.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST)
+
+test-newest: $(NEWEST)/.created ## Run the Python tests with the newest versions of everything, in .venv-newest.
+	$(NEWEST)/bin/python -m pip install --upgrade --upgrade-strategy eager --editable '.[test]'
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python $(PYTEST)
+
+test-oldest: $(OLDEST)/.created $(INSTALLED) ## Run them with the lower bounds in pyproject.toml, in .venv-oldest (needs Python 3.11).
+	$(BIN)/uv pip install --python $(OLDEST)/bin/python --resolution lowest-direct --editable '.[test]'
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python $(PYTEST)
+
+lock: $(INSTALLED) ## Write requirements/ anew, with the newest versions that pyproject.toml allows.
+	$(BIN)/$(LOCK) --extra dev --output-file requirements/dev.txt
+	$(BIN)/$(LOCK) --extra bench --constraint requirements/dev.txt --output-file requirements/bench.txt
 
 lint: $(INSTALLED) ## Check formatting, lints, types and stubs.
 	cargo fmt --check
@@ -52,17 +73,22 @@ bench-guard-update: $(INSTALLED) ## Write the counts that bench-guard compares w
 	$(BIN)/python benches/guard.py --update
 
 clean: ## Remove everything that is built.
-	rm -rf $(VENV) target .cache python/lmfacts/*.so
+	rm -rf $(VENV) $(NEWEST) $(OLDEST) target .cache python/lmfacts/*.so
 
-$(VENV)/.created:
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+$(VENV)/.created $(NEWEST)/.created:
+	$(PYTHON) -m venv $(@D)
 	touch $@
 
-$(INSTALLED): $(VENV)/.created pyproject.toml $(RUST)
-	$(BIN)/python -m pip install --editable '.[dev]'
+$(OLDEST)/.created:
+	$(OLDEST_PYTHON) -m venv $(@D)
 	touch $@
 
-$(VENV)/.bench: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --editable '.[dev,bench]'
+# Everything comes from the lock file, the build backend too: nothing is resolved here.
+$(INSTALLED): $(VENV)/.created requirements/dev.txt pyproject.toml $(RUST)
+	$(BIN)/python -m pip install --require-hashes --requirement requirements/dev.txt
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.bench: $(INSTALLED) requirements/bench.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/bench.txt
 	touch $@
