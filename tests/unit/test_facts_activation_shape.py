@@ -348,6 +348,16 @@ def test_beta_agrees_with_the_fit_of_families(draw):
     assert GeneralizedNormal.of(pool).beta == pytest.approx(fit.parameters["beta"], abs=2e-3)
 
 
+def test_location_and_beta_are_at_their_maximum_to_nine_digits():
+    pool = distribution_of(np.random.default_rng(4).gamma(4.0, size=20_000))
+    fit = GeneralizedNormal.of(pool)
+    assert fit.beta > 1
+    z = ((pool.low + pool.high) / 2 - fit.location) / pool.std
+    pull = np.sign(z) * np.abs(z) ** (fit.beta - 1)
+    assert abs(pool.counts @ pull) < 1e-9 * (pool.counts @ np.abs(pull))
+    assert fit.beta_of(pool) == pytest.approx(fit.beta, rel=1e-9)
+
+
 def test_beta_at_the_ends_of_its_range():
     rng = np.random.default_rng(3)
     assert GeneralizedNormal.of(distribution_of(rng.uniform(-1, 1, size=100_000))).beta == 10.0
