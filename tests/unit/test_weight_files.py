@@ -446,8 +446,6 @@ def test_torch_files_that_are_none(tmp_path):
     for content in ({"epoch": 3}, [torch.ones(2)], torch.ones(2), {}):
         torch.save(content, path)
         refused(path, str(path), "state dictionary")
-    torch.save({"a": torch.ones(3, 3).to_sparse()}, path)
-    refused(path, "sparse")
 
 
 def test_gguf_cut_anywhere_or_of_another_kind(tmp_path):

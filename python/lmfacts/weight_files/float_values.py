@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["PATTERNS", "float_values"]
+__all__ = ["PATTERNS", "dtype_problem", "float_values"]
 
 PATTERNS: Final[Mapping[str, np.dtype[Any]]] = {
     "bfloat16": np.dtype("<u2"),
@@ -24,6 +24,15 @@ PATTERNS: Final[Mapping[str, np.dtype[Any]]] = {
 """Dtypes that NumPy lacks, to the unsigned integers that their bit patterns are read as."""
 
 _NOT_A_NUMBER: Final = 255
+
+
+def dtype_problem(dtype: str) -> str | None:
+    """Why values of a dtype cannot be read as an array; None if they can."""
+    try:
+        np.dtype(PATTERNS.get(dtype, dtype))
+    except TypeError:
+        return f"{dtype} is a dtype that cannot be read"
+    return None
 
 
 def float_values(values: NDArray[Any], dtype: str) -> NDArray[Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmfacts.errors import ModelError
 from lmfacts.weight_files.source import Provenance, StoredTensor, WeightSource
-from lmfacts.weight_files.torch_arrays import array_of, dtype_name
+from lmfacts.weight_files.torch_arrays import array_of, dtype_name, tensor_problem
 
 if TYPE_CHECKING:
     import torch
@@ -44,15 +44,21 @@ class ModuleSource(WeightSource):
         if not self._parameters:
             raise ModelError(f"{asked}: expected a model, got a {type(module).__name__} without parameters")
         tensors = [
-            StoredTensor(name, tuple(each.shape), dtype_name(each), each.numel() * each.element_size(), None, "")
+            StoredTensor(name, tuple(each.shape), dtype_name(each), _n_bytes(each), None, "", tensor_problem(each))
             for name, each in self._parameters.items()
         ]
         super().__init__(provenance, tensors, tied)
 
     def read(self, tensor: StoredTensor) -> NDArray[Any]:
         """The parameter's own memory, if it is on the CPU. Do not write into it."""
+        if tensor.problem is not None:
+            raise ModelError(f"{self.name}: {tensor.name} cannot be read: {tensor.problem}")
         return array_of(self._parameters[tensor.name])
 
     def close(self) -> None:
         """Let go of the parameters."""
         self._parameters = {}
+
+
+def _n_bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

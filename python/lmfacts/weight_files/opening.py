@@ -12,6 +12,7 @@ from lmfacts.weight_files.gguf_source import GgufSource
 from lmfacts.weight_files.safetensors_source import SafetensorsSource
 from lmfacts.weight_files.shards import SHARD, all_parts, complete_set, read_index
 from lmfacts.weight_files.source import Provenance, WeightSource
+from lmfacts.weight_files.torch_source import TorchSource
 
 if TYPE_CHECKING:
     import torch
@@ -152,8 +153,6 @@ def _several(
         return SafetensorsSource(provenance, paths, index, notes or ())
     if not suffixes <= set(_TORCH):
         raise WeightFileError(f"{asked}: expected shards of one format, got {', '.join(sorted(suffixes))}")
-    from lmfacts.weight_files.torch_source import TorchSource  # noqa: PLC0415  rarely needed
-
     return TorchSource(provenance, paths, index, notes or ())
 
 

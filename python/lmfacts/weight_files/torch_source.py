@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-import torch
+import numpy as np
 
 from lmfacts.architectures import tied_head
 from lmfacts.errors import WeightFileError
-from lmfacts.weight_files.source import Provenance, StoredTensor, WeightSource
-from lmfacts.weight_files.torch_arrays import array_of, dtype_name
+from lmfacts.weight_files.float_values import PATTERNS, dtype_problem
+from lmfacts.weight_files.source import Provenance, StoredTensor, WeightSource, check_index, shape_problem
+from lmfacts.weight_files.stored_bytes import Buffer, StoredBytes
+from lmfacts.weight_files.torch_file import read_torch_file
+from lmfacts.weight_files.torch_pickle import PickledTensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,24 +24,18 @@ if TYPE_CHECKING:
 __all__ = ["TorchSource"]
 
 _INNER: Final = ("state_dict", "model_state_dict", "model", "module")
-_GLOBAL: Final = re.compile(r"GLOBAL ([\w.]+)|`?([\w.]+)`? was not an allowed global")
 _HEADS: Final = ("lm_head.weight", "embed_out.weight")
-_REOPEN_BYTES: Final = 256 << 20
 
 
 class TorchSource(WeightSource):
-    """One file, or the shards of one checkpoint, of which one is open at a time.
-
-    Files of the zip format (torch 1.6 and later) are mapped, and mapped anew after every 256 MB, which gives the memory
-    of what was read back to the system. Older files are read whole, one at a time.
-    """
+    """One file, or the shards of one checkpoint."""
 
     format = "torch"
 
     def __init__(
         self, provenance: Provenance, paths: Sequence[Path], index: Mapping[str, str] | None, notes: Sequence[str] = ()
     ) -> None:
-        """List what the files hold.
+        """Open the files and list what they hold.
 
         Args:
             provenance: where they come from.
@@ -50,80 +46,82 @@ class TorchSource(WeightSource):
         Raises:
             WeightFileError: a file is damaged, holds no tensors, or wants to run code.
         """
-        self._paths = {path.name: path for path in paths}
-        self._file = ""
-        self._open: dict[str, torch.Tensor] = {}
-        self._is_mapped = True
-        self._n_read = 0
+        self._files: list[StoredBytes] = []
+        self._places: dict[str, tuple[StoredBytes, PickledTensor, int]] = {}
+        self._buffer = Buffer()
         tensors: dict[str, StoredTensor] = {}
         tied: dict[str, str] = {}
-        for file in self._paths:
-            self._load(file)
-            owners = _owners(self._open)
-            for name, tensor in self._open.items():
-                if owners[name] != name:
-                    tied[name] = owners[name]
-                    continue
-                n_bytes = tensor.numel() * tensor.element_size()
-                tensors[name] = StoredTensor(name, tuple(tensor.shape), dtype_name(tensor), n_bytes, None, file)
-        for name, file in (index or {}).items():
-            found = tensors.get(tied.get(name, name))
-            if found is None or found.file != file:
-                raise WeightFileError(
-                    f"{provenance.name}: the index says that {name} is in {file}, and that file has no such tensor; "
-                    "the index and the files are of different checkpoints"
-                )
+        try:
+            for path in paths:
+                self._list(path, tensors, tied)
+            for name, file in (index or {}).items():
+                check_index(provenance.name, name, file, tensors.get(tied.get(name, name)))
+        except BaseException:
+            self.close()
+            raise
         pair = tied_head([*tensors, *tied], provenance.config)
         if pair is not None:
             tied[pair[0]] = pair[1]
         super().__init__(provenance, list(tensors.values()), tied, notes)
 
     def read(self, tensor: StoredTensor) -> NDArray[Any]:
-        """A view of the mapped file; copy-on-write, so that writing into it changes no file."""
-        if tensor.file not in self._paths:
+        """The values as they are stored."""
+        if tensor.name not in self._places:
             raise WeightFileError(f"{self.name}: expected an open source and one of its tensors, got {tensor.name}")
-        if self._file != tensor.file or (self._is_mapped and self._n_read >= _REOPEN_BYTES):
-            self._load(tensor.file)
-        self._n_read += tensor.n_bytes
-        return array_of(self._open[tensor.name])
+        if tensor.problem is not None:
+            raise WeightFileError(f"{self.name}: {tensor.name} cannot be read: {tensor.problem}")
+        file, pickled, start = self._places[tensor.name]
+        dtype = np.dtype(PATTERNS.get(tensor.dtype, tensor.dtype))
+        memory = self._buffer.take(pickled.n_elements * dtype.itemsize)
+        file.read_into(start, memory)
+        strides = [stride * dtype.itemsize for stride in pickled.strides]
+        try:
+            return np.ndarray(tensor.shape, dtype, memory, strides=strides if memory.size else None)
+        except ValueError:  # of no values, in a shape whose sizes are astronomical
+            raise WeightFileError(f"{self.name}: {tensor.name} has a shape that no array can have") from None
 
     def close(self) -> None:
-        """Forget the maps."""
-        self._paths, self._open, self._file = {}, {}, ""
+        """Close the files."""
+        for file in self._files:
+            file.close()
+        self._files, self._places, self._buffer = [], {}, Buffer()
 
-    def _load(self, file: str) -> None:
-        self._open, self._file, self._n_read = {}, "", 0
-        path = self._paths[file]
-        content, self._is_mapped = _loaded(path)
-        self._open, self._file = _state_dict(path, content), file
+    def _list(self, path: Path, tensors: dict[str, StoredTensor], tied: dict[str, str]) -> None:
+        """Add the tensors of one file.
+
+        Raises:
+            WeightFileError: it cannot be read, or has a tensor that another file has.
+        """
+        file = StoredBytes(path)
+        self._files.append(file)
+        content = read_torch_file(file)
+        state = _state_dict(path, content.content)
+        owners = _owners(state)
+        for name, pickled in state.items():
+            if name in tensors or name in tied:
+                other = tensors.get(tied.get(name, name))
+                raise WeightFileError(
+                    f"{path}: {name} is also in {other.file if other else 'another file'}; expected each tensor once"
+                )
+            if owners[name] != name:
+                tied[name] = owners[name]
+                continue
+            start = 0
+            if pickled.storage is not None:
+                start = content.offsets[pickled.storage.key] + pickled.offset * pickled.item_bytes
+            self._places[name] = file, pickled, start
+            tensors[name] = StoredTensor(
+                name,
+                pickled.shape,
+                pickled.dtype,
+                pickled.n_values * pickled.item_bytes if pickled.storage is not None else 0,
+                None,
+                path.name,
+                pickled.problem or shape_problem(pickled.shape) or dtype_problem(pickled.dtype),
+            )
 
 
-def _loaded(path: Path) -> tuple[Any, bool]:
-    """What the file holds, and whether it is mapped.
-
-    Raises:
-        WeightFileError: it cannot be loaded as data alone.
-    """
-    with path.open("rb") as file:
-        is_zip = file.read(4) == b"PK\x03\x04"
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip), is_zip
-    except Exception as error:  # noqa: BLE001 - damaged pickles raise whatever their bytes happen to ask for
-        text = str(error)
-        asked = _GLOBAL.search(text)
-        if asked is not None:
-            raise WeightFileError(
-                f"{path}: refused, since opening it would call {asked[1] or asked[2]}; expected tensors and nothing "
-                "that runs. Save the weights as safetensors where you trust the file"
-            ) from None
-        reason = " ".join(text.split())[:200] or type(error).__name__
-        raise WeightFileError(
-            f"{path}: expected a file that torch.save wrote, but it cannot be read ({type(error).__name__}: {reason}); "
-            "it is damaged, cut short, or something else"
-        ) from None
-
-
-def _state_dict(path: Path, content: Any) -> dict[str, torch.Tensor]:
+def _state_dict(path: Path, content: Any) -> dict[str, PickledTensor]:
     """The tensors by name: the mapping itself, or the one it keeps under a usual key.
 
     Raises:
@@ -136,22 +134,17 @@ def _state_dict(path: Path, content: Any) -> dict[str, torch.Tensor]:
                 content = inner
                 break
         # What else lies in a state dictionary (`_extra_state`, counters) is no weight.
-        tensors = {str(name): each for name, each in content.items() if isinstance(each, torch.Tensor)}
-        dense = {name: each for name, each in tensors.items() if each.layout is torch.strided and not each.is_quantized}
-        if dense and len(dense) == len(tensors):
-            return dense
+        tensors = {str(name): each for name, each in content.items() if isinstance(each, PickledTensor)}
         if tensors:
-            name = next(name for name in tensors if name not in dense)
-            raise WeightFileError(f"{path}: expected dense tensors, but {name} is sparse or quantized by torch")
+            return tensors
     raise WeightFileError(f"{path}: expected a state dictionary of tensors, got {type(content).__name__} without any")
 
 
-def _owners(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
-    """For each name the first that has the same storage, the head's name last."""
-    first: dict[tuple[Any, ...], str] = {}
+def _owners(tensors: Mapping[str, PickledTensor]) -> dict[str, str]:
+    """For each name the first that has the same values in the same storage, the head's name last."""
+    first: dict[PickledTensor, str] = {}
     owners: dict[str, str] = {}
     for name in sorted(tensors, key=lambda name: name.endswith(_HEADS)):
         tensor = tensors[name]
-        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
-        owners[name] = first.setdefault(key, name) if tensor.numel() > 0 else name
+        owners[name] = first.setdefault(tensor, name) if tensor.n_values > 0 and tensor.storage is not None else name
     return owners
