@@ -99,19 +99,24 @@ class _Scan:
     entries: list[dict[str, Any]] = field(default_factory=list)
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    aliases: dict[str, list[str]] = field(default_factory=dict)
     gains: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def run(self) -> Run:
         start = time.perf_counter()
         owned = [tensor for tensor in self.source.tensors if tensor.name not in self.source.tied]
-        layout = weight_views({tensor.name: tensor.shape for tensor in owned}, self.source.config or {})
+        measured = [tensor for tensor in owned if self._can_be_measured(tensor)]
+        layout = weight_views({tensor.name: tensor.shape for tensor in measured}, self.source.config or {})
+        for alias, owner in self.source.tied.items():
+            self.aliases.setdefault(owner, []).append(alias)
         views: dict[str, list[WeightView]] = {}
         for view in layout.views:
             views.setdefault(view.parameter, []).append(view)
-        self._read_gains(owned, views, layout)
+        self._read_gains(measured, views, layout)
         n_done = 0
         for tensor in owned:
-            self._measure(tensor, views.get(tensor.name, []), layout)
+            if tensor.name in views:
+                self._measure(tensor, views[tensor.name], layout)
             n_done += tensor.n_bytes
             self.progress(n_done, self.source.n_bytes, tensor.name)
         if not self.entries:
@@ -146,24 +151,26 @@ class _Scan:
         wanted = set(layout.preceding_norm.values())
         for tensor in tensors:
             for view in views.get(tensor.name, []):
-                if view.role in wanted and tensor.dtype in MEASURED_DTYPES:
+                if view.role in wanted:
                     gain = float_values(np.asarray(view(self.source.read(tensor))), tensor.dtype).astype(np.float64)
                     self.gains[view.role or ""] = gain + layout.gain_offset
 
-    def _measure(self, tensor: StoredTensor, views: list[WeightView], layout: WeightLayout) -> None:
-        if tensor.problem is not None:
-            self.skipped[tensor.name] = tensor.problem
-            return
-        if tensor.dtype not in MEASURED_DTYPES:
+    def _can_be_measured(self, tensor: StoredTensor) -> bool:
+        """Whether it has values of a floating-point type; if not, the reason is kept."""
+        reason = tensor.problem
+        if reason is None and 0 in tensor.shape:
+            reason = f"it has no values (shape {list(tensor.shape)})"
+        elif reason is None and tensor.dtype not in MEASURED_DTYPES:
             is_float = tensor.dtype.startswith(("float", "complex"))
             why = "not one of those that are measured" if is_float else "not a floating-point type"
-            self.skipped[tensor.name] = f"{tensor.dtype} is {why}"
-            return
-        if views and not views[0].is_parameter:
+            reason = f"{tensor.dtype} is {why}"
+        if reason is not None:
+            self.skipped[tensor.name] = reason
+        return reason is None
+
+    def _measure(self, tensor: StoredTensor, views: list[WeightView], layout: WeightLayout) -> None:
+        if not views[0].is_parameter:
             self.skipped[tensor.name] = "it is a buffer, not a parameter"
-            return
-        if 0 in tensor.shape:
-            self.skipped[tensor.name] = f"it has no values (shape {list(tensor.shape)})"
             return
         array = self.source.read(tensor)
         for view in views:
@@ -209,7 +216,7 @@ class _Scan:
                 folded_matrix = matrix * (small[:, None] if view.transposed else small[None, :])
                 spectral_folded = _if_finite(math.ldexp(largest_singular_value(folded_matrix), exponent))
         shape = (n_columns, n_rows) if view.transposed else (n_rows, n_columns)
-        tied = [alias for alias, owner in self.source.tied.items() if owner == tensor.name and view.part is None]
+        tied = self.aliases.get(tensor.name, []) if view.part is None else []
         alias = [tensor.name] if view.part is None and name != tensor.name else []
         self.entries.append(
             {

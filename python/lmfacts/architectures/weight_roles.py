@@ -65,17 +65,25 @@ HEADS: Final = frozenset({"lm_head.weight", "embed_out.weight", "output.weight"}
 """What the head's matrix may be called."""
 
 _WRAPPERS: Final = re.compile(
-    r"^(?:module|_orig_mod|base_model|model|transformer|gpt_neox|decoder|language_model|backbone)\."
+    r"(?:module|_orig_mod|base_model|model|transformer|gpt_neox|decoder|language_model|backbone)\."
 )
+_BLOCK: Final = re.compile(r"^(h|layers|blocks|blk|block)\.([0-9]{1,9})\.(.+)$")
+_EXPERT: Final = re.compile(r"(^|\.)experts\.([0-9]{1,9})\.")
 _ADAPTED: Final = re.compile(r"\.(?:base_layer|modules_to_save\.[^.]+)(?=\.)")
 """What PEFT puts between a module's name and its parameter's: its own matrix beside an adapter, or its trained copy."""
-_BLOCK: Final = re.compile(r"^(h|layers|blocks|blk|block)\.(\d+)\.(.+)$")
-_EXPERT: Final = re.compile(r"(^|\.)experts\.(\d+)\.")
+
+_ADAPTER: Final = re.compile(
+    r"\.(?:lora_(?:A|B|embedding_A|embedding_B|magnitude_vector|bias)|ia3_l|hada_\w+|lokr_\w+|oft_\w+|vera_\w+)(?:\.|$)"
+)
+_MOST_LAYERS: Final = 1024
+"""A number from here on is a layer's only if there are as many tensors; one shard may hold the last of many layers."""
+
 _COMPUTED: Final = re.compile(
     r"(?:^|\.)(?:masked_bias|inv_freq|original_inv_freq|position_ids|rope_freqs\.weight|rope_factors_\w+\.weight)$"
 )
 _MASK: Final = re.compile(r"(?:^|\.)(?:attn|attention)\.bias$")
 _NORM: Final = re.compile(r"norm|(?:^|[._])ln(?:$|[._\d])", re.IGNORECASE)
+_LISTED: Final = 6
 _MATRIX_AXES: Final = 2
 _EXPERTS_AXES: Final = 3
 
@@ -123,7 +131,7 @@ def weight_views(names_and_shapes: Mapping[str, tuple[int, ...]], config: Mappin
         Views that see every element of every tensor exactly once.
     """
     sizes = Sizes(config or {})
-    known = {name: _relative(name) for name in names_and_shapes}
+    known = _known(names_and_shapes)
     table, notes = _table(sizes, known, names_and_shapes)
     # A shard may lack the projection that shows it; then the family's own files are meant.
     transposed = table.conv1d is not None and _is_transposed(table.conv1d, known, names_and_shapes) is not False
@@ -140,11 +148,13 @@ def weight_views(names_and_shapes: Mapping[str, tuple[int, ...]], config: Mappin
     # The number of blocks of the list that the family has; elsewhere of any list.
     layers = [view.layer for view in views if view.layer is not None]
     n_layers = max(layers, default=-1) + 1
+    if any(_ADAPTER.search(name) for name in names_and_shapes):
+        notes.append(
+            "Adapters (LoRA and the like) are measured as they are stored; the weights they adapt are measured without "
+            "what they add."
+        )
     tie = tied_head(names_and_shapes, config)
     aliases = {"unembed.W_U": "embed.W_E"} if tie is not None and "embed.W_E" in roles else {}
-    if isinstance(sizes.get("quantization_config"), dict):
-        method = sizes.get("quantization_config").get("quant_method", "an unknown method")
-        notes.append(f"The checkpoint is quantized ({method}); what is stored is read, nothing is dequantized.")
     return WeightLayout(
         views=tuple(views),
         n_layers=n_layers,
@@ -174,7 +184,7 @@ def tied_head(names: Iterable[str], config: Mapping[str, Any] | None) -> tuple[s
     tie = config.get("tie_word_embeddings", sizes.get("tie_word_embeddings", True))
     make = WEIGHT_TABLES.get(sizes.model_type or "")
     table = _GENERIC if make is None else make(sizes)
-    relative = {name: _relative(name) for name in names}
+    relative = _known(names)
     embeddings = [
         name for name, (layer, path) in relative.items() if layer is None and _outside(table, path) == "embed.W_E"
     ]
@@ -188,13 +198,21 @@ def _outside(table: WeightTable, path: str) -> str | None:
     return table.outside.get(module) if leaf == "weight" else None
 
 
-def _relative(name: str) -> tuple[int | None, str]:
-    """The block that a tensor belongs to and its name in it, or None and its name without the base model's prefix."""
-    name = _ADAPTED.sub("", name)
-    while (shorter := _WRAPPERS.sub("", name, count=1)) != name:
-        name = shorter
+def _known(names: Iterable[str]) -> dict[str, tuple[int | None, str]]:
+    """Each tensor's block and its name in it, or None and its name without the base model's prefix."""
+    names = list(names)
+    n_layers = max(len(names), _MOST_LAYERS)
+    return {name: _relative(name, n_layers) for name in names}
+
+
+def _relative(name: str, n_layers: int) -> tuple[int | None, str]:
+    """The block that a tensor belongs to, if its number is below `n_layers`, and its name in it."""
+    start = 0
+    while (wrapper := _WRAPPERS.match(name, start)) is not None:
+        start = wrapper.end()
+    name = _ADAPTED.sub("", name[start:])
     found = _BLOCK.match(name)
-    return (None, name) if found is None else (int(found[2]), found[3])
+    return (None, name) if found is None or int(found[2]) >= n_layers else (int(found[2]), found[3])
 
 
 def _table(
@@ -335,17 +353,23 @@ def _part_views(base: WeightView, parts: tuple[Part, ...], leaf: str, expert: in
 def _with_unique_roles(views: list[WeightView], notes: list[str]) -> list[WeightView]:
     """The views, with no role given twice: where two tensors claim one, neither has it."""
     counts = Counter(view.role for view in views if view.role is not None)
-    twice = sorted(role for role, count in counts.items() if count > 1)
+    twice = {role for role, count in counts.items() if count > 1}
     if twice:
-        notes.append(f"More than one tensor could be {', '.join(twice)}; they keep their own names.")
+        listed = ", ".join(sorted(twice)[:_LISTED]) + (" ..." if len(twice) > _LISTED else "")
+        notes.append(f"More than one tensor could be {listed}; they keep their own names.")
+    twice |= counts.keys() & {view.parameter for view in views}  # no name stands for two
     return [replace(view, role=None) if view.role in twice else view for view in views]
 
 
 def _preceding(table: WeightTable, roles: set[str], n_layers: int) -> dict[str, str]:
     """The norm gain that comes before each matrix that reads a norm's output."""
     found: dict[str, str] = {}
-    for layer in range(n_layers):
-        for role in sorted(role for role in roles if role.startswith(f"blocks.{layer}.")):
+    in_block: dict[int, list[str]] = {}
+    for role in sorted(roles):
+        if role.startswith("blocks."):
+            in_block.setdefault(int(role.split(".", 2)[1]), []).append(role)
+    for layer, within in sorted(in_block.items()):
+        for role in within:
             for norm in table.before.get(role.rpartition(".")[2], ()):
                 gain = _gain(norm, layer)
                 if gain in roles:

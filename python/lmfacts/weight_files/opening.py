@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lmfacts.errors import ModelError, UsageError, WeightFileError
+from lmfacts.weight_files.dequantized_source import dequantized
 from lmfacts.weight_files.gguf_source import GgufSource
 from lmfacts.weight_files.safetensors_source import SafetensorsSource
 from lmfacts.weight_files.shards import SHARD, all_parts, complete_set, read_index
@@ -47,9 +48,16 @@ def open_weights(source: str | os.PathLike[str] | torch.nn.Module, *, revision: 
         MissingExtraError: a quantized GGUF file, and the extra `gguf` is not installed.
         UsageError: `source` is something else.
     """
-    if not isinstance(source, str | os.PathLike):
-        return _module(source)
-    asked = os.fspath(source)
+    opened = _module(source) if not isinstance(source, str | os.PathLike) else _named(os.fspath(source), revision)
+    try:
+        return dequantized(opened)
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _named(asked: str, revision: str | None) -> WeightSource:
+    """The weights that a path or a hub id names."""
     if asked == "demo":
         from lmfacts.demo import MODEL_DIR  # noqa: PLC0415  rarely needed
 
