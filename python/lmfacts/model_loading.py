@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from lmfacts.errors import MissingExtraError, ModelError, UsageError
+from lmfacts.errors import MissingExtraError, ModelError, UsageError, WeightFileError
+from lmfacts.weight_files import n_gguf_parts
 
 __all__ = ["DTYPES", "Loaded", "load_model", "max_positions", "tokenizer_of"]
 
@@ -108,6 +109,7 @@ def _source(asked: str, revision: str | None) -> tuple[str, dict[str, Any]]:
     if path.is_file():
         if path.suffix == ".gguf":
             _need_gguf(asked)
+            _refuse_parts(asked, path)
             return str(path.parent), {"gguf_file": path.name}
         hint = "; name the folder it lies in" if path.name.endswith(_WEIGHTS) else ""
         raise ModelError(
@@ -128,6 +130,19 @@ def _need_gguf(asked: str) -> None:
     if missing:
         raise MissingExtraError(
             f"{asked}: reading a GGUF file needs {' and '.join(missing)}; install: pip install 'lmfacts[gguf]'"
+        )
+
+
+def _refuse_parts(asked: str, path: Path) -> None:
+    """Refuse one of several files: transformers reads that one alone, and makes up the weights in the others."""
+    try:
+        n_parts = n_gguf_parts(path)
+    except WeightFileError:
+        return  # what is wrong with it, transformers says
+    if n_parts > 1:
+        raise ModelError(
+            f"{asked}: expected a model in one GGUF file, got one of {n_parts} parts, which transformers cannot read; "
+            "join them (llama-gguf-split --merge), or measure the weights alone with: lmfacts weights"
         )
 
 

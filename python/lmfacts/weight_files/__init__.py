@@ -5,7 +5,8 @@
 """
 
 from lmfacts.weight_files.float_values import float_values
+from lmfacts.weight_files.gguf_source import n_gguf_parts
 from lmfacts.weight_files.opening import open_weights
 from lmfacts.weight_files.source import StoredTensor, WeightSource
 
-__all__ = ["StoredTensor", "WeightSource", "float_values", "open_weights"]
+__all__ = ["StoredTensor", "WeightSource", "float_values", "n_gguf_parts", "open_weights"]

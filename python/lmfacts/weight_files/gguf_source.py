@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lmfacts.architectures import GgufName
     from lmfacts.weight_files.gguf_header import GgufTensor
 
-__all__ = ["GgufSource"]
+__all__ = ["GgufSource", "n_gguf_parts"]
 
 _PLAIN: Final[Mapping[int, tuple[str, np.dtype[Any]]]] = {
     0: ("float32", np.dtype("<f4")),
@@ -193,6 +193,20 @@ class GgufSource(WeightSource):
                 )
             end = max(end, entry.stored.offset + entry.n_bytes)
         return tensors
+
+
+def n_gguf_parts(path: Path) -> int:
+    """How many parts the model has that a GGUF file is of; 1 for a whole model.
+
+    Raises:
+        WeightFileError: it is no GGUF file, or its header is damaged.
+    """
+    file = StoredBytes(path)
+    try:
+        n_parts = read_gguf_header(file).metadata.get("split.count", 1)
+    finally:
+        file.close()
+    return n_parts if isinstance(n_parts, int) else 1
 
 
 def _check_parts(paths: Sequence[Path], headers: Sequence[GgufHeader]) -> None:
