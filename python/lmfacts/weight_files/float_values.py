@@ -23,8 +23,6 @@ PATTERNS: Final[Mapping[str, np.dtype[Any]]] = {
 }
 """Dtypes that NumPy lacks, to the unsigned integers that their bit patterns are read as."""
 
-_NOT_A_NUMBER: Final = 255
-
 
 def dtype_problem(dtype: str) -> str | None:
     """Why values of a dtype cannot be read as an array; None if they can."""
@@ -45,9 +43,8 @@ def float_values(values: NDArray[Any], dtype: str) -> NDArray[Any]:
     if dtype == "bfloat16":
         return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
     if dtype == "float8_e8m0fnu":
-        powers = np.ldexp(np.float32(1), np.arange(256) - 127)
-        powers[_NOT_A_NUMBER] = np.nan
-        return np.asarray(powers[values], np.float32)
+        powers = np.append(np.ldexp(np.float32(1), np.arange(255) - 127), np.float32(np.nan))
+        return np.asarray(powers[values])
     if dtype in PATTERNS:
         return np.asarray(float8_values(dtype)[values])
     return values
