@@ -81,6 +81,7 @@ class Channel:
     n_without_places: int = 0
     n_not_computed: int = 0
     is_sequence_first: bool | None = None
+    _n_dims: int | None = None
     _n_square: int = 0
     _n_queued: int = 0
 
@@ -123,6 +124,7 @@ class Channel:
             n_not_computed = begun.n_real - tokens.n_real
         self.accumulator.update(tensor, tokens)
         with lock:
+            self._n_dims = tensor.numel() // len(tokens) if len(tokens) else self._n_dims
             self.n_copies += not on_host
             self.n_calls += 1
             self.n_tokens += tokens.n_real
@@ -143,7 +145,9 @@ class Channel:
                     return _Fit.SEQUENCE_FIRST
                 self._n_square += self.is_sequence_first is None
             return _Fit.BATCH_FIRST
-        if n_leading > 0 and found[0] == n_rows * n_columns:
+        # In a pass of one column the first axis alone counts as many as the tokens, whatever the second is.
+        is_flat = n_leading > 0 and found[0] == n_rows * n_columns
+        if is_flat and (n_leading == 1 or self._n_dims in (None, prod(found[1:]))):
             if self.axes.has_sequence_first and n_rows > 1 and n_columns > 1:
                 raise LayoutError(
                     f"a tensor of shape {tuple(found)} has its tokens along one axis, in a model where other sites are "

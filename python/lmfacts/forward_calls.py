@@ -25,6 +25,7 @@ class ForwardCall:
         not_its_own_s: seconds spent in calls that are counted separately, such as that of an encoder.
         arguments: what is known of its tokens so far; modules further inside may add to it.
         begun: its pass, as soon as its tokens were needed.
+        n_before: tokens that were recorded before it.
         is_skipped: whether its tokens cannot be told, so that nothing of it is recorded.
         recorded: the sites that have had their value.
         n_inside: calls of modules inside it that may be given tokens, under way.
@@ -36,6 +37,7 @@ class ForwardCall:
     not_its_own_s: float = 0.0
     arguments: Arguments = field(default_factory=Arguments)
     begun: HostPass | DevicePass | None = None
+    n_before: int = 0
     is_skipped: bool = False
     recorded: set[str] = field(default_factory=set)
     n_inside: int = 0

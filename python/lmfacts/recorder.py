@@ -231,11 +231,13 @@ class Recorder:
     def module_given(self, path: str, _module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """The same module starts, with these arguments."""
         given = named_arguments(self._parameters[path], args, kwargs)
+        ids_name = self._ids_argument if path == self._token_modules.paths[0] else None
+        is_around_encoder = self._token_modules.is_around_encoder(path)
         if torch.compiler.is_compiling():
-            self._compiled.arguments(path, Arguments.of(given, self._ids_argument))
+            self._compiled.arguments(path, Arguments.of(given, ids_name, is_around_encoder=is_around_encoder))
             return
         try:
-            arguments = Arguments.of(given, self._ids_argument if path == self._token_modules.paths[0] else None)
+            arguments = Arguments.of(given, ids_name, is_around_encoder=is_around_encoder)
         except Exception as error:  # noqa: BLE001  nothing of ours raises in somebody's forward pass
             self._skip(self._calls.innermost, error)
             return
@@ -304,6 +306,7 @@ class Recorder:
         """The pass of a call, now that its tokens are needed; None if they cannot be told."""
         try:
             with self._lock:
+                call.n_before = self._n_counted
                 call.begun = self._passes_of(call).begin(call.arguments)
         except Exception as error:  # noqa: BLE001  nothing of ours raises in somebody's forward pass
             self._skip(call, error)
@@ -346,7 +349,8 @@ class Recorder:
         try:
             tensor = tap.cut(tap.tensor(args, kwargs, output))
         except Exception as error:  # noqa: BLE001  nothing of ours raises in somebody's forward pass
-            self._fail(channel, error)
+            call = self._calls.innermost
+            self._fail(channel, error, self._n_counted if call is None or call.begun is None else call.n_before)
             return
         self._value(channel, tensor)
 
@@ -375,14 +379,14 @@ class Recorder:
         try:
             channel.update(tensor, begun, self._lock)
         except Exception as error:  # noqa: BLE001  nothing of ours raises in somebody's forward pass
-            self._fail(channel, error)
+            self._fail(channel, error, call.n_before)
         call.own_s += time.perf_counter() - start
 
-    def _fail(self, channel: Channel, error: Exception) -> None:
-        """Record a site no more, and say so in the run."""
+    def _fail(self, channel: Channel, error: Exception, n_before: int) -> None:
+        """Record a site no more, and say so in the run: it has the values of so many tokens."""
         tap = channel.tap
         with self._lock:
-            self._failures.site(tap.site, error, self._n_counted)
+            self._failures.site(tap.site, error, n_before)
         if self._raises:
             said = f"site {tap.site!r} (module {tap.module_path!r}): {error}"
             raise (type(error)(said) if isinstance(error, BufferError) else error) from error

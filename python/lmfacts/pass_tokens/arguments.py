@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -74,18 +74,20 @@ class Arguments:
     cache: Any = None
 
     @classmethod
-    def of(cls, given: Mapping[str, Any], ids_name: str | None = None) -> Arguments:
+    def of(cls, given: Mapping[str, Any], ids_name: str | None = None, *, is_around_encoder: bool = False) -> Arguments:
         """Find them among a call's arguments.
 
         Args:
-            given: the arguments by name; arguments of a decoder beside its encoder's go before these.
+            given: the arguments by name.
+            is_around_encoder: whether the call is that of a module with an encoder and a decoder in it: its tokens are
+                the decoder's, and what is not marked as the decoder's is for the encoder.
             ids_name: the argument with the token ids, if a user has named it; else the first of the usual names, else
                 the first tensor of integers that is [B, S] or [S] and has no other known meaning.
         """
-        decoder = {name.removeprefix(_DECODER): each for name, each in given.items() if name.startswith(_DECODER)}
-        if any(isinstance(decoder.get(name), torch.Tensor) for name in (*_IDS, *_EMBEDDINGS)):
-            encoder = {*_IDS, *_EMBEDDINGS, *_MASKS, "position_ids"}
-            given = {**{name: each for name, each in given.items() if name not in encoder}, **decoder}
+        if is_around_encoder:
+            cache = find_cache(given)
+            given = {name.removeprefix(_DECODER): each for name, each in given.items() if name.startswith(_DECODER)}
+            return replace(cls.of(given), cache=cache)
         ids = _tensor(given, (ids_name,) if ids_name else _IDS)
         embeddings = _tensor(given, _EMBEDDINGS)
         if ids is not None and ids.is_floating_point():  # a tower may call its embeddings `input`

@@ -92,7 +92,7 @@ def read_mask(mask: torch.Tensor, shape: tuple[int, int], n_cached: int | torch.
     if has_queries:
         return _of_queries(mask[:, 0], n_columns, columns)
     keys = mask != 0
-    odd = (mask != mask.trunc()).any() if mask.is_floating_point() else None  # NaN differs from itself
+    odd = (mask.frac() != 0).any() if mask.is_floating_point() else None  # NaN and infinity leave a NaN
     numbered = mask.dtype not in (torch.bool, torch.uint8)
     starts = _document_starts(_at(mask, columns)) if numbered and n_columns > 1 else None
     return Mask(_at(keys, columns), keys, starts, odd)
@@ -126,7 +126,8 @@ def _of_queries(mask: torch.Tensor, n_columns: int, columns: slice | torch.Tenso
 
 def _document_starts(mask: torch.Tensor) -> torch.Tensor:
     """0 where the number of a document differs from that of the last token before, 1 elsewhere; int64 [B, S]."""
-    number = torch.where(mask > 1, mask.trunc() if mask.is_floating_point() else mask, (mask != 0).to(mask.dtype))
+    whole = mask.trunc() if mask.is_floating_point() else mask
+    number = torch.where((whole > 1) & (whole < torch.inf), whole, (mask != 0).to(mask.dtype))
     at = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
     # The last real token up to each column; before the first one, the column itself.
     last_real = torch.where(number != 0, at, -1).cummax(dim=1).values
