@@ -114,7 +114,7 @@ def scan(
         report(Progress("loading", os.fspath(model)))
         loaded = load_model(model, revision=revision, dtype=dtype, device=device)
     sequences = Sequences(text, loaded.tokenizer, _seq_len(loaded.model, seq_len), pack=pack, max_tokens=max_tokens)
-    recorder = Recorder(loaded.model, sites, k=k, threshold=threshold, tokenizer=loaded.tokenizer)
+    recorder = Recorder(loaded.model, sites, k=k, threshold=threshold, tokenizer=loaded.tokenizer, on_error="raise")
     recorder.settings.update(
         {"seq_len": sequences.seq_len, "batch_size": batch_size, "pack": pack, "max_tokens": max_tokens}
     )
@@ -204,7 +204,9 @@ class _Scan:
 
     def _measure_state(self) -> int:
         """The size of the state, from one token through a recorder that is thrown away."""
-        trial = Recorder(self.loaded.model, self.recorder.sites, k=self.recorder.settings["k"], threshold=1.0)
+        trial = Recorder(
+            self.loaded.model, self.recorder.sites, k=self.recorder.settings["k"], threshold=1.0, on_error="raise"
+        )
         ids = torch.zeros((1, 1), dtype=torch.long, device=self._device())
         with trial, torch.inference_mode():
             self.loaded.model(input_ids=ids, use_cache=False)

@@ -57,19 +57,19 @@ class Failures:
         if self.sites:
             first, failure = next(iter(self.sites.items()))
             said.append(
-                f"{_listed(self.sites)} not recorded since token {failure.since}"
+                f"{_listed(self.sites)} not been recorded since token {failure.since}"
                 f"{f', {first} because' if len(self.sites) > 1 else ''}: {failure.reason}"
             )
         if self.outside:
             failure = next(iter(self.outside.values()))
-            said.append(f"{_listed(self.outside)} not recorded in {failure.n} calls: {failure.reason}")
+            said.append(f"{_listed(self.outside)} not been recorded in {failure.n} calls: {failure.reason}")
         return "; ".join(said) or None
 
 
 def _listed(names: dict[str, _Failure]) -> str:
     shown = ", ".join(list(names)[:_LISTED])
     more = len(names) - _LISTED
-    return f"{shown}{f' and {more} more' if more > 0 else ''} {'were' if len(names) > 1 else 'was'}"
+    return f"{shown}{f' and {more} more' if more > 0 else ''} {'have' if len(names) > 1 else 'has'}"
 
 
 def _said(error: Exception) -> str:

@@ -33,7 +33,7 @@ def test_a_site_that_cannot_be_recorded_is_left_out_and_named(llama):
     assert torch.equal(outputs, plain)
     run = recorder.run()
     assert not run.complete
-    assert "not recorded since token 22" in run.incomplete_reason
+    assert "have not been recorded since token 22" in run.incomplete_reason
     assert "expected dtype float32, as before, got bfloat16" in run.incomplete_reason
     assert "blocks.0.q" in run.incomplete_reason
     assert run["blocks.0.q"].n_tokens == 22
@@ -53,7 +53,8 @@ def test_a_module_that_gives_back_something_else():
         model(IDS)
     run = recorder.run()
     assert (
-        "1:out was not recorded since token 0: site '1:out': expected a tensor as the output" in run.incomplete_reason
+        "1:out has not been recorded since token 0: site '1:out': expected a tensor as the output"
+        in run.incomplete_reason
     )
     assert run["0:out"].n == 30
 
@@ -82,7 +83,7 @@ def test_a_module_that_runs_by_itself_is_said_once(llama):
             llama.model.layers[0].mlp(torch.ones(1, 2, 32))
     run = recorder.run()
     assert run["blocks.0.mlp_out"].n_tokens == 22
-    assert "not recorded in 3 calls" in run.incomplete_reason
+    assert "has not been recorded in 3 calls" in run.incomplete_reason
     assert "outside a forward pass" in run.incomplete_reason
 
 
@@ -171,7 +172,9 @@ def test_axes_of_something_else_are_refused():
     with pytest.raises(LayoutError, match=r"expected leading axes \[2, 5\].*got a tensor of shape \(2, 10, 4\)"):
         record(model, calls, "blocks.1.resid_post")
     recorder = record(model, calls, ["blocks.0.resid_post", "blocks.1.resid_post"], on_error="incomplete")
-    assert recorder.run().incomplete_reason.startswith("blocks.1.resid_post was not recorded since token 0: expected")
+    assert recorder.run().incomplete_reason.startswith(
+        "blocks.1.resid_post has not been recorded since token 0: expected"
+    )
     assert recorder.site("blocks.0.resid_post").n == 80
     by_path = record(model, calls, "layers.1:out").run()
     assert by_path.complete
