@@ -123,8 +123,9 @@ class Channel:
             tokens = begun.known().last_columns(tensor.shape[1])
             n_not_computed = begun.n_real - tokens.n_real
         self.accumulator.update(tensor, tokens)
+        if self._n_dims is None and len(tokens):
+            self._n_dims = tensor.numel() // len(tokens)
         with lock:
-            self._n_dims = tensor.numel() // len(tokens) if len(tokens) else self._n_dims
             self.n_copies += not on_host
             self.n_calls += 1
             self.n_tokens += tokens.n_real

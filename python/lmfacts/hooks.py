@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import torch
     from torch import nn
@@ -57,30 +57,26 @@ def hooked(model: nn.Module, taps: Sequence[Tap], token_paths: Sequence[str], si
 
         readers = [(path, model.get_submodule(path)) for path in token_paths]
         for path, module in readers:
-            own(module.register_forward_pre_hook(_Hook(_called(path, sink)), prepend=True))
+            own(module.register_forward_pre_hook(_Called(path, sink), prepend=True))
         for path, module in readers:
-            own(module.register_forward_pre_hook(_Hook(_given(path, sink)), with_kwargs=True))
+            own(module.register_forward_pre_hook(_Given(path, sink), with_kwargs=True))
         for tap in taps:
             module = model.get_submodule(tap.module_path)
             if tap.side == "in":
-                own(module.register_forward_pre_hook(_Hook(_before(tap, sink)), with_kwargs=True))
+                own(module.register_forward_pre_hook(_Before(tap, sink), with_kwargs=True))
             else:
-                own(module.register_forward_hook(_Hook(_after(tap, sink))))
+                own(module.register_forward_hook(_After(tap, sink)))
         # Last, so that a tap on the outermost module itself still finds the batch.
         for path, module in readers:
-            own(module.register_forward_hook(_Hook(_returned(path, sink)), always_call=True))
+            own(module.register_forward_hook(_Returned(path, sink), always_call=True))
         yield
 
 
 class _Hook:
-    """A hook of the model it was made for; a copy of it does nothing."""
+    """A hook of the model it was made for, which has a subclass for each thing to report; a copy of it does nothing."""
 
-    def __init__(self, call: Callable[..., None] | None = None) -> None:
-        self._call = call
-
-    def __call__(self, *args: Any) -> None:
-        if self._call is not None:
-            self._call(*args)
+    def __call__(self, *_args: Any) -> None:
+        """Do nothing."""
 
     def __deepcopy__(self, _memo: object) -> _Hook:
         return _Hook()
@@ -89,36 +85,50 @@ class _Hook:
         return _Hook, ()
 
 
-def _called(path: str, sink: Sink) -> Callable[..., None]:
-    def hook(_module: nn.Module, _args: tuple[Any, ...]) -> None:
-        sink.module_called(path)
+class _OfModule(_Hook):
+    """A hook of a module that may be given tokens."""
 
-    return hook
-
-
-def _given(path: str, sink: Sink) -> Callable[..., None]:
-    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        sink.module_given(path, module, args, kwargs)
-
-    return hook
+    def __init__(self, path: str, sink: Sink) -> None:
+        self.path = path
+        self.sink = sink
 
 
-def _returned(path: str, sink: Sink) -> Callable[..., None]:
-    def hook(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-        sink.module_returned(path, output)
-
-    return hook
-
-
-def _before(tap: Tap, sink: Sink) -> Callable[..., None]:
-    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        sink.tapped(tap, args, kwargs, None)
-
-    return hook
+class _Called(_OfModule):
+    def __call__(self, _module: nn.Module, _args: tuple[Any, ...]) -> None:
+        """The module starts."""
+        self.sink.module_called(self.path)
 
 
-def _after(tap: Tap, sink: Sink) -> Callable[..., None]:
-    def hook(_module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        sink.tapped(tap, args, {}, output)
+class _Given(_OfModule):
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """It starts with these arguments."""
+        self.sink.module_given(self.path, module, args, kwargs)
 
-    return hook
+
+class _Returned(_OfModule):
+    def __call__(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        """It returned."""
+        self.sink.module_returned(self.path, output)
+
+
+class _OfTap(_Hook):
+    """A hook of a tapped module."""
+
+    def __init__(self, tap: Tap, sink: Sink) -> None:
+        self.tap = tap
+        self.sink = sink
+
+
+class _Before(_OfTap):
+    def __call__(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The module starts."""
+        self.sink.tapped(self.tap, args, kwargs, None)
+
+
+class _After(_OfTap):
+    def __call__(self, _module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """It returned."""
+        self.sink.tapped(self.tap, args, _NO_KEYWORDS, output)
+
+
+_NO_KEYWORDS: Mapping[str, Any] = {}
