@@ -6,7 +6,7 @@ import math
 import operator
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,9 @@ from lmfacts.destination import check_destination, model_inputs
 from lmfacts.errors import CorpusError, LmfactsError, UnsavedRunError, UsageError
 from lmfacts.interruption import Interruption, interruptible
 from lmfacts.memory import resident_bytes
+from lmfacts.model_call import ModelCall
 from lmfacts.model_loading import Loaded, load_model, max_positions, tokenizer_of
+from lmfacts.processor import emulation_note
 from lmfacts.progress import Progress
 from lmfacts.recorder import Recorder
 from lmfacts.run_schema import to_json
@@ -46,6 +48,7 @@ def scan(
     sites: str | Sequence[str] | Callable[[str], bool] = "default",
     out: str | os.PathLike[str] | None = None,
     max_tokens: int | None = None,
+    max_seconds: float | None = None,
     seq_len: int | None = None,
     batch_size: int = 8,
     pack: bool = True,
@@ -73,6 +76,8 @@ def scan(
         sites: see `lmfacts.attach`.
         out: where to write the run file, atomically: a new name or a regular file, and nothing that is read.
         max_tokens: stop after so many tokens; all of the corpus if None.
+        max_seconds: read no more text once so many seconds have passed since the first batch began. The run is complete
+            for what was read.
         seq_len: most tokens in a sequence; by default 512, or what the model has positions for if that is less.
         batch_size: sequences in a forward pass. It does not change what is recorded but for the model's own rounding.
         pack: join documents and cut them to `seq_len`; otherwise one document is one sequence.
@@ -118,7 +123,12 @@ def scan(
     recorder.settings.update(
         {"seq_len": sequences.seq_len, "batch_size": batch_size, "pack": pack, "max_tokens": max_tokens}
     )
-    return _Scan(loaded, sequences, recorder, batch_size, report, None if out is None else Path(out)).run()
+    if max_seconds is not None:
+        recorder.settings["max_seconds"] = max_seconds
+    note = emulation_note(loaded.model.dtype, loaded.model.device)
+    if note is not None:
+        report(Progress("loading", loaded.name, note=note))
+    return _Scan(loaded, sequences, recorder, batch_size, report, None if out is None else Path(out), max_seconds).run()
 
 
 def _check_number(name: str, value: int, least: int) -> None:
@@ -148,9 +158,14 @@ class _Scan:
     batch_size: int
     report: Callable[[Progress], None]
     out: Path | None
+    max_seconds: float | None = None
     started: float = 0.0
     state_bytes: int = 0
     all_read: bool = False
+    call: ModelCall = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.call = ModelCall(self.loaded.model, [tap.module_path for tap in self.recorder.taps])
 
     def run(self) -> Run:
         was_training = self.loaded.model.training
@@ -191,7 +206,7 @@ class _Scan:
             try:
                 with interruption.waiting():
                     batch = next(batches, None)
-                if batch is None:
+                if batch is None or self._is_late():
                     self.all_read = True
                     return
                 with interruption.working():
@@ -202,28 +217,25 @@ class _Scan:
                 return
             self._progress(batch.n_bytes_read)
 
+    def _is_late(self) -> bool:
+        """Whether the time for reading is over; one batch is read whatever it takes."""
+        return (
+            self.max_seconds is not None
+            and self.recorder.n_tokens > 0
+            and time.perf_counter() - self.started > self.max_seconds
+        )
+
     def _measure_state(self) -> int:
         """The size of the state, from one token through a recorder that is thrown away."""
         trial = Recorder(
             self.loaded.model, self.recorder.sites, k=self.recorder.settings["k"], threshold=1.0, on_error="raise"
         )
-        ids = torch.zeros((1, 1), dtype=torch.long, device=self._device())
-        with trial, torch.inference_mode():
-            self.loaded.model(input_ids=ids, use_cache=False)
+        with trial:
+            self.call(torch.zeros((1, 1), dtype=torch.long))
         return trial.state_bytes
 
-    def _device(self) -> torch.device:
-        embedding: nn.Module = self.loaded.model.get_input_embeddings()
-        return next(embedding.parameters()).device
-
     def _forward(self, batch: Batch) -> None:
-        device = self._device()
-        with torch.inference_mode():
-            self.loaded.model(
-                input_ids=torch.from_numpy(batch.input_ids).to(device),
-                attention_mask=torch.from_numpy(batch.attention_mask).to(device),
-                use_cache=False,
-            )
+        self.call(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask))
 
     def _progress(self, n_bytes_read: int) -> None:
         limit, total = self.sequences.max_tokens, self.sequences.corpus.n_bytes

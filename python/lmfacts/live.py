@@ -119,7 +119,10 @@ class LiveView:
             self.console.print(Text(_end_line(self._last)))
 
     def __call__(self, progress: Progress) -> None:
-        """Redraw, unless that was done a moment ago."""
+        """Redraw, unless that was done a moment ago; a note is printed above, and stays."""
+        if progress.note:
+            self.console.print(Text(f"note: {progress.note}"))
+            return
         self._last = progress
         start = self._clock()
         if self._shown_stage == "":
@@ -237,7 +240,10 @@ class PlainProgress:
             self._write(_end_line(self._last))
 
     def __call__(self, progress: Progress) -> None:
-        """Write a line if a new stage began or the time has come."""
+        """Write a line if a new stage began or the time has come; a note at once."""
+        if progress.note:
+            self._write(f"note: {progress.note}")
+            return
         self._last = progress
         now = self._clock()
         if progress.stage != self._stage:

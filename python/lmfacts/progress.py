@@ -30,6 +30,7 @@ class Progress:
         state_bytes: what the accumulators hold; it does not grow with the number of tokens.
         site_names: the recorded sites in depth order, without aliases.
         site: gives the record of one site as it stands; costs a fraction of a millisecond, so ask for what is shown.
+        note: what somebody who waits should know, as a sentence without its period; said once.
     """
 
     stage: Literal["loading", "scanning", "saving"]
@@ -44,6 +45,7 @@ class Progress:
     state_bytes: int = 0
     site_names: tuple[str, ...] = ()
     site: Callable[[str], SiteRecord] | None = None
+    note: str = ""
 
     @property
     def tokens_per_s(self) -> float:

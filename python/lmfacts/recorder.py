@@ -185,9 +185,8 @@ class Recorder:
         if self._hooks is None:
             share_torch_threads()
             prepare_for(self.model)
-            taps = [channel.tap for channel in self._channels.values()]
             with ExitStack() as hooks:
-                hooks.enter_context(hooked(self.model, taps, self._token_modules.paths, self))
+                hooks.enter_context(hooked(self.model, self.taps, self._token_modules.paths, self))
                 self._hooks = hooks.pop_all()
             _ATTACHED.add(self)
 
@@ -407,6 +406,11 @@ class Recorder:
             raise error
 
     # What was recorded
+
+    @property
+    def taps(self) -> list[Tap]:
+        """Where the recorded values are found."""
+        return [channel.tap for channel in self._channels.values()]
 
     @property
     def site_names(self) -> tuple[str, ...]:

@@ -267,6 +267,21 @@ def test_the_demo_ends_with_the_facts_and_keeps_both_runs_where_asked(tmp_path):
     assert "saved d-weights.lmfacts" in done.stderr.decode()
 
 
+@pytest.mark.parametrize("emulated", [True, False])
+def test_the_demo_takes_what_the_time_allows_in_the_type_of_the_processor(emulated, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys.modules["lmfacts.cli.demo"], "_SCAN_S", 0.0)
+    monkeypatch.setattr("lmfacts.processor.computes_in", lambda _dtype: not emulated)
+    done = CliRunner().invoke(app, ["demo", "-q", "--json"])
+    assert done.exit_code == 0
+    assert "read 4,096 of 131,072 tokens, to be done within a minute" in done.stderr
+    document = json.loads(done.stdout)
+    assert document["complete"]
+    assert document["n_tokens"] == 4096
+    assert document["model"]["dtype"] == ("float32" if emulated else "bfloat16")
+    assert len(document["facts"]) == len(CATALOGUE)
+
+
 def test_the_demo_as_one_document(tmp_path):
     done = lmfacts_command("demo", "--max-tokens", 4096, "--json", "-q", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")

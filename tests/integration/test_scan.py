@@ -78,6 +78,23 @@ def test_what_a_run_says_of_itself(loaded, text, tmp_path):
     assert run.tokens[int(outlier["token_id"])] == chr(int(outlier["token_id"]))
 
 
+def test_a_scan_that_has_no_more_time_is_complete_for_what_it_read(loaded, text):
+    model, tokenizer = loaded
+    run = lmfacts.scan(model, text, tokenizer=tokenizer, sites="embed", seq_len=32, batch_size=2, max_seconds=0.0)
+    assert run.complete
+    assert run.n_tokens == 64
+    assert run.metadata["settings"]["max_seconds"] == 0.0
+
+
+def test_an_emulated_dtype_is_said_before_the_first_batch(loaded, text, monkeypatch):
+    monkeypatch.setattr("lmfacts.activations.emulation_note", lambda dtype, device: f"{dtype} on {device}")
+    model, tokenizer = loaded
+    seen = []
+    lmfacts.scan(model, text, tokenizer=tokenizer, sites="embed", max_tokens=64, progress=seen.append)
+    notes = [progress.note for progress in seen]
+    assert notes == ["torch.bfloat16 on cpu", *[""] * (len(seen) - 1)]
+
+
 def test_the_batch_size_changes_neither_the_tokens_nor_the_fingerprints(loaded, text):
     model, tokenizer = loaded
     runs = [

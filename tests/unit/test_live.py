@@ -204,3 +204,14 @@ def test_the_stream_decides(monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     assert isinstance(progress_view(Console(file=Tty())), PlainProgress)
     assert progress_view() is not None
+
+
+@pytest.mark.parametrize("kind", [PlainProgress, LiveView])
+def test_a_note_is_said_once_and_stays(kind, run):
+    stream = io.StringIO()
+    view = kind(stream if kind is PlainProgress else Console(file=stream, width=120, color_system=None))
+    with view:
+        view(Progress("loading", "gpt2"))
+        view(Progress("loading", "gpt2", note="this processor is slow"))
+        view(progress(run))
+    assert stream.getvalue().count("note: this processor is slow") == 1
