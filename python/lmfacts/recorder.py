@@ -29,7 +29,7 @@ from lmfacts.pass_tokens.caches import find_cache
 from lmfacts.run import Run
 from lmfacts.run_description import describe_contexts, describe_machine, describe_model, describe_tokens
 from lmfacts.site_record import SiteRecord
-from lmfacts.sites import Site, SiteKind, detail_sites, is_module_pattern
+from lmfacts.sites import Site, SiteKind, detail_sites, is_module_pattern, spelled
 from lmfacts.token_context import TokenContexts
 from lmfacts.torch_threads import share_torch_threads
 
@@ -132,7 +132,7 @@ class Recorder:
         self.model_s = 0.0
         self.lmfacts_s = 0.0
         self.sites = sites
-        self.settings: dict[str, Any] = {"sites": _spelled(sites), "k": k, "threshold": threshold}
+        self.settings: dict[str, Any] = {"sites": spelled(sites), "k": k, "threshold": threshold}
         self._raises = on_error == "raise"
         self._ids_argument = ids_argument
         self._token_modules = token_modules(model, self.architecture)
@@ -596,9 +596,3 @@ def _taps(
     taps = [tap for tap in architecture.taps if tap.site in wanted]
     by_path = {tap.site: tap for pattern in paths for tap in module_taps(model, pattern)}
     return [*taps, *by_path.values()]
-
-
-def _spelled(sites: str | Sequence[str] | Callable[[str], bool]) -> str:
-    if callable(sites):
-        return "a function"
-    return sites if isinstance(sites, str) else ",".join(sites)

@@ -37,7 +37,7 @@ from lmfacts.errors import SiteNotFoundError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["PRESETS", "Site", "SiteKind", "detail_sites", "is_module_pattern", "select"]
+__all__ = ["PRESETS", "Site", "SiteKind", "detail_sites", "is_module_pattern", "select", "spelled"]
 
 
 class SiteKind(Enum):
@@ -322,3 +322,10 @@ def _listed(names: Sequence[str]) -> str:
     """The first few names and how many there are in all."""
     shown = ", ".join(names[:_LISTED])
     return f"{shown}, ... ({len(names)} in all)" if len(names) > _LISTED else shown
+
+
+def spelled(sites: str | Sequence[str] | Callable[[str], bool]) -> str:
+    """What was asked to be recorded, as a run says it."""
+    if callable(sites):
+        return "a function"
+    return sites if isinstance(sites, str) else ",".join(sites)

@@ -276,10 +276,10 @@ def test_the_demo_takes_what_the_time_allows_in_the_type_of_the_processor(emulat
     assert done.exit_code == 0
     assert "read 4,096 of 131,072 tokens, to be done within a minute" in done.stderr
     document = json.loads(done.stdout)
-    assert document["complete"]
-    assert document["n_tokens"] == 4096
-    assert document["model"]["dtype"] == ("float32" if emulated else "bfloat16")
-    assert len(document["facts"]) == len(CATALOGUE)
+    assert document["run"]["complete"]
+    assert document["run"]["n_tokens"] == 4096
+    assert document["run"]["model"]["dtype"] == ("float32" if emulated else "bfloat16")
+    assert [fact["id"] for fact in document["facts"]] == list(CATALOGUE)
 
 
 def test_the_demo_as_one_document(tmp_path):
@@ -305,7 +305,7 @@ def test_an_interrupted_demo_ends_with_its_summary(runs, tmp_path, monkeypatch, 
 def test_the_demo_refuses_a_place_where_the_weights_cannot_go(tmp_path):
     (tmp_path / "d-weights.lmfacts").mkdir()
     done = lmfacts_command("demo", "--max-tokens", 4096, "-o", "d.lmfacts", cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "d-weights.lmfacts" in done.stderr.decode()
     assert done.stdout == b""
     assert {path.name for path in tmp_path.iterdir()} == {"d-weights.lmfacts"}
