@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from lmfacts.architectures.towers import text_config
 from lmfacts.errors import MissingExtraError, ModelError, UsageError, WeightFileError
 from lmfacts.weight_files import n_gguf_parts
 
@@ -41,7 +42,7 @@ class Loaded:
 def load_model(
     name: str | os.PathLike[str], *, revision: str | None = None, dtype: str = "auto", device: str = "auto"
 ) -> Loaded:
-    """Load a causal language model and its tokenizer.
+    """Load a causal language model, or a model that also reads images and writes text, and its tokenizer.
 
     Args:
         name: a hub id, a folder with a `config.json`, a `.gguf` file, or `demo` for the embedded model.
@@ -51,7 +52,7 @@ def load_model(
 
     Raises:
         FileNotFoundError: a path that is not there.
-        ModelError: what is there is no causal language model that transformers can load.
+        ModelError: what is there is no such model that transformers can load, or has an encoder for the text.
         MissingExtraError: a GGUF file, and the extra `gguf` is not installed.
         UsageError: no such dtype or device.
     """
@@ -72,8 +73,11 @@ def load_model(
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=chosen, **options)
+        loader = _loader(asked, source, options)
+        model: Any = loader.from_pretrained(source, dtype=chosen, **options)
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(_why(asked, error)) from error
     finally:
@@ -81,6 +85,30 @@ def load_model(
         if bars:
             logging.enable_progress_bar()
     return Loaded(model.eval().to(place), tokenizer, asked, getattr(model.config, "_commit_hash", None))
+
+
+def _loader(asked: str, source: str, options: dict[str, Any]) -> Any:
+    """The class of transformers that loads such a model.
+
+    Raises:
+        ModelError: the text goes through an encoder; of some, transformers would load the decoder alone.
+    """
+    import transformers  # noqa: PLC0415  loaded already by `load_model`
+    from transformers.models.auto import modeling_auto as known  # noqa: PLC0415
+
+    if "gguf_file" in options:
+        return transformers.AutoModelForCausalLM
+    config: Any = transformers.AutoConfig.from_pretrained(source, **options)
+    if config.is_encoder_decoder or getattr(text_config(config), "is_encoder_decoder", False):
+        raise ModelError(
+            f"{asked}: expected a decoder-only language model, got an encoder with a decoder "
+            f"({type(config).__name__}); load it with transformers, call lmfacts.attach with paths of its modules "
+            "(such as decoder.block.*:out) and run your own forward passes"
+        )
+    reads_images = config.model_type in known.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    if reads_images and config.model_type not in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return transformers.AutoModelForImageTextToText
+    return transformers.AutoModelForCausalLM
 
 
 def _device(device: str) -> torch.device:
@@ -185,8 +213,8 @@ def tokenizer_of(model: torch.nn.Module) -> Any:
 
 def max_positions(model: torch.nn.Module) -> int | None:
     """The longest sequence that the model has positions for, or None where nothing limits it."""
-    config = getattr(model, "config", None)
-    for key in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"):
+    config = text_config(getattr(model, "config", None))
+    for key in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_target_positions"):
         value = getattr(config, key, None)
         if isinstance(value, int) and value > 0:
             return value

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+import lmfacts
 from lmfacts.architectures import describe, generic
 from lmfacts.architectures.towers import other_towers, reads_more_than_tokens
-from lmfacts.errors import ModelError
+from lmfacts.demo import MODEL_DIR
+from lmfacts.errors import ModelError, UsageError
 from support.capture import capture
 from support.every_family import build_family
 from support.tiny import build
@@ -130,3 +132,40 @@ def test_an_encoder_with_a_decoder_is_refused_whatever_it_sees(model_type):
         model = transformers.AutoModelForImageTextToText.from_config(config)
     with pytest.raises(ModelError, match="encoder with a decoder"):
         describe(model)
+
+
+def saved(model, folder):
+    """A checkpoint with the tokenizer of the embedded model."""
+    model.save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(MODEL_DIR).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("What is read is written here, and then again. " * 20)
+    return path
+
+
+def test_scan_of_a_model_that_reads_images(tmp_path, text):
+    folder = saved(build_family("llava", "vision", vocab_size=260), tmp_path / "llava")
+    with pytest.raises(UsageError, match="at most 64 tokens"):
+        lmfacts.scan(folder, text, seq_len=65)
+    run = lmfacts.scan(folder, text, sites="resid,logits", max_tokens=200)
+    assert run.metadata["complete"]
+    assert run.metadata["n_tokens"] == 200
+    assert run.metadata["model"]["architecture"] == "LlavaForConditionalGeneration"
+    assert run["blocks.3.resid_post"].n_tokens == 200
+
+
+@pytest.mark.parametrize("kind", ["T5", "Bart"])
+def test_scan_refuses_an_encoder_with_a_decoder(kind, tmp_path, text):
+    config = getattr(transformers, f"{kind}Config")(vocab_size=260, d_model=16)
+    with torch.device("meta"):
+        model = getattr(transformers, f"{kind}ForConditionalGeneration")(config)
+    folder = tmp_path / "model"
+    config.architectures = [type(model).__name__]
+    config.save_pretrained(folder)
+    with pytest.raises(ModelError, match=r"encoder with a decoder.*attach with paths of its modules"):
+        lmfacts.scan(folder, text)

@@ -261,13 +261,19 @@ _MORE: Final[Mapping[str, dict[str, Any]]] = {
 """What a model type needs beside the usual sizes, or instead of them; configurations inside have a dictionary each."""
 
 
-def build_family(model_type: str, auto: Auto = "causal") -> Any:
+def build_family(model_type: str, auto: Auto = "causal", *, vocab_size: int = _SIZES["vocab_size"]) -> Any:
     """A random model of this type in evaluation mode and float32, the same at every call.
+
+    Args:
+        model_type: one of `CAUSAL` or `VISION`.
+        auto: the class of transformers that makes it.
+        vocab_size: the number of tokens.
 
     Raises:
         Exception: whatever transformers raises where no such model can be built of these sizes, or here.
     """
-    config = tiny_config(configuration_auto.CONFIG_MAPPING[model_type], _MORE.get(model_type, {}))
+    sizes = {**_SIZES, "vocab_size": vocab_size}
+    config = tiny_config(configuration_auto.CONFIG_MAPPING[model_type], sizes, _MORE.get(model_type, {}))
     loaders: Mapping[str, Any] = {
         "causal": transformers.AutoModelForCausalLM,
         "vision": transformers.AutoModelForImageTextToText,
@@ -282,25 +288,26 @@ def build_family(model_type: str, auto: Auto = "causal") -> Any:
     return model
 
 
-def tiny_config(config_class: Any, more: Mapping[str, Any]) -> Any:
+def tiny_config(config_class: Any, sizes: Mapping[str, int], more: Mapping[str, Any]) -> Any:
     """A small configuration of this class; those inside it are small as well.
 
     Args:
         config_class: a subclass of `PreTrainedConfig`.
+        sizes: the number for each name that it may have.
         more: arguments beside the usual ones or instead of them.
     """
     names = set(inspect.signature(config_class).parameters)
-    arguments: dict[str, Any] = {name: size for name, size in _SIZES.items() if name in names}
+    arguments: dict[str, Any] = {name: size for name, size in sizes.items() if name in names}
     if "qk_rope_head_dim" in names:
         # Latent attention: one key and value for each head; the head's size is the rotary part's.
         arguments.pop("head_dim", None)
-        arguments["num_key_value_heads"] = _SIZES["num_attention_heads"]
+        arguments["num_key_value_heads"] = sizes["num_attention_heads"]
     inner = [name for name in config_class.sub_configs if name in names]
     usual = config_class() if inner else None
     for name in inner:
         kind = type(getattr(usual, name))
         if hasattr(kind, "sub_configs"):
-            arguments[name] = tiny_config(kind, more.get(name, {})).to_dict()
+            arguments[name] = tiny_config(kind, sizes, more.get(name, {})).to_dict()
     return config_class(
         **arguments | {name: value for name, value in more.items() if name not in arguments or name not in inner}
     )
