@@ -140,11 +140,6 @@ def weight_views(names_and_shapes: Mapping[str, tuple[int, ...]], config: Mappin
         views += _views_of(name, shape, known[name], table, notes, transposed=transposed)
     views = _with_unique_roles(views, notes)
     roles = {view.role for view in views if view.role is not None}
-    if any(".base_layer." in view.parameter and view.role is not None for view in views):
-        notes.append(
-            "There are adapters: a matrix's role belongs to the base model's own; what an adapter adds to it is not in "
-            "its figures, and the adapters' matrices keep their names."
-        )
     # The number of blocks of the list that the family has; elsewhere of any list.
     layers = [view.layer for view in views if view.layer is not None]
     n_layers = max(layers, default=-1) + 1
