@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
-from lmfacts.architectures import architecture_for, describe, module_taps
+import lmfacts
+from lmfacts.architectures import architecture_for, describe
+from lmfacts.cli import app
 from lmfacts.errors import ModelError, SiteNotFoundError, UnknownArchitectureError
-from support.capture import capture_taps
 from support.tiny import build
 
 transformers = pytest.importorskip("transformers")
@@ -83,8 +86,61 @@ def test_a_model_with_a_description_keeps_it():
 
 def test_the_errors_advice_can_be_followed():
     model = Plain()
+    ids = torch.tensor([[3, 4, 5], [6, 7, 8]])
     with pytest.raises(UnknownArchitectureError, match="name modules by their paths"):
-        describe(model)
-    taps = module_taps(model, "a:out")
-    values = capture_taps(model, taps, {"idx": torch.tensor([[3, 4, 5]])}).values
-    assert values["a:out"].shape == (3, 8)
+        lmfacts.attach(model)
+    with torch.no_grad(), lmfacts.attach(model, "a:out,a:in", on_error="raise") as recorder:
+        model(ids)
+    run = recorder.run()
+    assert run.metadata["complete"]
+    assert (run.metadata["n_tokens"], run.metadata["n_sequences"]) == (6, 2)
+    expected = model(ids).detach().double().flatten(0, 1).numpy()
+    assert np.abs(run["a:out"].dims.mean - expected.mean(0)).max() < 1e-12
+    assert run["a:out"].n_tokens == run["a:in"].n_tokens == 6
+
+
+def test_the_outputs_of_encoders_and_decoders_have_all_their_tokens():
+    model, ids = bart(), torch.tensor([[3, 4, 5, 6], [7, 8, 9, 10]])
+    said = torch.tensor([[2, 11, 12], [2, 13, 14]])
+    paths = ["model.encoder.layers.0:out", "model.decoder.layers.0:out", "model.decoder.layers.0.fc1:out"]
+    with torch.no_grad(), lmfacts.attach(model, paths, on_error="raise") as recorder:
+        model(input_ids=ids, decoder_input_ids=said)
+    run = recorder.run()
+    assert [run[path].n_tokens for path in paths] == [8, 6, 6]
+    with torch.no_grad():
+        expected = model.get_encoder()(ids).last_hidden_state.double().flatten(0, 1).numpy()
+    assert np.abs(run[paths[0]].dims.mean - expected.mean(0)).max() < 1e-6
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A run file of a model that has no description."""
+    torch.manual_seed(0)
+    model, path = Plain(), tmp_path_factory.mktemp("runs") / "plain.lmfacts"
+    with torch.no_grad(), lmfacts.attach(model, "a:out,a:in") as recorder:
+        for _ in range(3):
+            model(torch.randint(0, 20, (4, 9)))
+    recorder.run().save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["show"], "recorded by their paths"),
+        (["show", "a:out"], "Moments"),
+        (["show", "--json"], '"family": "undescribed"'),
+        (["facts"], "NOT-APPLICABLE"),
+        (["facts", "--json"], '"n_layers": 0'),
+        (["compare", "."], "2 sites"),
+        (["export", "-o", "x.csv"], "2 sites"),
+        (["report", "-o", "x.html"], "saved"),
+        (["report", "-o", "x.md"], "saved"),
+    ],
+)
+def test_its_run_can_be_read_by_every_command(saved, command, expected, monkeypatch):
+    monkeypatch.chdir(saved.parent)
+    name, *rest = [saved.name if word == "." else word for word in command]
+    done = CliRunner().invoke(app, [name, saved.name, *rest])
+    assert done.exit_code == 0, done.output
+    assert expected in done.output
