@@ -16,7 +16,7 @@ import numpy as np
 from lmfacts.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from lmfacts.site_record import Population, SiteRecord
 
 __all__ = [
+    "LEAST_LAYERS",
+    "LEAST_PERSISTENCE",
+    "OUTLIER_FACTOR",
     "Int8Features",
     "Persistence",
+    "counted_layers",
     "int8_features",
     "persistence",
     "persistence_of",
@@ -37,8 +41,17 @@ __all__ = [
 INT8_THRESHOLD: Final = 6.0
 """The magnitude from which LLM.int8() calls a value an outlier."""
 
+OUTLIER_FACTOR: Final = 5.0
+"""An outlier dim's RMS is more than this many times the median dim's (the project's main criterion)."""
 
-def rms_outlier_dims(site: SiteRecord, factor: float = 5.0) -> NDArray[np.int64]:
+LEAST_PERSISTENCE: Final = 0.75
+"""A dim that is an outlier dim in at least this share of the counted layers is persistent."""
+
+LEAST_LAYERS: Final = 3
+"""Recorded layers below which nothing is said to persist."""
+
+
+def rms_outlier_dims(site: SiteRecord, factor: float = OUTLIER_FACTOR) -> NDArray[np.int64]:
     """Dims whose RMS is more than `factor` times the median RMS of the site's dims (the project's main criterion)."""
     rms = site.dims.rms
     return _dims_above(rms, factor * _median(rms))
@@ -164,9 +177,27 @@ class Persistence:
             [np.intersect1d(a, b).size / max(np.union1d(a, b).size, 1) for a, b in pairwise(self.by_layer.values())]
         )
 
-    def dims(self, min_share: float = 0.75) -> NDArray[np.int64]:
+    def dims(self, min_share: float = LEAST_PERSISTENCE) -> NDArray[np.int64]:
         """Dims that are outlier dims in at least this share of the layers (and in one)."""
         return np.flatnonzero((self.share >= min_share) & (self.n_layers_outlying > 0))
+
+
+def counted_layers(recorded: Iterable[int], n_layers: int | None = None) -> list[int]:
+    """The layers that persistence is counted over: those between the model's first and its last.
+
+    Where fewer than two of them were recorded, all recorded layers are counted.
+
+    Args:
+        recorded: the recorded layers.
+        n_layers: number of blocks of the model; None, or fewer than there are recorded: as many as those show.
+
+    Returns:
+        The counted layers, ascending.
+    """
+    layers = sorted(recorded)
+    last = max(n_layers or 0, 1 + max(layers, default=-1)) - 1
+    inner = [layer for layer in layers if 1 <= layer < last]
+    return inner if len(inner) > 1 else layers
 
 
 def persistence_of(
@@ -205,13 +236,13 @@ def persistence(
         run: a run of activations.
         population: the population of tokens.
         kind: the kind of site to follow through the blocks.
-        layers: the layers to look at; by default every one the run has.
+        layers: the layers to look at; by default the `counted_layers` of those the run has.
         criterion: a function of this module, or any that gives dims.
 
     Raises:
         SiteNotFoundError: the run lacks the site at one of `layers`.
     """
-    chosen = list(run.layers_of(kind)) if layers is None else sorted(layers)
+    chosen = counted_layers(run.layers_of(kind), run.model.get("n_layers")) if layers is None else sorted(layers)
     return persistence_of(
         {layer: run[f"blocks.{layer}.{kind}"].in_population(population) for layer in chosen}, criterion
     )

@@ -7,6 +7,7 @@ import pytest
 
 from lmfacts.errors import SiteNotFoundError, UsageError
 from lmfacts.outlier_dims import (
+    counted_layers,
     int8_features,
     persistence,
     persistence_of,
@@ -94,18 +95,18 @@ def planted(dims_of, *, scale=20.0, only_first=False):
 
 def test_fixed_dims_persist():
     found = persistence(planted(lambda _: (3, 50, 90)))
-    assert found.layers == tuple(range(12))
+    assert found.layers == tuple(range(1, 11))
     assert found.dims().tolist() == [3, 50, 90]
-    assert found.n_layers_outlying[[3, 50, 90]].tolist() == [12, 12, 12]
-    assert found.n_layers_outlying.sum() == 36
+    assert found.n_layers_outlying[[3, 50, 90]].tolist() == [10, 10, 10]
+    assert found.n_layers_outlying.sum() == 30
     assert found.share.max() == 1.0
-    assert found.jaccard.tolist() == [1.0] * 11
+    assert found.jaccard.tolist() == [1.0] * 9
 
 
 def test_fresh_dims_per_layer_do_not():
     found = persistence(planted(lambda layer: range(3 * layer, 3 * layer + 3)))
     assert found.dims().size == 0
-    assert found.jaccard.tolist() == [0.0] * 11
+    assert found.jaccard.tolist() == [0.0] * 9
     assert found.n_layers_outlying.max() == 1
 
 
@@ -125,13 +126,34 @@ def test_dims_that_are_large_at_position_0_only():
 
 def test_layers_can_be_chosen_and_aliases_count_as_sites():
     run = planted(lambda layer: (3,) if 0 < layer < 11 else ())
-    assert persistence(run, layers=range(1, 11)).share[3] == 1.0
-    assert persistence(run).share[3] == 10 / 12
-    aliased = persistence(run, kind="resid_pre")
+    assert persistence(run).share[3] == 1.0
+    assert persistence(run, layers=range(12)).share[3] == 10 / 12
+    aliased = persistence(run, kind="resid_pre", layers=range(1, 12))
     assert aliased.layers == tuple(range(1, 12))
     assert aliased.n_layers_outlying[3] == 10
     with pytest.raises(SiteNotFoundError):
         persistence(run, layers=[12])
+
+
+@pytest.mark.parametrize(
+    ("recorded", "n_layers", "counted"),
+    [
+        (range(12), 12, range(1, 11)),
+        (range(12), None, range(1, 11)),
+        (range(12), 3, range(1, 11)),  # a model has at least the layers that were recorded
+        (range(6), 12, range(1, 6)),
+        ([0, 4, 8, 11], 12, [4, 8]),
+        ([11, 8, 4, 0], 12, [4, 8]),
+        (range(4), 4, [1, 2]),
+        (range(3), 3, [0, 1, 2]),
+        (range(2), 2, [0, 1]),
+        ([0, 5, 11], 12, [0, 5, 11]),
+        ([7], 12, [7]),
+        ([], 12, []),
+    ],
+)
+def test_persistence_is_counted_between_the_first_and_the_last_layer(recorded, n_layers, counted):
+    assert counted_layers(recorded, n_layers) == list(counted)
 
 
 def test_persistence_of_nothing_and_of_unlike_widths():

@@ -123,7 +123,7 @@ def test_shares_in_words():
 
 def test_outlier_dims_are_named(run):
     found = alts("F2", run)
-    assert "1 dims are outlier dims somewhere; dim 5 up to 3" in found["f2-depth-rest"]
+    assert "1 dim is an outlier dim somewhere, and 1 persists (5); dim 5 up to 3" in found["f2-depth-rest"]
     assert "2 dims are outlier dims" in found["f2-depth-first"]
     assert re.search(
         r"layer \d+: 1 of 24 dims above 5 times the median; the largest are 5 at \d+", found["f2-dims-rest"]

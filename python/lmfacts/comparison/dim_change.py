@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from lmfacts.outlier_dims import OUTLIER_FACTOR
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["OUTLIER_FACTOR", "QUIET", "Axis", "DimChange", "OutlierDimChange", "change_of_dims"]
+__all__ = ["QUIET", "Axis", "DimChange", "OutlierDimChange", "change_of_dims"]
 
 Axis = Literal["dim", "output dim", "input dim"]
-
-OUTLIER_FACTOR: Final = 5.0
-"""An outlier dim's RMS is more than this many times the median dim's (as in `outlier_dims.rms_outlier_dims`)."""
 
 QUIET: Final = 0.1
 """A dim's RMS is taken as at least this share of the median dim's: a ratio of two next to nothings is no change."""

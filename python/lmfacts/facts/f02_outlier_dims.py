@@ -14,7 +14,10 @@ from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, too_few_data
 from lmfacts.facts.site_checks import degenerate, listed, number_of_layers, unrecorded_layers
 from lmfacts.outlier_dims import (
+    LEAST_LAYERS,
+    LEAST_PERSISTENCE,
     Persistence,
+    counted_layers,
     persistence_of,
     rms_outlier_dims,
     three_sigma_outlier_dims,
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFINITION", "degenerate", "listed", "number_of_layers", "unrecorded_layers"]
 
-MIN_LAYERS: Final = 3
-MIN_PERSISTENCE: Final = 0.75
 MIN_JACCARD: Final = 0.5
 
 _KIND: Final = "resid_post"
@@ -59,7 +60,7 @@ class _Reading:
     @cached_property
     def dims(self) -> list[int]:
         """The persistent dims."""
-        return [int(dim) for dim in self.found.dims(MIN_PERSISTENCE)]
+        return [int(dim) for dim in self.found.dims(LEAST_PERSISTENCE)]
 
     @cached_property
     def jaccard(self) -> float:
@@ -126,14 +127,14 @@ def _check(inputs: Inputs) -> Fact:
     if reason := too_few_data(run):
         return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)
     n_layers = number_of_layers(inputs, names)
-    if len(names) < MIN_LAYERS:
+    if len(names) < LEAST_LAYERS:
         return DEFINITION.fact(
             Verdict.INCONCLUSIVE,
             f"The run has {_KIND} at {len(names)} layer{'' if len(names) == 1 else 's'}; "
-            f"at least {MIN_LAYERS} are needed.",
+            f"at least {LEAST_LAYERS} are needed.",
         )
-    window, notes = _window(list(names), n_layers)
-    sites = {layer: run[names[layer]] for layer in window}
+    counted = counted_layers(names, run.model.get("n_layers"))
+    sites = {layer: run[names[layer]] for layer in counted}
     if reason := degenerate(site.rest for site in sites.values()):
         return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)
     widths = {site.n_dims for site in sites.values()}
@@ -159,7 +160,11 @@ def _check(inputs: Inputs) -> Fact:
         Evidence(
             measures=_measures(main["rest"], depths),
             tables=(_dims_table(main, depths), _criteria_table(readings), _layers_table(main["rest"], depths)),
-            notes=(*notes, *unrecorded_layers(list(names), n_layers, _KIND), _NO_INTERVAL),
+            notes=(
+                *_said_of(counted, list(names), n_layers),
+                *unrecorded_layers(list(names), n_layers, _KIND),
+                _NO_INTERVAL,
+            ),
         ),
     )
 
@@ -170,15 +175,14 @@ _NO_INTERVAL: Final = (
 )
 
 
-def _window(recorded: list[int], n_layers: int) -> tuple[list[int], tuple[str, ...]]:
-    """The layers that persistence is counted over, and what is to be said of them."""
-    inner = [layer for layer in recorded if 1 <= layer <= n_layers - 2]
-    if len(inner) >= MIN_LAYERS:
-        return inner, ()
-    between = f"{len(inner)} recorded layer{'' if len(inner) == 1 else 's'} between the first and the last"
-    if len(inner) > 1:
-        return inner, (f"Only {between}: persistence and overlap rest on few layers.",)
-    return recorded, (f"Only {between}: all {len(recorded)} recorded layers are counted, the outer ones too.",)
+def _said_of(counted: list[int], recorded: list[int], n_layers: int) -> tuple[str, ...]:
+    """What is to be said of the layers that persistence is counted over."""
+    n_inner = sum(1 <= layer <= n_layers - 2 for layer in recorded)
+    between = f"{n_inner} recorded layer{'' if n_inner == 1 else 's'} between the first and the last"
+    if counted == recorded:
+        return (f"Only {between}: all {len(recorded)} recorded layers are counted, the outer ones too.",)
+    few = f"Only {between}: persistence and overlap rest on few layers."
+    return (few,) if n_inner < LEAST_LAYERS else ()
 
 
 def _found(
@@ -222,7 +226,7 @@ def _measures(rest: _Reading, depths: _Depths) -> tuple[Measure, ...]:
     layer, dim = np.unravel_index(int(ratios.argmax()), ratios.shape)
     return (
         Measure("persistent outlier dims", len(rest.dims), ">= 1", bool(rest.dims)),
-        Measure("largest persistence of a dim", share, f">= {MIN_PERSISTENCE}", share >= MIN_PERSISTENCE),
+        Measure("largest persistence of a dim", share, f">= {LEAST_PERSISTENCE}", share >= LEAST_PERSISTENCE),
         Measure(
             "median overlap of neighboring layers (Jaccard)",
             rest.jaccard,
@@ -322,7 +326,7 @@ DEFINITION: Final = Definition(
         "HOLDS: some dim has a persistence of at least 0.75, and the median overlap of neighbors is at least 0.5.",
         "FAILS: otherwise.",
         "The verdict is that of `rest`; those of `all` and `first` are in the evidence.",
-        f"INCONCLUSIVE: fewer than {LEAST_SEQUENCES} sequences, {LEAST_TOKENS} tokens or {MIN_LAYERS} layers (ours).",
+        f"INCONCLUSIVE: fewer than {LEAST_SEQUENCES} sequences, {LEAST_TOKENS} tokens or {LEAST_LAYERS} layers (ours).",
         "INCONCLUSIVE: a layer without values, with one value only, or whose median RMS is 0 (ours).",
         "With fewer than two layers in [1, L-2], all layers count (ours).",
     ),

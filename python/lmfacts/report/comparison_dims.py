@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from rich.text import Text
 
 from lmfacts import formats
-from lmfacts.comparison.dim_change import OUTLIER_FACTOR
+from lmfacts.outlier_dims import OUTLIER_FACTOR
 from lmfacts.report.comparison_sites import ranges
 from lmfacts.report.console import STANDOUT, paragraph, section
 from lmfacts.report.table import Column, NumberTable

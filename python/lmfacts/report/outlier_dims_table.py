@@ -9,7 +9,7 @@ import numpy as np
 from rich.text import Text
 
 from lmfacts import formats
-from lmfacts.outlier_dims import persistence_of
+from lmfacts.outlier_dims import LEAST_LAYERS, LEAST_PERSISTENCE, OUTLIER_FACTOR, counted_layers, persistence_of
 from lmfacts.report.blocks import resample, sparkline
 from lmfacts.report.console import BULK, STANDOUT, paragraph, section
 from lmfacts.report.run_view import POPULATION_TITLES
@@ -23,11 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CRITERION", "OutlierDim", "OutlierDims", "OutlierDimsSection", "find_outlier_dims"]
 
-CRITERION: Final = "RMS above 5 times the median dim's RMS"
+CRITERION: Final = f"RMS above {OUTLIER_FACTOR:g} times the median dim's RMS"
 """What makes a dim an outlier dim here: `lmfacts.outlier_dims.rms_outlier_dims`."""
-
-PERSISTENT_SHARE: Final = 0.75
-"""Share of the depths from which an outlier dim is called persistent."""
 
 _MOST_ROWS: Final = 10
 
@@ -39,6 +36,7 @@ class OutlierDim:
     Attributes:
         dim: the dim.
         layers: the layers at which it is one.
+        persistence: the share of the counted layers at which it is one.
         rms_over_median: its RMS over the median dim's, at each layer looked at; NaN where that is not defined.
         peak_layer: the layer at which that ratio is largest.
         peak_ratio: the ratio there.
@@ -48,6 +46,7 @@ class OutlierDim:
 
     dim: int
     layers: tuple[int, ...]
+    persistence: float
     rms_over_median: tuple[float, ...]
     peak_layer: int
     peak_ratio: float
@@ -64,22 +63,22 @@ class OutlierDims:
         population: the tokens looked at.
         criterion: the criterion, in words.
         layers: the layers looked at.
-        median_jaccard: overlap of the outlier dims of neighboring layers, median; NaN with fewer than two layers.
-        dims: the outlier dims, those at most layers first, then by peak ratio.
+        counted_layers: those that persistence and overlap are counted over, as fact F2 does: see
+            `lmfacts.outlier_dims.counted_layers`.
+        median_jaccard: overlap of the outlier dims of neighboring counted layers, median; NaN with fewer than two.
+        persistent: the dims that are outlier dims in at least three quarters of the counted layers, ascending; none
+            where fewer than three layers were recorded.
+        dims: the outlier dims, the most persistent first, then by number of layers, then by peak ratio.
     """
 
     kind: str
     population: Population
     criterion: str
     layers: tuple[int, ...]
+    counted_layers: tuple[int, ...]
     median_jaccard: float
+    persistent: tuple[int, ...]
     dims: tuple[OutlierDim, ...]
-
-    @property
-    def persistent(self) -> tuple[int, ...]:
-        """The dims that are outlier dims in at least three quarters of the layers, ascending."""
-        enough = PERSISTENT_SHARE * len(self.layers)
-        return tuple(sorted(found.dim for found in self.dims if len(found.layers) >= enough))
 
 
 def find_outlier_dims(view: RunView, population: Population) -> OutlierDims | None:
@@ -89,6 +88,7 @@ def find_outlier_dims(view: RunView, population: Population) -> OutlierDims | No
     if len({site.n_dims for site in sites.values()}) != 1:
         return None
     found = persistence_of(sites)
+    counted = persistence_of({layer: sites[layer] for layer in counted_layers(sites, view.run.model.get("n_layers"))})
     layers = np.array(found.layers)
     rms = np.stack([site.dims.rms for site in sites.values()])
     with np.errstate(all="ignore"):
@@ -105,6 +105,7 @@ def find_outlier_dims(view: RunView, population: Population) -> OutlierDims | No
             OutlierDim(
                 dim=int(dim),
                 layers=tuple(int(layer) for layer in layers[at]),
+                persistence=float(counted.share[dim]),
                 rms_over_median=tuple(float(r) for r in ratio),
                 peak_layer=int(layers[peak]),
                 peak_ratio=float(ratio[peak]),
@@ -112,14 +113,18 @@ def find_outlier_dims(view: RunView, population: Population) -> OutlierDims | No
                 peak_mean_over_rms=mean / float(rms[peak, dim]),
             )
         )
-    dims.sort(key=lambda item: (-len(item.layers), -np.nan_to_num(item.peak_ratio, nan=np.inf), item.dim))
-    jaccard = found.jaccard
+    dims.sort(
+        key=lambda item: (-item.persistence, -len(item.layers), -np.nan_to_num(item.peak_ratio, nan=np.inf), item.dim)
+    )
+    jaccard = counted.jaccard
     return OutlierDims(
         kind=view.residual_kind,
         population=population,
         criterion=CRITERION,
-        layers=tuple(int(layer) for layer in layers),
+        layers=found.layers,
+        counted_layers=counted.layers,
         median_jaccard=float(np.median(jaccard)) if jaccard.size else float("nan"),
+        persistent=tuple(int(dim) for dim in counted.dims()) if len(sites) >= LEAST_LAYERS else (),
         dims=tuple(dims),
     )
 
@@ -151,21 +156,24 @@ class OutlierDimsSection:
 
     @staticmethod
     def _verdict(found: OutlierDims) -> RenderableType:
-        n_layers = len(found.layers)
-        depths = f"{n_layers} depths" if n_layers != 1 else "1 depth"
+        n_dims, n_layers = len(found.dims), len(found.layers)
         text = Text().append(f"{POPULATION_TITLES[found.population]}: ", style="bold")
-        if not found.dims:
-            return paragraph(text, f"no outlier dim at any of {depths}.")
-        persistent = found.persistent
-        if persistent:
-            listed = ", ".join(str(dim) for dim in persistent[:_MOST_ROWS])
-            more = ", ..." if len(persistent) > _MOST_ROWS else ""
-            noun = "outlier dim persists" if len(persistent) == 1 else "outlier dims persist"
-            text.append(f"{len(persistent)} {noun} (at 75 % of {depths} or more): ")
+        if not n_dims:
+            return paragraph(text, f"no outlier dim at any of {_depths(n_layers)}.")
+        dims = f"{n_dims} outlier dim{'' if n_dims == 1 else 's'}"
+        if n_layers < LEAST_LAYERS:
+            return paragraph(text, f"{dims} at {_depths(n_layers)}; persistence needs {LEAST_LAYERS} depths.")
+        enough = f"at {100 * LEAST_PERSISTENCE:g} % of {_depths(len(found.counted_layers))} or more"
+        if len(found.counted_layers) < n_layers:
+            enough += ", without the first and the last"
+        if found.persistent:
+            listed = ", ".join(str(dim) for dim in found.persistent[:_MOST_ROWS])
+            more = ", ..." if len(found.persistent) > _MOST_ROWS else ""
+            noun = "outlier dim persists" if len(found.persistent) == 1 else "outlier dims persist"
+            text.append(f"{len(found.persistent)} {noun} ({enough}): ")
             text.append(listed + more, style=f"bold {STANDOUT}").append(".")
         else:
-            n_dims = len(found.dims)
-            text.append(f"{n_dims} outlier dim{'s' if n_dims > 1 else ''}, none at 75 % of {depths} or more.")
+            text.append(f"{dims}, none persistent ({enough}).")
         if not np.isnan(found.median_jaccard):
             text.append(f" Overlap of neighboring depths (Jaccard, median): {found.median_jaccard:.2f}.")
         return paragraph(text)
@@ -181,6 +189,7 @@ class OutlierDimsSection:
         columns = [
             Column("dim"),
             Column("outlier at"),
+            Column("persistence", keep=60),
             Column("by depth", "left"),
             Column("RMS / median", group="at its peak"),
             Column("layer", group="at its peak", keep=90),
@@ -191,6 +200,7 @@ class OutlierDimsSection:
             [
                 Text(str(item.dim), style=f"bold {STANDOUT}"),
                 f"{len(item.layers)} of {n_layers}",
+                formats.percent(item.persistence),
                 Text(sparkline(s, 0.0, high), style=BULK),
                 f"{formats.number(item.peak_ratio)}x",
                 str(item.peak_layer),
@@ -200,3 +210,7 @@ class OutlierDimsSection:
             for item, s in zip(shown, series, strict=True)
         ]
         return NumberTable(columns, rows)
+
+
+def _depths(n: int) -> str:
+    return f"{n} depth{'' if n == 1 else 's'}"
