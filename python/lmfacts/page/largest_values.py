@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from lmfacts import formats
 from lmfacts.page.document import Column, Paragraph, Section, TableBlock
 from lmfacts.page.words import context_of, token
-from lmfacts.report.largest_values import find_largest
+from lmfacts.report.largest_values import WHAT_A_DASH_SAYS, find_largest
 from lmfacts.report.run_view import POPULATION_TITLES
 
 if TYPE_CHECKING:
@@ -28,23 +28,33 @@ _LEAST_SHARE: Final = 0.01
 """Share of the largest value that a row's value has at least."""
 
 _MOST_TOKENS: Final = 4
+_NOTHING: Final = "\N{EN DASH}"
 
 
 def largest_values_section(view: RunsView) -> Section | None:
     """The section, or None where no activations or no largest values were recorded."""
     if view.activations is None:
         return None
-    found = {population: find_largest(view.activations, population) for population in view.activations.populations}
+    found = {
+        population: _shown(find_largest(view.activations, population, _MOST_ROWS))
+        for population in view.activations.populations
+    }
     if not any(found.values()):
         return None
+    unknown = any(item.position is None for largest in found.values() for item in largest)
     where = "in the residual stream" if view.activations.depths else "at all sites"
     contexts = view.activations.run.metadata.get("token_context") or {}
-    blocks: list[Block] = [Paragraph((f"The largest magnitudes {where}, {_EXPLANATION}",))]
+    explanation = f"{_EXPLANATION} {WHAT_A_DASH_SAYS}" if unknown else _EXPLANATION
+    blocks: list[Block] = [Paragraph((f"The largest magnitudes {where}, {explanation}",))]
     for population, largest in found.items():
-        shown = [item for item in largest if abs(item.value) >= _LEAST_SHARE * abs(largest[0].value)][:_MOST_ROWS]
-        if shown:
-            blocks.append(_table(POPULATION_TITLES[population], shown, contexts))
+        if largest:
+            blocks.append(_table(POPULATION_TITLES[population], largest, contexts))
     return Section("largest-values", "The largest values and their tokens", tuple(blocks))
+
+
+def _shown(largest: Sequence[LargestValue]) -> list[LargestValue]:
+    """Those that are not next to nothing beside the first."""
+    return [item for item in largest if abs(item.value) >= _LEAST_SHARE * abs(largest[0].value)]
 
 
 def _table(title: str, largest: Sequence[LargestValue], contexts: dict[str, dict[str, str]]) -> TableBlock:
@@ -66,13 +76,17 @@ def _table(title: str, largest: Sequence[LargestValue], contexts: dict[str, dict
             (formats.signed(item.value, 4).replace("-", "\N{MINUS SIGN}"),),
             (str(item.dim),),
             (item.site,),
-            (token(item.token_id, item.token),),
+            (_NOTHING if item.token_id is None else token(item.token_id, item.token),),
         ]
         if contexts:
             cells.append((context_of(contexts.get(f"{item.sequence}:{item.position}")),))
-        cells += [(str(item.sequence),), (str(item.position),), _tokens(item)]
+        cells += [(_index(item.sequence),), (_index(item.position),), _tokens(item) or (_NOTHING,)]
         rows.append(tuple(cells))
     return TableBlock(tuple(columns), tuple(rows), title, layout="stacked")
+
+
+def _index(value: int | None) -> str:
+    return _NOTHING if value is None else str(value)
 
 
 def _tokens(item: LargestValue) -> Words:

@@ -6,14 +6,14 @@ Every document is one object that `json.dumps(..., allow_nan=False)` accepts: Na
 
 | key | value |
 |---|---|
-| `document`, `version` | `"lmfacts.summary"`, 1 |
+| `document`, `version` | `"lmfacts.summary"`, 2 |
 | `run` | what is known about the run: `path`, `kind`, `model`, `tokenizer`, `corpus`, `settings`, `machine`, `timing`, `created`, `n_sequences`, `n_tokens`, `n_sites`, `complete`, `incomplete_reason`, `notes` |
 | `problems` | `never_reached`: sites; `nonfinite`: list of `name`, `n_nan`, `n_inf`, `n_dims_hit`, in order of depth; `n_copies` |
 | `population` | the main population: `rest` (all tokens but position 0), or `all` |
 | `residual_kind` | the kind of site the residual stream is followed by, or null |
 | `sites` | list in order of depth: `name`, `aliases`, `module_path`, `dtype`, `exact`, `n_dims`, and `figures`: population -> figures |
-| `outlier_dims` | population -> `kind`, `criterion`, `layers`, `median_jaccard`, `persistent`, and `dims`: list of `dim`, `layers`, `rms_over_median` (one per layer), `peak_layer`, `peak_ratio`, `peak_mean`, `peak_mean_over_rms` |
-| `largest` | population -> list, one entry per dim, largest first: `value`, `site`, `sequence`, `position`, `dim`, `token_id`, `token`, `n_tokens`, `tokens` (`[id, text, count]`) |
+| `outlier_dims` | population -> `kind`, `criterion`, `layers`, `counted_layers` (those that persistence and overlap are counted over, as in fact F2), `median_jaccard`, `persistent`, and `dims`: list of `dim`, `layers`, `persistence`, `rms_over_median` (one per layer), `peak_layer`, `peak_ratio`, `peak_mean`, `peak_mean_over_rms` |
+| `largest` | population -> list of at most 64, one entry per dim, largest first: `value`, `site`, `sequence`, `position`, `dim`, `token_id`, `token` (these four but `dim` null where the value is not among the outliers kept of its site), `n_tokens`, `tokens` (`[id, text, count]`) |
 | `norms` | list by depth: `label`, `name`, `mean`, `growth` (over the depth before), `first_mean` |
 
 Figures of a site over a population: `n_tokens`, `n_values`, `n_nan`, `n_inf`, `mean`, `std`, `body_std` (interquartile range / 1.349),
@@ -57,8 +57,9 @@ if TYPE_CHECKING:
 
 __all__ = ["json_safe", "site_json", "summary_json"]
 
-VERSION: Final = 1
-"""Version of the documents; it grows when a key changes its meaning or goes away."""
+SUMMARY_VERSION: Final = 2
+SITE_VERSION: Final = 1
+"""Versions of the documents; one grows when a key changes its meaning or goes away."""
 
 _POPULATIONS: Final[tuple[Population, ...]] = ("rest", "first", "all")
 _HISTOGRAM_BINS: Final = 129
@@ -86,11 +87,11 @@ def summary_json(run: Run) -> dict[str, Any]:
     for population in view.populations:
         found = find_outlier_dims(view, population)
         if found is not None:
-            outlier_dims[population] = {**asdict(found), "persistent": list(found.persistent)}
+            outlier_dims[population] = asdict(found)
     document: dict[str, Any] = json_safe(
         {
             "document": "lmfacts.summary",
-            "version": VERSION,
+            "version": SUMMARY_VERSION,
             "run": _run(run),
             "problems": {
                 "never_reached": never_reached(run),
@@ -119,7 +120,7 @@ def site_json(site: SiteRecord, run: Run) -> dict[str, Any]:
     document: dict[str, Any] = json_safe(
         {
             "document": "lmfacts.site",
-            "version": VERSION,
+            "version": SITE_VERSION,
             "model": run.model.get("id"),
             "complete": run.complete,
             "name": site.name,

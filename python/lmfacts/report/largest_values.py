@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from rich.text import Text
 
 from lmfacts import formats
@@ -17,25 +18,34 @@ from lmfacts.report.token_text import quoted
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from lmfacts.report.run_view import RunView
     from lmfacts.site_record import Population, SiteRecord
 
-__all__ = ["LargestValue", "LargestValuesSection", "find_largest", "outlier_table", "token_name"]
+__all__ = ["WHAT_A_DASH_SAYS", "LargestValue", "LargestValuesSection", "find_largest", "outlier_table", "token_name"]
 
 _MOST_TOKENS: Final = 4
+
+WHAT_A_DASH_SAYS: Final = (
+    "A dash: which token it is on is not known; tokens are kept for the largest values of a whole site only."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class LargestValue:
     """The value of largest magnitude of one dim.
 
+    Where it is not among the k outliers that were kept of its site, its token is not known: `sequence`, `position`,
+    `token_id` and `token` are None.
+
     Attributes:
         value: the value.
         site: where it is.
-        sequence, position, dim: which token and coordinate.
-        token_id: id of the token; -1 if it is not known.
+        sequence, position: which token of which sequence it is at.
+        dim: its coordinate.
+        token_id: id of the token; -1 if it is not known although the position is.
         token: its text, or None if that is not known.
         n_tokens: how many of the recorded outliers (k per site) sit on this dim, counted by (sequence, position).
         tokens: those outliers' tokens as (token id, text, number of places), most frequent first.
@@ -43,47 +53,102 @@ class LargestValue:
 
     value: float
     site: str
-    sequence: int
-    position: int
+    sequence: int | None
+    position: int | None
     dim: int
-    token_id: int
+    token_id: int | None
     token: str | None
     n_tokens: int
     tokens: tuple[tuple[int, str | None, int], ...]
 
 
-def find_largest(view: RunView, population: Population) -> list[LargestValue]:
+def find_largest(view: RunView, population: Population, most: int = 64) -> list[LargestValue]:
     """The largest values of the residual stream, or of all sites where it was not recorded: one for each dim.
 
-    Only values among the k outliers of their site can be listed. Outside the residual stream, equal numbers of a dim at
-    different kinds of site mean different things, so each dim of each site is listed by itself.
+    They are the dims' own largest magnitudes, which are kept of every dim of every site; sequence, position and token
+    are known where the value is among the k outliers of its site. Of equal values the first with a token is taken, in
+    order of depth. Outside the residual stream, equal numbers of a dim at different kinds of site mean different
+    things, so each dim of each site is listed by itself.
+
+    Args:
+        view: the run.
+        population: the population of tokens.
+        most: the most values to give.
+
+    Returns:
+        The values of largest magnitude, the largest first; of equal ones those of the smallest dim first.
     """
-    text = view.tokens
     in_stream = bool(view.depths)
     names = list(dict.fromkeys(depth.name for depth in view.depths)) if in_stream else list(view.run)
-    best: dict[tuple[str, int], tuple[float, str, int, int, int]] = {}
-    places: dict[tuple[str, int], dict[tuple[int, int], int]] = {}
-    for name in names:
-        for value, sequence, position, dim, token_id in view.site(name, population).outliers.tolist():
-            key = ("" if in_stream else name, dim)
-            places.setdefault(key, {})[sequence, position] = token_id
-            if key not in best or abs(value) > abs(best[key][0]):
-                best[key] = (value, name, sequence, position, token_id)
-    largest = []
-    for key, (value, name, sequence, position, token_id) in best.items():
-        counts = Counter(places[key].values()).most_common()
-        tokens = tuple((other, text.get(other), n) for other, n in counts)
-        largest.append(
-            LargestValue(
-                value, name, sequence, position, key[1], token_id, text.get(token_id), len(places[key]), tokens
-            )
-        )
-    largest.sort(key=lambda item: -abs(item.value))
+    sites = {name: site for name in names if (site := view.site(name, population)).n_dims and site.n_tokens}
+    groups = [list(sites)] if in_stream else [[name] for name in sites]
+    candidates: list[tuple[float, int, list[str]]] = []
+    for group in groups:
+        magnitudes = _largest_magnitudes([sites[name] for name in group])
+        candidates += [(float(magnitudes[dim]), dim, group) for dim in _first(magnitudes, most)]
+    candidates.sort(key=lambda found: -found[0])
+    outliers = {name: _by_dim(sites[name]) for name in {name for _, _, group in candidates[:most] for name in group}}
+    return [
+        _largest_of(dim, {name: sites[name] for name in group}, outliers, magnitude, view.tokens)
+        for magnitude, dim, group in candidates[:most]
+    ]
+
+
+def _largest_magnitudes(sites: Sequence[SiteRecord]) -> NDArray[np.float64]:
+    """The largest magnitude of each dim over some sites, float64 [widest]; -1 where a dim has no finite values."""
+    largest = np.full(max(site.n_dims for site in sites), -1.0)
+    for site in sites:
+        part = largest[: site.n_dims]
+        np.fmax(part, site.dims.absmax, out=part)
     return largest
 
 
-def token_name(token_id: int, text: str | None, width: int | None = None) -> str:
-    """A token in quotes, or its id where its text is not known."""
+def _first(magnitudes: NDArray[np.float64], most: int) -> list[int]:
+    """The dims of the largest magnitudes, those first, without dims that have none."""
+    order = np.argsort(-magnitudes, kind="stable")[:most]
+    return [int(dim) for dim in order if magnitudes[dim] >= 0]
+
+
+_Outlier = tuple[float, int, int, int]
+"""Value, sequence, position and token id."""
+
+
+def _by_dim(site: SiteRecord) -> dict[int, list[_Outlier]]:
+    """The site's outliers by dim, each dim's largest first."""
+    found: dict[int, list[_Outlier]] = {}
+    for value, sequence, position, dim, token_id in site.outliers.tolist():
+        found.setdefault(dim, []).append((value, sequence, position, token_id))
+    return found
+
+
+def _largest_of(
+    dim: int,
+    sites: Mapping[str, SiteRecord],
+    outliers: Mapping[str, Mapping[int, Sequence[_Outlier]]],
+    magnitude: float,
+    text: Mapping[int, str],
+) -> LargestValue:
+    """The value of a dim that has this magnitude, the largest at these sites, and the tokens of its other outliers."""
+    there = [name for name, site in sites.items() if dim < site.n_dims and site.dims.absmax[dim] == magnitude]
+    known = {name: found[0] for name in there if (found := outliers[name].get(dim)) and abs(found[0][0]) == magnitude}
+    places: dict[tuple[int, int], int] = {}
+    for name in sites:
+        for _, sequence, position, token_id in outliers[name].get(dim, ()):
+            places[sequence, position] = token_id
+    counts = Counter(places.values()).most_common()
+    tokens = tuple((token_id, text.get(token_id), n) for token_id, n in counts)
+    if known:
+        name, (value, sequence, position, token_id) = next(iter(known.items()))
+        return LargestValue(value, name, sequence, position, dim, token_id, text.get(token_id), len(places), tokens)
+    dims = sites[there[0]].dims
+    value = float(dims.max[dim] if dims.max[dim] == magnitude else dims.min[dim])
+    return LargestValue(value, there[0], None, None, dim, None, None, len(places), tokens)
+
+
+def token_name(token_id: int | None, text: str | None, width: int | None = None) -> str:
+    """A token in quotes, or its id where its text is not known; a dash where it is not known which token it is."""
+    if token_id is None:
+        return "-"
     if text is not None:
         return quoted(text, width)
     return f"id {token_id}" if token_id >= 0 else "unknown"
@@ -94,19 +159,20 @@ class LargestValuesSection:
 
     def __init__(self, view: RunView, most: int = 8) -> None:
         """The section of a run, with at most so many rows per population."""
-        self.most = most
-        self.found = {population: find_largest(view, population) for population in view.populations}
+        self.found = {population: find_largest(view, population, most) for population in view.populations}
         self.in_stream = bool(view.depths)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if not any(self.found.values()):
             return
         where = "of the residual stream" if self.in_stream else "of all sites"
-        parts: list[RenderableType] = [paragraph(f"The largest |x| {where}, one row per dim.")]
+        shown = [item for largest in self.found.values() for item in largest]
+        unknown = f" {WHAT_A_DASH_SAYS}" if any(item.position is None for item in shown) else ""
+        parts: list[RenderableType] = [paragraph(f"The largest |x| {where}, one row per dim.{unknown}")]
         for population, largest in self.found.items():
             if largest:
                 title = Text(POPULATION_TITLES[population], style="bold")
-                parts += [Text(""), paragraph(title), self._table(largest[: self.most])]
+                parts += [Text(""), paragraph(title), self._table(largest)]
         yield section("Largest values", *parts)
 
     @staticmethod
@@ -125,10 +191,10 @@ class LargestValuesSection:
                 formats.signed(item.value, 4),
                 Text(str(item.dim), style=f"bold {STANDOUT}"),
                 token_name(item.token_id, item.token, 16),
-                str(item.sequence),
-                str(item.position),
+                "-" if item.sequence is None else str(item.sequence),
+                "-" if item.position is None else str(item.position),
                 item.site,
-                _tokens(item),
+                _tokens(item) or "-",
             ]
             for item in largest
         ]
