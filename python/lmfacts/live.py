@@ -20,6 +20,7 @@ from lmfacts.report.console import BULK, PROBLEM, on_terminal, progress_console
 from lmfacts.report.depth_table import evenly, histogram_text, histogram_width
 from lmfacts.report.table import Column, NumberTable
 from lmfacts.site_figures import SiteFigures
+from lmfacts.visible_text import visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -147,7 +148,8 @@ class LiveView:
         """The first line: what is done, and how much of it."""
         head = Text(f"{progress.stage} ", style="bold", no_wrap=True, overflow="ellipsis")
         name_width = max(width - 50, 20)
-        name = progress.model if len(progress.model) <= name_width else f"…{progress.model[1 - name_width :]}"
+        name = visible_line(progress.model)
+        name = name if len(name) <= name_width else f"…{name[1 - name_width :]}"
         head.append(f"{name}  ", style="not bold")
         percent = "" if progress.fraction is None else f" {100 * progress.fraction:3.0f} %"
         room = min(width - head.cell_len - len(percent) - 1, 60)
@@ -256,7 +258,7 @@ class PlainProgress:
             self._next_at = now + self.interval_s
 
     def _write(self, line: str) -> None:
-        self.stream.write(f"{line}\n")
+        self.stream.write(f"{visible_line(line)}\n")
         self.stream.flush()
 
 

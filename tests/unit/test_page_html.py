@@ -136,9 +136,9 @@ def test_every_text_is_escaped(block):
     assert NASTY in "".join(reader.text)
 
 
-def test_characters_that_html_does_not_allow_are_replaced():
-    html = to_html(page(Paragraph(("a\x00b\x1bc\x85d\te",))))
-    assert "a\ufffdb\ufffdc\ufffdd\te" in html
+def test_characters_that_are_not_visible_or_not_allowed_are_escaped():
+    html = to_html(page(Paragraph(("a\x00b\x1bc\x85d\u202ee\ud83d f\u3000g",))))
+    assert r"a\x00b\x1bc\x85d\u202ee\ud83d f" + "\u3000g" in html
 
 
 def test_a_verdict_is_a_word_with_a_sign_and_a_class():

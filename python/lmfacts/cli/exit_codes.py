@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ParamSpec
 import typer
 
 from lmfacts.errors import LmfactsError
+from lmfacts.visible_text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +33,8 @@ class ExitCode(IntEnum):
 
 
 def complain(message: str) -> None:
-    """Write a sentence to stderr."""
-    typer.echo(f"lmfacts: {message}", err=True)
+    """Write a sentence to stderr, with everything in it visible."""
+    typer.echo(f"lmfacts: {visible(message)}", err=True)
 
 
 def sentences(command: Callable[P, ExitCode | None]) -> Callable[P, None]:

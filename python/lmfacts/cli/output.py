@@ -20,5 +20,6 @@ def print_result(result: RenderableType) -> None:
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """Print one JSON document for a program."""
-    sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    """Print one JSON document for a program, all in printable ASCII."""
+    text = json.dumps(document, indent=2, allow_nan=False)
+    sys.stdout.write(text.replace("\x7f", r"\u007f") + "\n")  # the one control character that json leaves as it is

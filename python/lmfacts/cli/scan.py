@@ -13,6 +13,7 @@ import typer
 
 from lmfacts.cli.exit_codes import ExitCode, complain, sentences
 from lmfacts.cli.options import JsonOption, QuietOption
+from lmfacts.visible_text import shell_word
 
 if TYPE_CHECKING:
     from lmfacts.run import Run
@@ -110,7 +111,7 @@ def outcome(run: Run, *, json: bool) -> ExitCode:
 
         print_result(render_summary(run))
     if run.path is not None:
-        complain(f"saved {run.path}; see one site in full with: lmfacts show {run.path} SITE")
+        complain(f"saved {run.path}; see one site in full with: lmfacts show {shell_word(str(run.path))} SITE")
     if run.complete:
         return ExitCode.FINE
     complain(f"incomplete: {run.incomplete_reason}")

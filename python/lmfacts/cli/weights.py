@@ -12,6 +12,7 @@ import typer
 from lmfacts.cli.exit_codes import ExitCode, complain, sentences
 from lmfacts.cli.options import JsonOption, QuietOption
 from lmfacts.cli.scan import free_name
+from lmfacts.visible_text import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,7 +60,7 @@ def weights(
         from lmfacts.report.weights_summary import render_weights_summary
 
         print_result(render_weights_summary(run))
-    complain(f"saved {path}; see one tensor in full with: lmfacts show {path} NAME")
+    complain(f"saved {path}; see one tensor in full with: lmfacts show {shell_word(str(path))} NAME")
     return ExitCode.FINE
 
 
@@ -82,7 +83,7 @@ def _progress(model: str, *, quiet: bool) -> Iterator[Callable[[int, int, str], 
             DownloadColumn(),
             TransferSpeedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
         )
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task(model, total=None)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from lmfacts.errors import UsageError
 from lmfacts.facts.model_identity import check_same_model, run_name
+from lmfacts.visible_text import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,7 +63,7 @@ class Inputs:
     def model_argument(self) -> str:
         """The model's id as a command line takes it; `MODEL` for a model that only has a class."""
         only_a_class = self.model_id == self.runs[0].model.get("architecture")
-        return "MODEL" if only_a_class else shlex.quote(self.model_id)
+        return "MODEL" if only_a_class else shell_word(self.model_id)
 
     @property
     def model_id(self) -> str:

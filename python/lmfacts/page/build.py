@@ -14,6 +14,7 @@ from lmfacts.page.method import method_section
 from lmfacts.page.opening import introduction, runs_section, verdict_table, warnings
 from lmfacts.page.runs_view import RunsView, model_name
 from lmfacts.run import Run
+from lmfacts.visible_text import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -44,9 +45,8 @@ def build_page(runs: Run | Iterable[Run] | Inputs, facts: Sequence[Fact] | None 
     sections = [runs_section(view)]
     name = model_name(inputs.model_id)
     for fact in shown:
-        # A command has the path of a model that is a file; a page is for others to read.
-        command = None if fact.command is None else fact.command.replace(inputs.model_id, name)
-        sections.append(fact_section(replace(fact, command=command), definition(fact.id), _figures(fact, view)))
+        section = fact_section(_without_paths(fact, inputs), definition(fact.id), _figures(fact, view))
+        sections.append(section)
     largest = largest_values_section(view)
     sections += [largest] if largest is not None else []
     sections.append(method_section(view))
@@ -56,6 +56,17 @@ def build_page(runs: Run | Iterable[Run] | Inputs, facts: Sequence[Fact] | None 
         opening=(*warnings(view), *introduction(shown), verdict_table(shown)),
         sections=tuple(sections),
     )
+
+
+def _without_paths(fact: Fact, inputs: Inputs) -> Fact:
+    """A fact whose commands have the name of a model that is a file instead of its path: others are to read a page."""
+    name = model_name(inputs.model_id)
+    if name == inputs.model_id:
+        return fact
+    path, word = inputs.model_argument, shell_word(name)
+    command = None if fact.command is None else fact.command.replace(path, word)
+    notes = tuple(note.replace(path, word) for note in fact.evidence.notes)
+    return replace(fact, command=command, evidence=replace(fact.evidence, notes=notes))
 
 
 def _figures(fact: Fact, view: RunsView) -> list[Figure]:

@@ -28,6 +28,7 @@ from lmfacts.page.document import (
     Words,
 )
 from lmfacts.page.palette import style_sheet, themed
+from lmfacts.visible_text import visible
 
 if TYPE_CHECKING:
     from lmfacts.page.document import Key, Page
@@ -47,13 +48,9 @@ SIGNS: Final = {
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
-_CONTROLS: Final = {code: "\ufffd" for code in (*range(32), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
-"""What HTML does not allow, and what to write instead."""
-
-
 def escape(text: str) -> str:
-    """Text in which nothing means anything to HTML."""
-    return escape_html(text.translate(_CONTROLS))
+    """Text in which nothing means anything to HTML, and everything is visible."""
+    return escape_html(visible(text))
 
 
 def to_html(page: Page) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import singledispatch
 from html import escape
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from lmfacts.page.document import (
     Badge,
@@ -26,14 +28,18 @@ from lmfacts.page.document import (
     Words,
 )
 from lmfacts.page.html import SIGNS
+from lmfacts.visible_text import visible
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lmfacts.page.document import Key, Page
 
 __all__ = ["to_markdown"]
 
 _SPECIAL: Final = re.compile(r"([\\`*_{}\[\]#|~$])")
 _LINE_START: Final = re.compile(r"^(\s*\d*)([-+.)])(?=\s|$)")
+_BACKTICKS: Final = re.compile(r"`+")
 _STYLES: Final = {"line": "line", "dashed": "dashed line", "dotted": "dotted line", "area": "area", "point": "points"}
 
 
@@ -66,13 +72,20 @@ def _block(block: Block, folder: str) -> str:
         case Listing(items):
             return "\n".join(f"- {_words(item)}" for item in items)
         case CodeBlock(lines):
-            return "\n".join(["```text", *lines, "```"])
+            return _fenced(lines)
         case TableBlock():
             return _table(block)
         case Figure():
             return _figure(block, folder)
         case Details(title, blocks):
             return "\n\n".join([f"#### {_escaped(title)}", *(_block(inner, folder) for inner in blocks)])
+
+
+def _fenced(lines: Sequence[str]) -> str:
+    """Lines as they are, between fences longer than any in them."""
+    text = visible("\n".join(lines))
+    fence = "`" * max(3, 1 + max(map(len, _BACKTICKS.findall(text)), default=0))
+    return f"{fence}text\n{text}\n{fence}"
 
 
 def _table(table: TableBlock) -> str:
@@ -92,7 +105,7 @@ def _table(table: TableBlock) -> str:
 
 
 def _figure(figure: Figure, folder: str) -> str:
-    images = "\n".join(f"![{_escaped(drawing.alt)}]({folder}/{drawing.name}.svg)" for drawing in figure.panels)
+    images = "\n".join(f"![{_escaped(drawing.alt)}]({_file(folder)}/{drawing.name}.svg)" for drawing in figure.panels)
     keys = [f"Key: {'; '.join(map(_key, figure.keys))}."] if figure.keys else []
     return "\n\n".join([f"**{_escaped(figure.title)}**", images, *keys, _escaped(figure.caption)])
 
@@ -109,8 +122,19 @@ def _words(words: Words) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A text on one line in which nothing means anything to Markdown or HTML."""
-    return _SPECIAL.sub(r"\\\1", escape(" ".join(text.splitlines()), quote=False))
+    """A text on one line in which nothing means anything to Markdown or HTML, with what is not visible escaped."""
+    one_line = " ".join(visible(text).splitlines())
+    return _SPECIAL.sub(r"\\\1", escape(one_line, quote=False))
+
+
+def _file(name: str) -> str:
+    """A file's name as a relative address."""
+    return quote(os.fsencode(name), safe="")
+
+
+def _address(target: str) -> str:
+    """The target of a link or an image, percent-encoded where it could end it."""
+    return quote(target, safe="/:#?&=%@+,;~", errors="replace")
 
 
 def _code(text: str) -> str:
@@ -140,7 +164,7 @@ def _(part: Strong) -> str:
 
 @_inline.register
 def _(part: Link) -> str:
-    return f"[{_escaped(part.text)}]({part.target.replace(' ', '%20').replace(')', '%29')})"
+    return f"[{_escaped(part.text)}]({_address(part.target)})"
 
 
 @_inline.register

@@ -8,6 +8,7 @@ from lmfacts.codes import is_exact
 from lmfacts.page.document import CodeBlock, Listing, Paragraph, Section, Strong
 from lmfacts.page.runs_view import model_name
 from lmfacts.report.verdicts import MEANINGS
+from lmfacts.visible_text import shell_word
 
 if TYPE_CHECKING:
     from lmfacts.page.document import Block, Words
@@ -80,16 +81,16 @@ def method_section(view: RunsView) -> Section:
 def _commands(view: RunsView) -> tuple[str, ...]:
     lines, names = [], []
     for run in view.inputs.runs:
-        name = run.path.name if run.path is not None else f"{run.kind}.lmfacts"
+        name = shell_word(run.path.name if run.path is not None else f"{run.kind}.lmfacts")
         names.append(name)
         words = [
             "lmfacts",
             "weights" if run.kind == "weights" else "scan",
-            model_name(str(run.model.get("id") or "MODEL")),
+            shell_word(model_name(str(run.model.get("id") or "MODEL"))),
         ]
         if run.kind != "weights":
             sites, limit = run.settings.get("sites"), run.settings.get("max_tokens")
-            words += ["--sites", sites] if isinstance(sites, str) else []
+            words += ["--sites", shell_word(sites)] if isinstance(sites, str) else []
             words += ["--max-tokens", str(limit)] if isinstance(limit, int) else []
         lines.append(" ".join([*words, "-o", name]))
     return (*lines, f"lmfacts report {' '.join(names)} -o report.html")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import re
+import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +16,7 @@ from lmfacts.page.document import Drawing
 from lmfacts.page.palette import COLORS
 from lmfacts.page.svg import cleaned
 from lmfacts.page.ticks import log_ticks, plain, power
+from lmfacts.visible_text import visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["DASHES", "Panel", "panel", "require_matplotlib"]
+__all__ = ["DASHES", "Panel", "drawing_name", "panel", "require_matplotlib"]
 
 WIDTH: Final = 360.0
 HEIGHT: Final = 236.0
@@ -32,6 +35,7 @@ DASHES: Final[dict[str, Any]] = {"line": "-", "dashed": (0, (5, 3)), "dotted": (
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 12.0, 42.0, 38.0
 _PIXELS_PER_INCH = 72  # a point is a pixel
 _MOST_POINTS = 400
+_NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9-]+")
 
 _STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
@@ -85,7 +89,7 @@ def panel(name: str, title: str, *, x: str = "", y: str = "", height: float = HE
     """An empty panel to draw into; take its `drawing` before the block ends.
 
     Args:
-        name: unique on the page; letters, digits and hyphens.
+        name: unique on the page; see `drawing_name` for what becomes of other than letters, digits and hyphens.
         title: a few words above it.
         x: what the horizontal axis is, below it.
         y: what the vertical axis is, under the title.
@@ -96,8 +100,15 @@ def panel(name: str, title: str, *, x: str = "", y: str = "", height: float = HE
 
     with mpl.rc_context():
         mpl.rcdefaults()
+        name = drawing_name(name)
         mpl.rcParams.update({**_STYLE, "svg.hashsalt": name})
         yield Panel(name, title, x, y, height)
+
+
+def drawing_name(name: str) -> str:
+    """A name of letters, digits and hyphens, which is a file's name too; one that had others ends in its checksum."""
+    plain = _NOT_IN_NAMES.sub("-", name)
+    return plain if plain == name else f"{plain.strip('-')}-{zlib.crc32(name.encode(errors='replace')):08x}"
 
 
 class Panel:
@@ -227,7 +238,7 @@ class Panel:
             self.axes.text(
                 1.015,
                 share,
-                name,
+                visible_line(name),
                 transform=self.axes.transAxes,
                 color=COLORS[color],
                 fontsize=10.5,
@@ -291,14 +302,18 @@ class Panel:
         return Drawing(self.name, alt, cleaned(file.getvalue(), self.name))
 
     def _write(self, text: str, top: float, color: str, size: float, weight: str = "normal") -> None:
-        self._figure.text(4 / WIDTH, 1 - top / self._height, text, color=color, fontsize=size, weight=weight)
+        self._figure.text(
+            4 / WIDTH, 1 - top / self._height, visible_line(text), color=color, fontsize=size, weight=weight
+        )
 
     def _mark(self, text: str, x: float, y: float, *, ha: str, va: str, transform: Any, color: str) -> None:
         from matplotlib.transforms import offset_copy  # noqa: PLC0415  an extra
 
         shift = {"right": -2, "left": 4, "center": 0}[ha], {"bottom": 2, "top": -3, "center": 0}[va]
         moved = offset_copy(transform, fig=self._figure, x=shift[0], y=shift[1], units="points")
-        self.axes.text(x, y, text, transform=moved, color=COLORS[color], fontsize=10.5, ha=ha, va=va, zorder=5)
+        self.axes.text(
+            x, y, visible_line(text), transform=moved, color=COLORS[color], fontsize=10.5, ha=ha, va=va, zorder=5
+        )
 
 
 def _apart(heights: Sequence[float], step: float, low: float, high: float) -> list[float]:

@@ -6,6 +6,8 @@ import re
 from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree as ET
 
+from lmfacts.visible_text import visible, visible_line
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from xml.etree.ElementTree import Element
@@ -31,7 +33,7 @@ def cleaned(svg: str, name: str) -> str:
     Returns:
         An `<svg>` element with `viewBox` and `class`, without XML declaration and namespaces.
     """
-    root = ET.fromstring(svg)  # noqa: S314  matplotlib wrote it
+    root = ET.fromstring(visible(svg))  # noqa: S314  matplotlib wrote it
     _strip_namespaces(root)
     ids = {identifier: f"{name}-{number}" for number, identifier in enumerate(dict.fromkeys(_references(root)), 1)}
     for element in root.iter():
@@ -55,7 +57,7 @@ def standalone(svg: str, alt: str) -> str:
             "width": width,
             "height": height,
             "role": "img",
-            "aria-label": alt,
+            "aria-label": visible_line(alt),
             "font-family": "system-ui, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif",
             "stroke-linejoin": "round",
         }

@@ -3,6 +3,9 @@
 Results go to standard output, progress to standard error. A redirected result has the width of `COLUMNS`, or 160, so
 that nothing is cut at 80. `NO_COLOR` and `FORCE_COLOR` are honored.
 
+Nothing reaches a console that would steer a terminal or hide in a text: see `lmfacts.visible_text`. Escape sequences
+on a terminal are those of colors and of the live view alone.
+
 Styles are few, named colors that are readable on a dark and on a light background; what matters is never said by color
 alone, and never dim.
 """
@@ -15,14 +18,27 @@ import sys
 from typing import IO, TYPE_CHECKING, Final
 
 from rich.console import Console, Group
+from rich.segment import Segment
 from rich.text import Text
+
+from lmfacts.visible_text import visible, visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rich.console import RenderableType
+    from rich.console import ConsoleOptions, RenderableType
 
-__all__ = ["heading", "on_terminal", "paragraph", "progress_console", "result_console", "section", "to_text"]
+__all__ = [
+    "SafeConsole",
+    "heading",
+    "on_terminal",
+    "paragraph",
+    "progress_console",
+    "result_console",
+    "section",
+    "to_text",
+    "visible_cell",
+]
 
 HEADING: Final = "bold"
 BULK: Final = "cyan"
@@ -52,10 +68,25 @@ def progress_console() -> Console:
     """The console for progress and messages, on standard error."""
     _survive_narrow_encodings(sys.stderr)
     width = None if on_terminal(sys.stderr) else _redirected_width()
-    return Console(stderr=True, width=width, highlight=False, markup=False, emoji=False)
+    return SafeConsole(stderr=True, width=width, highlight=False, markup=False, emoji=False)
 
 
-class _ResultConsole(Console):
+class SafeConsole(Console):
+    """A console that shows every character that is not visible as an escape.
+
+    What lays text out makes it visible beforehand, so that escapes have room; this is for all that does not.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments of a renderable, their text visible."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable() or segment.text == "\n":
+                yield segment
+            else:
+                yield Segment(visible(segment.text), segment.style)
+
+
+class _ResultConsole(SafeConsole):
     """A console whose reader may leave: the rest goes nowhere, and the command ends as it would have."""
 
     def on_broken_pipe(self) -> None:
@@ -70,7 +101,7 @@ def on_terminal(stream: IO[str] | None) -> bool:
 
 def to_text(renderable: RenderableType, width: int = REDIRECTED_WIDTH) -> str:
     """A renderable as plain text, without colors and without blanks at the ends of lines."""
-    console = Console(
+    console = SafeConsole(
         file=io.StringIO(), width=width, color_system=None, force_terminal=False, legacy_windows=False, _environ={}
     )
     with console.capture() as capture:
@@ -92,8 +123,24 @@ def paragraph(*parts: str | Text, style: str = "") -> RenderableType:
     """Running text at a width that is easy to read, indented like the tables."""
     text = Text(style=style)
     for part in parts:
-        text.append(part) if isinstance(part, str) else text.append_text(part)
+        text.append_text(visible_cell(part))
     return _Paragraph(text)
+
+
+def visible_cell(text: str | Text, *, one_line: bool = False) -> Text:
+    """A text to lay out, with everything escaped that is not visible.
+
+    Args:
+        text: the text; one with invisible characters loses the styles of its parts.
+        one_line: whether line breaks are escaped too.
+    """
+    plain = text if isinstance(text, str) else text.plain
+    if plain.isprintable() and not isinstance(text, str):
+        return text
+    shown = visible_line(plain) if one_line else visible(plain)
+    if isinstance(text, str):
+        return Text(shown)
+    return text if shown == plain else Text(shown, style=text.style)
 
 
 class _Heading:
@@ -101,7 +148,7 @@ class _Heading:
         self.title = title
 
     def __rich_console__(self, console: Console, options: object) -> Iterable[RenderableType]:
-        title = Text(self.title, style=HEADING, no_wrap=True, overflow="ellipsis")
+        title = Text(visible_line(self.title), style=HEADING, no_wrap=True, overflow="ellipsis")
         rule = min(console.width, _PROSE_WIDTH) - title.cell_len - 1
         if rule > 0:
             title.append(" " + "─" * rule, style="not bold")

@@ -10,6 +10,7 @@ from rich.text import Text
 from lmfacts import formats
 from lmfacts.report.console import PROBLEM, heading
 from lmfacts.report.run_header import LabeledLines
+from lmfacts.visible_text import visible_line
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -25,7 +26,7 @@ class Title:
 
     def __init__(self, title: str) -> None:
         """A heading of this text."""
-        self.title = title
+        self.title = visible_line(title)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if cell_len(self.title) <= options.max_width:

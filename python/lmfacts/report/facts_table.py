@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +18,7 @@ from lmfacts.report.console import paragraph, result_console, section
 from lmfacts.report.facts_header import FactsHeader
 from lmfacts.report.verdicts import MEANINGS, NO, YES, verdict_text
 from lmfacts.report.wrapped_rows import WrappedColumn, WrappedRows
+from lmfacts.visible_text import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -118,7 +118,7 @@ def _explain_hint(inputs: Inputs, facts: Sequence[Fact]) -> str:
     paths = [run.path for run in inputs.runs]
     if not decided or None in paths:
         return ""
-    return shlex.join(["lmfacts", "facts", *map(str, paths), "--explain", decided[0].id])
+    return " ".join(["lmfacts facts", *(shell_word(str(path)) for path in paths), "--explain", decided[0].id])
 
 
 class _Command:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from lmfacts import formats
 from lmfacts.codes import is_exact
-from lmfacts.report.console import PROBLEM, heading, paragraph
+from lmfacts.report.console import PROBLEM, heading, paragraph, visible_cell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,7 +122,7 @@ class LabeledLines:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         margin = 4 + max((len(name) for name, _ in self.rows), default=0)
         for name, value in self.rows:
-            text = value if isinstance(value, Text) else Text(value)
+            text = visible_cell(value)
             for number, line in enumerate(text.wrap(console, max(min(options.max_width, 120) - margin, 10))):
                 line.rstrip()
                 start = Text("  ").append(name, style="bold") if number == 0 else Text()

@@ -10,6 +10,8 @@ from rich.cells import cell_len
 from rich.measure import Measurement
 from rich.text import Text
 
+from lmfacts.report.console import visible_cell
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -57,7 +59,7 @@ class NumberTable:
     def __init__(self, columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]) -> None:
         """A table of columns, and rows with a cell for each of them."""
         self.columns = tuple(columns)
-        self.rows = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
+        self.rows = [[visible_cell(cell, one_line=True) for cell in row] for row in rows]
         self._cell_widths = [
             max((row[index].cell_len for row in self.rows), default=0) for index in range(len(self.columns))
         ]

@@ -6,6 +6,8 @@ import unicodedata
 
 from rich.cells import cell_len
 
+from lmfacts.visible_text import escaped
+
 __all__ = ["quoted"]
 
 
@@ -40,4 +42,4 @@ def _visible(character: str, quote: str, *, alone: bool) -> str:
     is_variation_selector = "\ufe00" <= character <= "\ufe0f"
     if character.isprintable() and not is_variation_selector and not (is_mark and alone):
         return character
-    return character.encode("unicode_escape").decode("ascii")
+    return escaped(character)

@@ -12,6 +12,8 @@ from rich.cells import cell_len
 from rich.measure import Measurement
 from rich.text import Text
 
+from lmfacts.report.console import visible_cell
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -56,7 +58,7 @@ class WrappedRows:
             gap: blanks between columns.
         """
         self.columns = tuple(columns)
-        self.rows = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
+        self.rows = [[visible_cell(cell) for cell in row] for row in rows]
         self.gap = gap
         indices = range(len(self.columns))
         self._cells = [max((_longest(row[index], "\n") for row in self.rows), default=0) for index in indices]

@@ -10,6 +10,7 @@ import numpy as np
 
 from lmfacts.page.palette import COLORS
 from lmfacts.page.panel import panel
+from lmfacts.visible_text import visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,7 +43,7 @@ def kind_color(kind: str) -> str:
 
 def kind_name(kind: str) -> str:
     """A kind as figures write it: `W_O`, `expert W_in`."""
-    return kind.replace("experts.*.", "expert ")
+    return visible_line(kind.replace("experts.*.", "expert "))
 
 
 def matrices(view: RunsView) -> list[WeightGroup]:
