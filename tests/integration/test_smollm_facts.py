@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import lmfacts
@@ -90,6 +91,23 @@ def test_the_report_has_every_fact_and_needs_nothing_else(runs, tmp_path):
     assert "<link" not in text
     assert 'src="http' not in text
     assert command("report", *runs, "-o", tmp_path / "report.md").returncode == 0
+
+
+def test_the_largest_values_are_those_of_the_dims_and_not_of_what_was_kept(runs):
+    # At the last block more than three dims are larger than all but the 64 largest values.
+    activations, _ = runs
+    done = command("show", activations, "--json")
+    assert done.returncode == 0, done.stderr
+    largest = json.loads(done.stdout)["largest"]["rest"]
+    run = lmfacts.load(activations)
+    stream = ["embed", *run.layers_of("resid_post").values()]
+    absmax = np.stack([run[name].rest.dims.absmax for name in stream])
+    order = np.argsort(-absmax.max(axis=0), kind="stable")[: len(largest)]
+    assert [item["dim"] for item in largest] == order.tolist()
+    assert [abs(item["value"]) for item in largest] == absmax.max(axis=0)[order].tolist()
+    assert [item["site"] for item in largest] == [stream[row] for row in absmax.argmax(axis=0)[order]]
+    unknown = {item["dim"] for item in largest[:8] if item["position"] is None}
+    assert {31, 322} <= unknown
 
 
 def test_a_run_against_itself_has_no_difference(runs):
