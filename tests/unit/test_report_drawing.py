@@ -164,6 +164,17 @@ def test_table_cuts_only_columns_that_may_be():
     assert to_text(table, 40) == "  name      n\n  blocks.3  1\n  文字文字  2\n"
 
 
+def test_headings_of_groups_stay_over_columns_behind_one_that_was_cut():
+    columns = [Column("site", "left", shrink_to=8), Column("a", group="both"), Column("b", group="both")]
+    rows = [["a.very.long.name.of.a.site", "1234567", "12345678"]]
+    heading, headers, row = to_text(NumberTable(columns, rows), 32).splitlines()
+    assert row == "  a.very.lon…  1234567  12345678"
+    assert headers.index("b") == len(row) - 1
+    assert heading.index("both") > row.index("1234567")
+    assert len(heading) == len(row)
+
+
+
 def test_table_does_not_read_markup():
     assert "[red]x[/red]" in to_text(NumberTable([Column("a")], [["[red]x[/red]"]]), 40)
     assert "x" in to_text(NumberTable([Column("a")], [[Text("x", style="bold")]]), 40)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Final, Literal
 
 from rich.cells import cell_len
@@ -99,7 +99,7 @@ class NumberTable:
         groups = [list(members) for _, members in groupby(shown, key=lambda index: self.columns[index].group)]
         headers: list[str] = []
         widths: list[int] = []
-        headings: list[str] = []
+        titles: list[tuple[str, int]] = []
         for members in groups:
             title = self.columns[members[0]].group
             lone = self.columns[members[0]].alone if title and len(members) == 1 else ""
@@ -109,8 +109,8 @@ class NumberTable:
             own[-1] += max(0, len(title) - sum(own) - _GAP * (len(own) - 1))
             headers += names
             widths += own
-            headings.append(_over(title, sum(own) + _GAP * (len(own) - 1)))
-        return _Layout(list(shown), headers, widths, headings if any(h.strip() for h in headings) else [])
+            titles.append((title, len(own)))
+        return _Layout(list(shown), headers, widths, titles)
 
     def _shrink(self, layout: _Layout, available: int) -> None:
         """Take what is too much from the columns that may be cut."""
@@ -128,7 +128,16 @@ class _Layout:
     shown: list[int]
     headers: list[str]
     widths: list[int]
-    headings: list[str]
+    titles: list[tuple[str, int]]
+    """Of each group its heading, or nothing, and the number of its columns that are shown."""
+
+    @property
+    def headings(self) -> list[str]:
+        """The headings of groups, as wide as their columns; none where no group has one."""
+        if not any(title for title, _ in self.titles):
+            return []
+        widths = iter(self.widths)
+        return [_over(title, sum(islice(widths, n)) + _GAP * (n - 1)) for title, n in self.titles]
 
     @property
     def total(self) -> int:
