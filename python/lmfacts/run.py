@@ -15,6 +15,7 @@ from lmfacts.run_file import RunFile, write_run_file
 from lmfacts.run_schema import complete_metadata
 from lmfacts.site_record import SiteRecord
 from lmfacts.sites import is_module_pattern, select
+from lmfacts.visible_text import visible
 
 if TYPE_CHECKING:
     import os
@@ -135,7 +136,7 @@ class Run(Mapping[str, SiteRecord]):
         state = "complete" if self.complete else f"incomplete ({self.incomplete_reason or 'no reason given'})"
         names = list(self)
         shown = names if len(names) <= 4 else [*names[:2], "...", names[-1]]  # noqa: PLR2004  as many as fit a line
-        return (
+        return visible(
             f"Run of {self.model.get('id', 'an unnamed model')} ({self.kind}): {len(self)} sites, "
             f"{self.n_tokens:,} tokens in {self.n_sequences:,} sequences, {state}\n  {', '.join(shown)}"
         )

@@ -170,6 +170,12 @@ def test_a_console_shows_whatever_it_is_given():
     assert STYLE.sub("", screen.getvalue()) == "a\\x1b[31mb\\u202ec\n\\x9b2Jd\\ud800\n"
 
 
+def test_a_run_in_a_notebook_or_at_a_prompt_is_visible():
+    for run in (hostile_activations(), hostile_weights()):
+        assert invisible(repr(run)) == set()
+        assert SHOWN in repr(run)
+
+
 def test_visible_text_is_left_as_it_is():
     for text in ("", "a b", "two\nlines", "é 文字 ✓ ▁▂▃ 😀", "a\u00a0b\u3000c", r"C:\x1b"):
         assert visible(text) == text

@@ -174,7 +174,6 @@ def test_headings_of_groups_stay_over_columns_behind_one_that_was_cut():
     assert len(heading) == len(row)
 
 
-
 def test_table_does_not_read_markup():
     assert "[red]x[/red]" in to_text(NumberTable([Column("a")], [["[red]x[/red]"]]), 40)
     assert "x" in to_text(NumberTable([Column("a")], [[Text("x", style="bold")]]), 40)
