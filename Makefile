@@ -16,7 +16,7 @@ ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
-.PHONY: help demo test test-rust test-python test-newest test-oldest lock lint format golden picture bench bench-guard bench-guard-update clean
+.PHONY: help demo test test-rust test-python test-families test-newest test-oldest lock lint format golden picture bench bench-guard bench-guard-update clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -31,6 +31,9 @@ test-rust: ## Run the Rust tests.
 
 test-python: $(INSTALLED) ## Build, install into .venv, and run the Python tests.
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST)
+
+test-families: $(INSTALLED) ## Run every family of transformers under attach and print the table: minutes, and no part of `make test`.
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m every_family tests/families
 
 test-newest: $(NEWEST)/.created ## Run the Python tests with the newest versions of everything, in .venv-newest.
 	$(NEWEST)/bin/python -m pip install --upgrade --upgrade-strategy eager --editable '.[test]'

@@ -76,6 +76,21 @@ def test_images_come_between_the_embedding_and_the_first_block():
     assert by_structure.block_paths == architecture.block_paths
 
 
+@pytest.mark.parametrize(
+    ("model_type", "family", "list_path"),
+    [
+        ("blip-2", "opt", "language_model.model.decoder.layers"),
+        ("idefics", "generic", "model.layers"),
+        ("pi0", "llama", "model.vlm.language_model.layers"),
+    ],
+)
+def test_models_that_need_an_image_are_described_all_the_same(model_type, family, list_path):
+    architecture = describe(model_of(model_type))
+    assert architecture.family == family
+    assert architecture.block_paths[0] == f"{list_path}.0"
+    assert "blocks.3.resid_post" in architecture.sites
+
+
 def test_a_language_model_alone_has_no_other_towers():
     model = build("gemma3_text")
     assert other_towers(model) == ()

@@ -195,6 +195,7 @@ _SIZES: Final[Mapping[str, int]] = {
 
 _ROTARY: Final = {"rope_type": "default", "rope_theta": 10000.0}
 _AXES: Final = {"text_config": {"rope_parameters": {**_ROTARY, "mrope_section": [1, 1, 2]}}}
+_TEXT: Final = {"text_hidden_size": 32}
 _ALTERNATING: Final = ["linear_attention", "full_attention"] * 2
 _INDEXER: Final = {
     "indexer_n_heads": 2,
@@ -209,6 +210,7 @@ _MARKERS: Final = {"vision_start_token_id": 90, "vision_end_token_id": 91}
 _MORE: Final[Mapping[str, dict[str, Any]]] = {
     "bailing_hybrid": {"layer_group_size": 2},
     "bamba": {"attn_layer_indices": [1, 3]},
+    "chameleon": {"vocabulary_map": {"<image>": 90, "IMGIMGA1Z": 91}},
     "cohere_compass": {"text_config": {"rope_parameters": {"full_attention": _ROTARY}}},
     "cohere_compass_text": {"rope_parameters": {"full_attention": _ROTARY}},
     "cosmos3_edge": _AXES,
@@ -216,21 +218,37 @@ _MORE: Final[Mapping[str, dict[str, Any]]] = {
         "attn_config": {"rope_theta": 10000.0, "kv_n_heads": 2, "clip_qkv": 8.0},
         "ffn_config": {"ffn_hidden_size": 24, "hidden_size": 32, "moe_num_experts": 4, "moe_top_k": 2},
     },
+    "deepseek_ocr2": {"text_config": {"mlp_layer_types": ["dense", *["sparse"] * 3]}},
     "dory": {"n_input_layers": 1, "n_output_layers": 1},
+    "dots3_note": {
+        "text_config": {"num_key_value_heads": 4},
+        "audio_config": {"adapter_input_size": 32, "adapter_output_size": 32},
+        "vision_config": {"adapter_in_dim": 32, "adapter_out_dim": 32, "mlp_layer_types": ["dense"] * 4},
+    },
     "dots3_note_text": {"num_key_value_heads": 4},
+    "ernie4_5_vl_moe": {
+        "text_config": {"moe_intermediate_size": [24, 24], "rope_parameters": {**_ROTARY, "mrope_section": [1, 1, 2]}}
+    },
     "glm46v": _AXES,
     "glm4v": _AXES,
     "glm4v_moe": {"text_config": {"rope_parameters": {**_ROTARY, "mrope_section": [1, 1, 0]}}},
+    "glm5_next": {"text_config": {"index_topk": 16, "index_kpool": 4, "qk_rope_head_dim": 0}},
     "glm_ocr": _AXES,
     "glmga": _AXES,
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 2},
+    "hunyuan_vl": {"text_config": {"rope_parameters": {**_ROTARY, "mrope_section": [1, 1, 2]}}},
     "hy_v4_vl": _AXES,
+    "inkling2": {"audio_config": _TEXT, "vision_config": _TEXT},
+    "inkling2_loop": {"audio_config": _TEXT, "vision_config": _TEXT},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "kimi_linear": {"layer_types": _ALTERNATING},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
     "longcat_flash": {"head_dim": 8},
     "mamba2": {"num_heads": 8},
+    "molmo2": {"vit_config": {"image_size": [28, 28]}, "vision_config": {"image_size": [28, 28]}},
+    "mpt": {"use_cache": True},
+    "nemotron_h_omni": {"vision_config": {"video_temporal_patch_size": 2}},
     "paddleocr_vl": _AXES,
     "qwen2_5_omni_thinker": {**_AXES, **_MARKERS},
     "qwen2_5_vl": _AXES,

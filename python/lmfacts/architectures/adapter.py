@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from lmfacts.architectures.towers import is_inside, other_towers, reads_more_than_tokens
+from lmfacts.architectures.towers import is_inside, other_towers, reads_more_than_tokens, stated_embedding
 from lmfacts.errors import HookError, ModelError, SiteNotFoundError
 from lmfacts.sites import Site, SiteKind, select
 
@@ -252,19 +252,24 @@ def into(path: str) -> Point:
 
 
 def find_root(model: nn.Module, blocks: str, embed: str) -> str:
-    """The path of the outermost module that holds the list of blocks and the embedding under these attribute names.
+    """The path of the module that holds the list of blocks and the embedding under these attribute names.
+
+    Of several, that with the embedding that the model says it has, or else the outermost.
 
     Raises:
         ModelError: there is none.
     """
-    path: str
     from torch import nn  # noqa: PLC0415  names of weights are read without torch
 
     elsewhere = other_towers(model)
+    found: dict[str, nn.Module] = {}
     for path, module in model.named_modules():
         children = dict(module.named_children())  # a wrapper passes on the attributes of what it wraps
         if isinstance(children.get(blocks), nn.ModuleList) and embed in children and not is_inside(path, elsewhere):
-            return path
+            found[path] = children[embed]
+    if found:
+        stated = stated_embedding(model)
+        return next((path for path, embedding in found.items() if embedding is stated), next(iter(found)))
     raise ModelError(
         f"expected a module with a ModuleList {blocks!r} and an embedding {embed!r} in {type(model).__name__}, "
         "found none"

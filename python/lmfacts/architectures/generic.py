@@ -1,7 +1,8 @@
 """Any other decoder-only language model, described by its structure and a trial run.
 
-1. The list of blocks is the ModuleList with as many entries as the configuration has layers, or else the only one, or
-   else the only one beside the embedding.
+1. The list of blocks is, of the ModuleLists whose entries the run reaches, the one with as many entries as the
+   configuration has layers, or else the only one, or else the only one beside the embedding or with a usual name. Those
+   in towers for images or sound are left out.
 2. Six tokens are run through the model, and a site is tapped only where the tensors show that it is that site:
    `resid_pre + attn_out + mlp_out` must be `resid_post`, the norm's output must be what attention reads, and so on.
    Names only say which module is the attention and which the MLP, and tell q, k and v apart.
@@ -20,7 +21,7 @@ from torch import nn
 from lmfacts.architectures import trial
 from lmfacts.architectures.adapter import Architecture, Draft, Missing, Point, Same, find_head
 from lmfacts.architectures.block_reader import IS_NORM, BlockReader
-from lmfacts.architectures.towers import is_inside, other_towers, text_config
+from lmfacts.architectures.towers import is_inside, other_towers, stated_embedding, text_config
 from lmfacts.architectures.trial import Trial
 from lmfacts.errors import ModelError, UnknownArchitectureError
 from lmfacts.sites import Site, SiteKind
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["describe"]
 
 _LISTED = 5
+_USUAL_NAMES = frozenset({"layers", "layer", "blocks", "block", "h"})
+"""What a list of blocks is called where another one of the same length stands beside it."""
 
 
 def describe(model: nn.Module, notes: Sequence[str] = ()) -> Architecture:
@@ -93,7 +96,7 @@ def _embedding(model: nn.Module) -> tuple[str, int, int]:
     """
     elsewhere = other_towers(model)
     modules = [(path, each) for path, each in model.named_modules() if not is_inside(path, elsewhere)]
-    found = next(filter(None, (_stated_embedding(each) for _, each in modules)), None)
+    found = stated_embedding(model)
     tables: list[tuple[str, nn.Module]] = [(path, each) for path, each in modules if isinstance(each, nn.Embedding)]
     if found is not None:
         tables = [(path, each) for path, each in modules if each is found]
@@ -107,16 +110,6 @@ def _embedding(model: nn.Module) -> tuple[str, int, int]:
             f"(get_input_embeddings), found {len(tables)}"
         )
     return tables[0][0], weight.shape[0], weight.shape[-1]
-
-
-def _stated_embedding(module: nn.Module) -> nn.Module | None:
-    """The embedding that a model of Hugging Face's making says it has."""
-    getter = getattr(module, "get_input_embeddings", None)
-    try:
-        found = getter() if callable(getter) else None
-    except (AttributeError, NotImplementedError):  # what the getter raises where a model has none
-        return None
-    return found if isinstance(found, nn.Module) else None
 
 
 def _block_list(model: nn.Module, embed_path: str, n_layers: int | None, shown: Trial) -> str:
@@ -142,6 +135,8 @@ def _block_list(model: nn.Module, embed_path: str, n_layers: int | None, shown: 
     likely = [path for path, length in lists.items() if length == n_layers] or list(lists)
     if len(likely) > 1:
         likely = [path for path in likely if path.rpartition(".")[0] == beside] or likely
+    if len(likely) > 1:
+        likely = [path for path in likely if path.rpartition(".")[2] in _USUAL_NAMES] or likely
     if len(likely) > 1:
         found = ", ".join(f"{path} ({lists[path]})" for path in likely[:_LISTED])
         raise UnknownArchitectureError(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["is_inside", "other_towers", "reads_more_than_tokens", "text_config"]
+__all__ = ["is_inside", "other_towers", "reads_more_than_tokens", "stated_embedding", "text_config"]
 
 _SENSES: Final = re.compile(r"vision|image|video|audio|speech|qformer|perceiver|mm_|vq_|visual")
 
@@ -47,6 +47,23 @@ def other_towers(model: nn.Module) -> tuple[str, ...]:
 def reads_more_than_tokens(model: nn.Module, root_path: str) -> bool:
     """Whether the language model at `root_path` is part of a model that may put other things between the tokens."""
     return any(True for path, module in model.named_modules() if is_inside(root_path, [path]) for _ in _senses(module))
+
+
+def stated_embedding(model: nn.Module) -> nn.Module | None:
+    """The token embedding that the model, or else the outermost of its modules that says anything, says it has."""
+    elsewhere = other_towers(model)
+    for path, module in model.named_modules():
+        getter = getattr(module, "get_input_embeddings", None)
+        if not callable(getter) or is_inside(path, elsewhere):
+            continue
+        try:
+            found: Any = getter()
+        except (AttributeError, NotImplementedError):  # what the getter raises where a model has none
+            continue
+        if callable(found):
+            embedding: nn.Module = found
+            return embedding
+    return None
 
 
 def is_inside(path: str, owners: list[str] | tuple[str, ...]) -> bool:
