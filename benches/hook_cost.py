@@ -1,6 +1,6 @@
 """What a hook costs in Python, apart from what it computes.
 
-    python benches/hook_cost.py [--rounds 100]
+    python benches/hook_cost.py [--rounds 100] [--seconds S]
 
 A model as deep as SmolLM2-135M (30 blocks) but 64 dims wide and randomly initialised, on one token and one thread:
 there is next to nothing to compute, so what is left is the cost of calling. Four variants in turn: bare; torch hooks
@@ -23,8 +23,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import lmfacts
 from lmfacts import _native
 from machine import mitigation, thread_settings
-from measuring import Figure, Report, Target, command, interleaved, one_thread, spread
+from measuring import Figure, Report, Target, command, interleaved, one_thread
 from overhead import attached, site_paths
+from spreads import added, added_ratio
 
 if TYPE_CHECKING:
     import argparse
@@ -113,7 +114,9 @@ def measure(options: argparse.Namespace) -> Report:
             for _ in range(PASSES):
                 model(ids)
 
-        times = interleaved(dict.fromkeys(["bare", *around], passes), options.rounds, warm_up=5, around=around)
+        times = interleaved(
+            dict.fromkeys(["bare", *around], passes), options.rounds, clock=options.clock, warm_up=5, around=around
+        )
 
     report = Report("hook_cost", settings(len(paths)))
     report.add_times(times)
@@ -124,13 +127,13 @@ def measure(options: argparse.Namespace) -> Report:
 
     python, native = step("lmfacts without update", "idle hooks"), step("lmfacts", "lmfacts without update")
     by_torch, by_pass = step("idle hooks", "bare"), step("lmfacts without update, one site", "bare", PASSES)
-    share = [100 * update / (own + update) for own, update in zip(python, native, strict=True)]
+    share = added_ratio([100 * cost for cost in native], step("lmfacts", "idle hooks"))
     report.figures = [
-        Figure("a hook's Python in lmfacts", "a hook that does nothing", spread(python), "µs", TARGET),
-        Figure("of it, what is done once a pass", "a bare pass", spread(cost / len(paths) for cost in by_pass), "µs"),
-        Figure("a hook that does nothing", "no hook", spread(by_torch), "µs"),
-        Figure("the native update of one token", "an update that does nothing", spread(native), "µs"),
-        Figure("the native update's share of a hook on one token", "Python and update", spread(share), "%"),
+        Figure("a hook's Python in lmfacts", "a hook that does nothing", added(python), "µs", TARGET),
+        Figure("of it, what is done once a pass", "a bare pass", added(cost / len(paths) for cost in by_pass), "µs"),
+        Figure("a hook that does nothing", "no hook", added(by_torch), "µs"),
+        Figure("the native update of one token", "an update that does nothing", added(native), "µs"),
+        Figure("the native update's share of a hook on one token", "Python and update", share, "%"),
     ]
     return report
 
@@ -146,10 +149,5 @@ def settings(n_sites: int) -> dict[str, Any]:
     }
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """What can be asked for."""
-    parser.add_argument("--rounds", type=int, default=100)
-
-
 if __name__ == "__main__":
-    command(measure, __doc__, arguments)
+    command(measure, __doc__, rounds=100)

@@ -1,24 +1,28 @@
-"""What a benchmark ran on: processor, caches, threads, versions. No names of machines, users or folders."""
+"""What a benchmark ran on: processor, instructions, threads, versions. No names of machines, users or folders."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RIVALS", "machine", "mitigation", "thread_settings", "versions"]
+__all__ = ["RIVALS", "machine", "mitigation", "record_name", "thread_settings", "versions"]
 
 RIVALS = ("fast_histogram", "boost_histogram", "datasketches")
 """Packages that are only here to be compared with."""
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, caches, memory, and the level of instructions that lmfacts uses."""
+    """Processor, cores, caches, memory, and the instructions that lmfacts and torch use."""
+    import torch
+
     from lmfacts import _native
 
+    info = _native.build_info()
     return {
         "processor": _field(Path("/proc/cpuinfo"), "model name") or platform.processor() or platform.machine(),
         "architecture": platform.machine(),
@@ -29,10 +33,31 @@ def machine() -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
         "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "virtual": "hypervisor" in _field(Path("/proc/cpuinfo"), "flags").split(),
-        "simd": _native.build_info()["simd"],
+        "simd": info["simd"],
+        "simd_best": info["simd_available"][-1],
+        "torch_simd": torch.backends.cpu.get_cpu_capability(),
         "speculative_store_bypass": mitigation(),
         "threads": thread_settings(),
     }
+
+
+def record_name(machine: dict[str, Any]) -> str:
+    """The name of a processor's record: its model, and the level of instructions, `forced-` where it has a better one.
+
+    >>> name = "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz"
+    >>> record_name({"processor": name, "family": "6", "model": "143", "simd": "avx2", "simd_best": "avx512"})
+    'intel-xeon-platinum-8481c-forced-avx2'
+    >>> name = "AMD EPYC"
+    >>> record_name({"processor": name, "family": "25", "model": "17", "simd": "avx512", "simd_best": "avx512"})
+    'amd-epyc-family25-model17-avx512'
+    """
+    decoration = r"\((R|TM|C)\)|@.*|\b(CPU|Processor|\d+-Core)\b"
+    processor = re.sub(decoration, " ", str(machine["processor"]), flags=re.IGNORECASE)
+    # A virtual machine may call all processors of a maker the same; the numbers tell them apart.
+    is_exact = re.search(r"\d", processor) is not None
+    numbers = "" if is_exact or not machine["family"] else f" family{machine['family']} model{machine['model']}"
+    level = machine["simd"] if machine["simd"] == machine["simd_best"] else f"forced {machine['simd']}"
+    return re.sub(r"[^a-z0-9]+", "-", f"{processor}{numbers} {level}".lower()).strip("-")
 
 
 def mitigation() -> str:
@@ -41,17 +66,18 @@ def mitigation() -> str:
 
 
 def thread_settings() -> dict[str, Any]:
-    """Threads of torch and of lmfacts, and the variables that set them."""
+    """Threads of torch and of lmfacts, and the variables that set them or choose instructions."""
     import torch
 
     from lmfacts import _native
 
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "LMFACTS_NUM_THREADS", "LMFACTS_SIMD")
+    of_threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "LMFACTS_NUM_THREADS")
+    of_instructions = ("LMFACTS_SIMD", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
     return {
         "torch": torch.get_num_threads(),
         "torch between operations": torch.get_num_interop_threads(),
         "lmfacts": _native.build_info()["n_threads"],
-        **{name: os.environ[name] for name in names if name in os.environ},
+        **{name: os.environ[name] for name in (*of_threads, *of_instructions) if name in os.environ},
     }
 
 

@@ -1,16 +1,17 @@
 """How every benchmark here measures: what is compared runs in turn, and what is told are medians, spreads and ratios.
 
-`interleaved` times variants round by round, so that a slow moment of the machine meets all of them. A `Figure` is one
-comparison, a ratio wherever there is something to compare with; it may carry a target. A `Report` is what a benchmark
-found. `command` makes a script of a function that gives a report.
+`interleaved` times variants round by round, so that a slow moment of the machine meets all of them, for as many rounds
+as were asked for or as its `Clock` has time for. A `Figure` is one comparison, a ratio wherever there is something to
+compare with; it may carry a target. `spreads.py` has the arithmetic. A `Report` is what a benchmark found. `command`
+makes a script of a function that gives a report.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
-import statistics
 import sys
 import time
 from contextlib import nullcontext
@@ -21,42 +22,45 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from spreads import Spread, spread
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
 __all__ = [
+    "Clock",
     "Figure",
     "Report",
-    "Spread",
     "Target",
+    "cells",
     "command",
     "interleaved",
     "keep_memory",
     "one_thread",
-    "ratios",
     "show_figures",
-    "spread",
     "wide_console",
     "written",
 ]
 
-
-@dataclass(frozen=True)
-class Spread:
-    """The median of repetitions, the quartiles around it, and how many there were."""
-
-    median: float
-    low: float
-    high: float
-    n: int
+UNLIMITED = 10**6
+"""Rounds where only the clock ends them."""
 
 
-def spread(values: Iterable[float]) -> Spread:
-    """Median and quartiles; the extremes where there are fewer than four values."""
-    found = sorted(values)
-    low, high = (found[0], found[-1]) if len(found) < 4 else statistics.quantiles(found, n=4, method="inclusive")[::2]
-    return Spread(statistics.median(found), low, high, len(found))
+class Clock:
+    """The time that is left to a benchmark, or to a part of one."""
+
+    def __init__(self, seconds: float = math.inf) -> None:
+        self._end = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds, infinite without a limit, negative after the end."""
+        return self._end - time.monotonic()
+
+    def share(self, part: float) -> Clock:
+        """A clock for a share of what is left, from 0 to 1."""
+        return Clock(max(0.0, self.left) * part)
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,14 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """`met`, `not met`, or nothing where there is no target."""
-        return "" if self.target is None else "met" if self.target.met(self.value.median) else "not met"
+        """`met`, `not met`, `not known` where a bound does not tell, or nothing where there is no target."""
+        if self.target is None:
+            return ""
+        verdict = "met" if self.target.met(self.value.median) else "not met"
+        # A lower bound that is high enough meets "at least"; one that is too low proves nothing. So with upper bounds.
+        at_least, at_most = ("not met", "met") if self.target.at_most else ("met", "not met")
+        provable = {"at least": at_least, "at most": at_most}.get(self.value.says, verdict)
+        return verdict if self.value.is_measured and verdict == provable else "not known"
 
 
 @dataclass
@@ -105,21 +115,26 @@ class Report:
         settings: what was run, and how.
         figures: the comparisons.
         times: of every variant, in seconds; for the record, not for claims.
+        rounds: how many each part of it had time for.
     """
 
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
     figures: list[Figure] = field(default_factory=list)
     times: dict[str, Spread] = field(default_factory=dict)
+    rounds: dict[str, int] = field(default_factory=dict)
 
-    def add_times(self, taken: Mapping[str, Sequence[float]], prefix: str = "") -> None:
-        """Keep the medians of variants that were timed."""
+    def add_times(self, taken: Mapping[str, Sequence[float]], part: str = "") -> None:
+        """Keep the medians of variants that were timed in turn, and how many rounds they had; under a part's name."""
+        prefix = f"{part}: " if part else ""
         self.times |= {f"{prefix}{name}": spread(seconds) for name, seconds in taken.items()}
+        self.rounds[part or "all"] = min(map(len, taken.values()))
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data, with the verdicts."""
+        """As plain data, with the verdicts; JSON has no NaN, so what was not measurable is null."""
         figures = [{**asdict(figure), "verdict": figure.verdict} for figure in self.figures]
-        return {**asdict(self), "figures": figures}
+        data: dict[str, Any] = _without_nan({**asdict(self), "figures": figures})
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Report:
@@ -128,49 +143,84 @@ class Report:
             Figure(
                 entry["what"],
                 entry["beside"],
-                Spread(**entry["value"]),
+                _spread_of(entry["value"]),
                 entry["unit"],
                 None if entry["target"] is None else Target(**entry["target"]),
             )
             for entry in data["figures"]
         ]
-        times = {name: Spread(**entry) for name, entry in data["times"].items()}
-        return cls(data["name"], dict(data["settings"]), figures, times)
+        times = {name: _spread_of(entry) for name, entry in data["times"].items()}
+        return cls(data["name"], dict(data["settings"]), figures, times, dict(data["rounds"]))
+
+
+def _without_nan(data: Any) -> Any:
+    """The same data, with None in the place of NaN."""
+    if isinstance(data, dict):
+        return {key: _without_nan(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_without_nan(value) for value in data]
+    return None if isinstance(data, float) and math.isnan(data) else data
+
+
+def _spread_of(entry: Mapping[str, Any]) -> Spread:
+    """The spread that gave this data."""
+    numbers = {name: math.nan if entry[name] is None else entry[name] for name in ("median", "low", "high")}
+    return Spread(**{**entry, **numbers})
 
 
 def interleaved(
     variants: Mapping[str, Callable[[], object]],
     rounds: int,
     *,
+    clock: Clock | None = None,
     warm_up: int = 1,
     around: Mapping[str, Callable[[], AbstractContextManager[object]]] | None = None,
 ) -> dict[str, list[float]]:
     """Seconds of each variant in each round, all variants in turn; each round begins with another one.
 
+    Only whole rounds count, so every list has the same length. It is zero where the clock left no time for one round.
+
     Args:
         variants: what to run.
-        rounds: how often.
-        warm_up: rounds before those that count.
+        rounds: how often at most.
+        clock: no round begins that would last beyond it, judged by the longest one so far, and none goes on after it.
+        warm_up: rounds before those that count. Where there is time for no other, the last of them counts.
         around: for some variants, a context that is entered before the clock starts and left after it stopped.
     """
-    taken: dict[str, list[float]] = {name: [] for name in variants}
-    contexts = around or {}
+    clock = clock or Clock()
+    done: list[dict[str, float]] = []
+    longest = 0.0
     for round_ in range(-warm_up, rounds):
+        before = time.monotonic()
         order = list(variants)
-        for name in order[round_ % len(order) :] + order[: round_ % len(order)]:
-            run = variants[name]
-            with contexts.get(name, nullcontext)():
-                start = time.perf_counter()
-                run()
-                elapsed = time.perf_counter() - start
-            if round_ >= 0:
-                taken[name].append(elapsed)
+        taken = None
+        if clock.left > longest:
+            taken = _round(order[round_ % len(order) :] + order[: round_ % len(order)], variants, clock, around or {})
+        if taken is None:
+            break
+        done.append(taken)
+        longest = max(longest, time.monotonic() - before)
+    counted = done[warm_up:] or done[-1:]
+    return {name: [taken[name] for taken in counted] for name in variants}
+
+
+def _round(
+    order: Sequence[str],
+    variants: Mapping[str, Callable[[], object]],
+    clock: Clock,
+    around: Mapping[str, Callable[[], AbstractContextManager[object]]],
+) -> dict[str, float] | None:
+    """Seconds of each variant; none if the clock ran out before the last of them began."""
+    taken = {}
+    for name in order:
+        if clock.left <= 0:
+            return None
+        run = variants[name]
+        with around.get(name, nullcontext)():
+            start = time.perf_counter()
+            run()
+            taken[name] = time.perf_counter() - start
     return taken
-
-
-def ratios(above: Sequence[float], below: Sequence[float]) -> Spread:
-    """The ratio of two variants, round by round."""
-    return spread(a / b for a, b in zip(above, below, strict=True))
 
 
 def keep_memory() -> None:
@@ -200,12 +250,30 @@ def command(
     measure: Callable[[argparse.Namespace], Report],
     description: str | None,
     arguments: Callable[[argparse.ArgumentParser], object] = lambda _: None,
+    *,
+    rounds: int = 1,
 ) -> None:
-    """Run a benchmark as a script: print what it found; `--json FILE` keeps it."""
+    """Run a benchmark as a script: print what it found; `--json FILE` keeps it.
+
+    Args:
+        measure: is given the options: `rounds`, how many there may be; `clock`, when they end; and its own ones.
+        description: for `--help`.
+        arguments: adds options of the benchmark's own.
+        rounds: if neither `--rounds` nor `--seconds` was given.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=None, help="write the report to this file")
+    parser.add_argument("--rounds", type=int, default=None, help=f"at most so many rounds; {rounds} if nothing is said")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=math.inf,
+        help="as many rounds as so many seconds have time for, start included",
+    )
     arguments(parser)
     options = parser.parse_args()
+    options.rounds = options.rounds or (rounds if math.isinf(options.seconds) else UNLIMITED)
+    options.clock = Clock(options.seconds - process_age())
     report = measure(options)
     console = wide_console()
     for name, value in report.settings.items():
@@ -213,6 +281,15 @@ def command(
     console.print(show_figures(report.figures))
     if options.json is not None:
         options.json.write_text(json.dumps(report.to_json(), indent=1), encoding="utf-8")
+
+
+def process_age() -> float:
+    """Seconds since this process began, imports included; 0 where the system does not tell."""
+    try:
+        fields = Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def wide_console() -> Console:
@@ -226,22 +303,31 @@ def show_figures(figures: Iterable[Figure], title: str | None = None) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("what")
     table.add_column("beside")
-    for column in ("median", "quartiles", "n"):
+    for column in ("median", "quartiles, or interval", "n"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("target")
     table.add_column("", no_wrap=True)
     for figure in figures:
-        value, colour = figure.value, {"met": "green", "not met": "red"}.get(figure.verdict, "")
+        colour = {"met": "green", "not met": "red", "not known": "yellow"}.get(figure.verdict, "")
         table.add_row(
             figure.what,
             figure.beside,
-            f"{written(value.median)} {figure.unit}",
-            f"{written(value.low)} to {written(value.high)}" if value.n > 1 else "",
-            str(value.n),
+            *cells(figure),
             "" if figure.target is None else figure.target.text,
             f"[{colour}]{figure.verdict}[/]" if colour else "",
         )
     return table
+
+
+def cells(figure: Figure) -> tuple[str, str, str]:
+    """A figure's value, what lies around it, and its rounds, as a table has them."""
+    value = figure.value
+    if not value.is_measured:
+        return "not measurable", "", str(value.n)
+    around = f"{written(value.low)} to {written(value.high)}" if value.low < value.high else ""
+    coverage = "" if value.coverage is None else f"({value.coverage:.0%})"
+    median = f"{value.says} {written(value.median)} {figure.unit}".strip()
+    return median, f"{around} {coverage}".strip() if value.n > 1 else "", str(value.n)
 
 
 def written(value: float) -> str:

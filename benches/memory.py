@@ -1,12 +1,13 @@
 """Memory over a million tokens: what the accumulators hold and one batch, and no growth.
 
-    python benches/memory.py [--tokens 1000000]
+    python benches/memory.py [--tokens 1000000] [--seconds S]
 
 The embedded model, all sites, token contexts included, batches of 32 x 256 tokens of random bytes. Two processes: one
 runs the model bare, for as long as its memory still grows; one records. Told, and asserted: from a tenth of the way on,
 the bytes of the accumulators are the same ones, and the peak of resident memory rises by less than 16 MB; that peak is
 above the bare process's by no more than the accumulators, one batch of all sites, and 16 MB. (The allocators keep what
-they were given back in pieces: such a margin is what "no growth" can mean for a whole process.)
+they were given back in pieces: such a margin is what "no growth" can mean for a whole process.) With `--seconds` there
+are as many tokens as the rate of the bare process promises time for, and the report says how many.
 """
 
 from __future__ import annotations
@@ -14,17 +15,25 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
-from measuring import Figure, Report, Target, command, one_thread, spread
+from measuring import Figure, Report, Target, command, one_thread
+from spreads import spread
 
 if TYPE_CHECKING:
     import argparse
 
 N_SEQUENCES, SEQ_LEN = 32, 256
 MARGIN_MB = 16.0
-SHORT = 80_000
+SHORT = 40_000
 """Tokens of the bare process: its memory has stopped growing long before."""
+LEAST = 20 * N_SEQUENCES * SEQ_LEN
+"""Tokens of the recording process, however little time there is: two batches up to a tenth of the way."""
+RECORDED_RATE = 0.6
+"""The recording process's rate, at least, as a share of the bare one's."""
+START_SHARE = 0.5
+"""The part of the bare process's time that the start of another takes, at most."""
 
 
 def child(n_tokens: int, *, record: bool) -> dict[str, float]:
@@ -43,6 +52,7 @@ def child(n_tokens: int, *, record: bool) -> dict[str, float]:
         recorder.detach()
     n_batches = -(-n_tokens // (N_SEQUENCES * SEQ_LEN))
     warm, warm_state = 0, 0
+    start = time.monotonic()
     with torch.inference_mode():
         for batch in range(n_batches):
             loaded.model(torch.randint(0, 256, (N_SEQUENCES, SEQ_LEN), generator=generator), use_cache=False)
@@ -59,6 +69,7 @@ def child(n_tokens: int, *, record: bool) -> dict[str, float]:
         "end_state": end_state,
         "batch": 4 * n_dims * N_SEQUENCES * SEQ_LEN,
         "tokens": recorder.n_tokens,
+        "tokens_per_s": n_batches * N_SEQUENCES * SEQ_LEN / (time.monotonic() - start),
         "sites": len(recorder.site_names),
     }
 
@@ -74,8 +85,11 @@ def in_a_process(n_tokens: int, *, record: bool) -> dict[str, float]:
 
 def measure(options: argparse.Namespace) -> Report:
     """Both processes, and what follows."""
+    start = time.monotonic()
     bare = in_a_process(min(options.tokens, SHORT), record=False)
-    ours = in_a_process(options.tokens, record=True)
+    time_left = options.clock.left - START_SHARE * (time.monotonic() - start)
+    affordable = RECORDED_RATE * bare["tokens_per_s"] * time_left
+    ours = in_a_process(int(min(options.tokens, max(LEAST, affordable))), record=True)
     assert ours["warm_state"] == ours["end_state"], "the accumulators grew"
     growth = (ours["end"] - ours["warm"]) / 1e6
     above = (ours["end"] - bare["end"]) / 1e6

@@ -1,6 +1,6 @@
 """How long `lmfacts show` and `lmfacts facts` take on saved runs: 400 sites, and for facts 280 weights as well.
 
-    python benches/read_run.py [--rounds 9]
+    python benches/read_run.py [--rounds 9] [--seconds S]
 
 Beside them, what Python needs to start with numpy, rich and typer. Whole processes, in turn; each output is looked at
 before anything is timed. As after an installation by pip, every module's bytecode is there: the processes keep it in a
@@ -24,7 +24,8 @@ import numpy as np
 from lmfacts.run import Run
 from lmfacts.site_state import SiteState
 from lmfacts.sites import detail_sites
-from measuring import Figure, Report, Target, command, interleaved, ratios, spread
+from measuring import Figure, Report, Target, command, interleaved
+from spreads import ratios, spread
 from support import oracle
 from support.checkpoints import scanned
 
@@ -108,7 +109,7 @@ def measure(options: argparse.Namespace) -> Report:
         n_bytes = activations.stat().st_size
         environment = with_bytecode(str(Path(folder) / "bytecode"))
         variants = {name: partial(run, *given, environment) for name, given in commands.items()}
-        times = interleaved(variants, options.rounds)
+        times = interleaved(variants, options.rounds, clock=options.clock)
     report = Report("read_run", {"sites": N_LAYERS * len(KINDS), "run file": f"{n_bytes / 1e6:.0f} MB"})
     report.add_times(times)
     for name in ("lmfacts show", "lmfacts facts"):
@@ -117,10 +118,5 @@ def measure(options: argparse.Namespace) -> Report:
     return report
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """What can be asked for."""
-    parser.add_argument("--rounds", type=int, default=9)
-
-
 if __name__ == "__main__":
-    command(measure, __doc__, arguments)
+    command(measure, __doc__, rounds=9)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from measuring import Figure, Report, written
+from measuring import Figure, Report, cells
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["figures_of", "write_record"]
 
-HOW_TO_READ = "Medians of rounds in which all that is compared ran in turn, and their quartiles. Read the ratios."
+HOW_TO_READ = (
+    "Medians of rounds in which all that is compared ran in turn, and their quartiles. What something adds is a median "
+    "of paired differences, and a ratio of two added times the ratio of such medians; beside them stands an interval "
+    "with its coverage, and a bound (at least, at most) where no more can be told. Read the ratios."
+)
 RUST = ("kernels", "updates (Rust)")
 
 
@@ -41,6 +45,8 @@ def _markdown(name: str, head: dict[str, Any], reports: Sequence[Report]) -> str
         f"{head['date']}, commit {head['commit']}. {_written_machine(head['machine'])}\n",
         ", ".join(f"{package} {version}" for package, version in head["versions"].items()) + ".\n",
         f"{HOW_TO_READ} The times behind the ratios are in [{name}.json]({name}.json).\n",
+        f"A budget of {head['budget_s'] / 60:.3g} minutes was filled by rounds:\n",
+        _rounds(reports, head["seconds"]),
         "## Against the targets\n",
         _table(figure for report in reports for figure in report.figures if figure.target is not None),
         "## All comparisons\n",
@@ -54,11 +60,23 @@ def _markdown(name: str, head: dict[str, Any], reports: Sequence[Report]) -> str
     return "\n".join(parts)
 
 
+def _rounds(reports: Sequence[Report], seconds: dict[str, float]) -> str:
+    """How long each benchmark took, and how many rounds it had."""
+    lines = ["| benchmark | seconds | rounds |", "|---|---:|---|"]
+    for report in reports:
+        rounds = ", ".join(f"{n}" if part == "all" else f"{part} {n}" for part, n in report.rounds.items())
+        lines.append(f"| {report.name} | {seconds[report.name]:.0f} | {rounds or 'processes, one of each'} |")
+    return "\n".join(lines) + "\n"
+
+
 def _written_machine(machine: dict[str, Any]) -> str:
     virtual = ", virtual" if machine["virtual"] else ""
+    is_best = machine["simd"] == machine["simd_best"]
+    forced = "" if is_best else f", chosen by LMFACTS_SIMD where the processor has {machine['simd_best']}"
     return (
         f"{machine['processor']} (family {machine['family']}, model {machine['model']}), {machine['cores']} cores, "
-        f"{machine['memory_gb']} GB{virtual}; {machine['caches']}; {machine['system']}. SIMD level {machine['simd']}; "
+        f"{machine['memory_gb']} GB{virtual}; {machine['caches']}; {machine['system']}. SIMD level {machine['simd']} "
+        f"(torch: {machine['torch_simd']}){forced}; "
         f"speculative store bypass: {machine['speculative_store_bypass']}."
     )
 
@@ -74,13 +92,11 @@ def _settings(report: Report) -> str:
 
 
 def _table(figures: Iterable[Figure]) -> str:
-    lines = ["| what | beside | median | quartiles | n | target | |", "|---|---|---:|---:|---:|---|---|"]
+    lines = ["| what | beside | median | quartiles, or interval | n | target | |", "|---|---|---:|---:|---:|---|---|"]
     for figure in figures:
-        value = figure.value
-        quartiles = f"{written(value.low)} to {written(value.high)}" if value.n > 1 else ""
         target = "" if figure.target is None else figure.target.text
-        cells = [figure.what, figure.beside, f"{written(value.median)} {figure.unit}", quartiles, value.n, target]
-        lines.append(f"| {' | '.join(str(cell).replace('|', '&#124;') for cell in cells)} | {figure.verdict} |")
+        row = [figure.what, figure.beside, *cells(figure), target, figure.verdict]
+        lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |")
     return "\n".join(lines) + "\n"
 
 

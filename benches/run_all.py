@@ -1,10 +1,12 @@
-"""Run all benchmarks, show what was found in one table, and write the record.
+"""Run all benchmarks within a budget of time, show what was found in one table, and write the record.
 
     make bench
-    python benches/run_all.py [--only updates overhead] [--quick] [--record NAME]
+    python benches/run_all.py [--budget MINUTES] [--only updates overhead] [--record NAME]
 
-Each benchmark is a process of its own, one after the other. With `--quick` there are few rounds; with it, or with
-`--only`, a record is written only if it is given a name. The exit code says whether all ran, not whether targets are
+Each benchmark is a process of its own, one after the other, and is given a share of the time that is left; it stops by
+itself after as many rounds as that has time for, so a slow machine gets fewer of them. Compiling the Rust benchmarks
+comes first and is not counted. A record is written, under the name of the processor, if all benchmarks ran with at
+least the usual budget; else only if it is given a name. The exit code says whether all ran, not whether targets are
 met.
 """
 
@@ -20,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from machine import machine, versions
-from measuring import Report, show_figures, wide_console
+from machine import machine, record_name, versions
+from measuring import Clock, Report, show_figures, wide_console
 from record import figures_of, write_record
 
 HERE = Path(__file__).resolve().parent
@@ -29,33 +31,39 @@ HERE = Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class Bench:
-    """A script, its arguments, and those that make it short."""
+    """A script, its share of the time relative to the others', and its arguments."""
 
     script: str
+    share: float
     arguments: tuple[str, ...] = ()
-    quick: tuple[str, ...] = ("--rounds", "2")
 
 
 BENCHES = {
-    "overhead": Bench("overhead.py", quick=("--rounds", "1")),
-    "hook_cost": Bench("hook_cost.py", quick=("--rounds", "10")),
-    "updates": Bench("updates.py"),
-    "updates (Rust)": Bench("rust_benches.py", ("--bench", "updates"), quick=("--filter", "update/f32/gaussian")),
-    "kernels": Bench(
-        "rust_benches.py", ("--bench", "kernels", "--filter", "/memory"), quick=("--filter", "codes/f32/gaussian")
-    ),
-    "memory": Bench("memory.py", quick=("--tokens", "200000")),
-    "weights": Bench("weights.py", quick=("--rounds", "1")),
-    "read_run": Bench("read_run.py"),
+    "overhead": Bench("overhead.py", 9),
+    "hook_cost": Bench("hook_cost.py", 1),
+    "updates": Bench("updates.py", 3),
+    "updates (Rust)": Bench("rust_benches.py", 1.5, ("--bench", "updates")),
+    "kernels": Bench("rust_benches.py", 2.5, ("--bench", "kernels", "--filter", "/memory")),
+    "memory": Bench("memory.py", 2),
+    "weights": Bench("weights.py", 2.5),
+    "read_run": Bench("read_run.py", 1.5),
 }
+BUDGET = 15.0
+"""Minutes."""
 
 
-def run(name: str, *, quick: bool) -> Report:
-    """Run a benchmark and read its report."""
+def build() -> None:
+    """Compile the Rust benchmarks."""
+    line = ["cargo", "bench", "--quiet", "--locked", "--package", "lmfacts-core", "--no-run"]
+    subprocess.run(line, cwd=HERE.parent, check=True)
+
+
+def run(name: str, seconds: float) -> Report:
+    """Run a benchmark for so many seconds and read its report."""
     bench = BENCHES[name]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.json"
-        line = [sys.executable, str(HERE / bench.script), *bench.arguments, *(bench.quick if quick else ())]
+        line = [sys.executable, str(HERE / bench.script), *bench.arguments, "--seconds", f"{max(0.0, seconds):.0f}"]
         done = subprocess.run([*line, "--json", str(path)], capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{name} failed:\n{done.stderr}")
@@ -82,19 +90,29 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", choices=list(BENCHES), default=None, metavar="NAME", help=", ".join(BENCHES)
     )
-    parser.add_argument("--quick", action="store_true", help="few rounds")
-    parser.add_argument("--record", default=None, metavar="NAME", help="name of the record, by default cpu")
+    parser.add_argument("--budget", type=float, default=BUDGET, metavar="MINUTES", help=f"by default {BUDGET:.0f}")
+    parser.add_argument("--record", default=None, metavar="NAME", help="name of the record, by default the processor's")
     options = parser.parse_args()
     console = wide_console()
-    reports = []
-    for name in options.only or BENCHES:
-        console.print(f"{name} ...")
-        reports.append(run(name, quick=options.quick))
+    names = options.only or list(BENCHES)
+    if any(BENCHES[name].script == "rust_benches.py" for name in names):
+        console.print("compiling the Rust benchmarks ...")
+        build()
+    clock, reports, seconds = Clock(60 * options.budget), [], {}
+    for index, name in enumerate(names):
+        share = BENCHES[name].share / sum(BENCHES[later].share for later in names[index:])
+        given, before = share * clock.left, clock.left
+        console.print(f"{name}: {max(0.0, given):.0f} s ...")
+        reports.append(run(name, given))
+        seconds[name] = before - clock.left
     console.print(show_figures(figures_of(reports)))
-    whole = options.only is None and not options.quick
-    if whole or options.record is not None:
-        write_record(HERE / "record", options.record or "cpu", head(), reports)
-        console.print(f"written: benches/record/{options.record or 'cpu'}.md and .json")
+    console.print(f"{sum(seconds.values()) / 60:.1f} minutes, of {options.budget:.3g}")
+    is_whole = options.only is None and options.budget >= BUDGET
+    if is_whole or options.record is not None:
+        information = head() | {"budget_s": 60 * options.budget, "seconds": seconds}
+        name = options.record or record_name(information["machine"])
+        write_record(HERE / "record", name, information, reports)
+        console.print(f"written: benches/record/{name}.md and .json")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """One site's update, with all its statistics, beside tools that compute one of them.
 
     pip install 'lmfacts[bench]'
-    python benches/updates.py [--rounds 7]
+    python benches/updates.py [--rounds 7] [--seconds S]
 
 An array of 2048 tokens x 4096 dims, Gaussian with one dim 40 times as large, in float32 and in bfloat16; one thread for
 each tool, all in turn in one process. lmfacts counts the codes and accumulates the four moments of every dim, the
@@ -22,7 +22,8 @@ from lmfacts import _native
 from lmfacts.site_record import SiteRecord
 from lmfacts.site_state import SiteState
 from machine import RIVALS, mitigation, thread_settings
-from measuring import Figure, Report, Target, command, interleaved, one_thread, spread
+from measuring import Figure, Report, Target, command, interleaved, one_thread
+from spreads import ratios
 
 if TYPE_CHECKING:
     import argparse
@@ -138,15 +139,16 @@ def measure(options: argparse.Namespace) -> Report:
     index = np.arange(N_TOKENS)
     tokens = _native.TokenBatch(index // 256, index % 256, np.zeros_like(index), np.ones(N_TOKENS, np.uint8))
     report = Report("updates", settings())
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype, part in ((torch.float32, 0.5), (torch.bfloat16, 1.0)):
+        clock = options.clock.share(part)
         tensor, short = base.to(dtype), str(dtype).removeprefix("torch.")
         ours, others = with_lmfacts(tensor, tokens), rivals(tensor)
         check(tensor, ours, others)
-        times = interleaved({OURS: ours, **others}, options.rounds)
-        report.add_times(times, f"{short}: ")
+        times = interleaved({OURS: ours, **others}, options.rounds, clock=clock)
+        report.add_times(times, short)
         for name in others:
-            part = EVERY if name == "torch.quantile" else 1
-            ratio = spread(part * other / own for other, own in zip(times[name], times[OURS], strict=True))
+            times_of_all = EVERY if name == "torch.quantile" else 1
+            ratio = ratios([times_of_all * seconds for seconds in times[name]], times[OURS])
             target = TARGETS.get(name) if dtype == torch.float32 else None
             report.figures.append(Figure(f"{short}: time of {name}", OURS, ratio, "x", target))
     return report
@@ -163,10 +165,5 @@ def settings() -> dict[str, Any]:
     }
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """What can be asked for."""
-    parser.add_argument("--rounds", type=int, default=7)
-
-
 if __name__ == "__main__":
-    command(measure, __doc__, arguments)
+    command(measure, __doc__, rounds=7)

@@ -1,6 +1,6 @@
 """Reading weights without spectra: lmfacts beside the same statistics written with torch and with NumPy.
 
-    python benches/weights.py [--rounds 5]
+    python benches/weights.py [--rounds 5] [--seconds S]
 
 Each tool gives, for every matrix: the four central moments, a histogram fine enough for quantiles to 0.8 %, the RMS of
 every row and column, the largest |x| with its place, and kurtosis again after columns and then rows were divided by
@@ -25,7 +25,8 @@ from safetensors.torch import save_file
 
 import lmfacts
 from machine import mitigation, thread_settings
-from measuring import Figure, Report, Target, command, interleaved, one_thread, ratios, spread
+from measuring import Clock, Figure, Report, Target, command, interleaved, one_thread
+from spreads import ratios, spread
 
 if TYPE_CHECKING:
     import argparse
@@ -105,7 +106,7 @@ def with_lmfacts(path: Path) -> dict[str, dict[str, float]]:
 TOOLS = {"lmfacts": with_lmfacts, "torch": with_torch, "numpy": with_numpy}
 
 
-def compare(folder: Path, dtype: torch.dtype, rounds: int, report: Report) -> None:
+def compare(folder: Path, dtype: torch.dtype, rounds: int, clock: Clock, report: Report) -> None:
     """Check that all tools agree, then time them in turn."""
     path = folder / "model.safetensors"
     generator = torch.Generator().manual_seed(0)
@@ -121,9 +122,9 @@ def compare(folder: Path, dtype: torch.dtype, rounds: int, report: Report) -> No
             np.testing.assert_allclose(
                 list(answers[tool][name].values()), list(expected.values()), rtol=1e-5, atol=1e-6
             )
-    times = interleaved({tool: partial(run, path) for tool, run in TOOLS.items()}, rounds, warm_up=0)
+    times = interleaved({tool: partial(run, path) for tool, run in TOOLS.items()}, rounds, clock=clock, warm_up=0)
     short = str(dtype).removeprefix("torch.")
-    report.add_times(times, f"{short}: ")
+    report.add_times(times, short)
     for tool in ("torch", "numpy"):
         ratio = ratios(times[tool], times["lmfacts"])
         report.figures.append(Figure(f"{short} weights: time of {tool}", "lmfacts", ratio))
@@ -131,8 +132,11 @@ def compare(folder: Path, dtype: torch.dtype, rounds: int, report: Report) -> No
     report.figures.append(Figure(f"{short} weights: bytes read by lmfacts", "a clock", rate, "GB/s", RATE))
 
 
-def peak_memory(folder: Path, report: Report) -> None:
-    """Peak memory over a checkpoint of 2 GB in shards of one tensor each."""
+def peak_memory(folder: Path, clock: Clock, report: Report) -> None:
+    """Peak memory over a checkpoint of 2 GB in shards of one tensor each, if there is time left for it."""
+    if clock.left <= 0:
+        report.settings["peak memory"] = "no time was left for it"
+        return
     block = torch.randn(SHARD_ROWS, SHARD_COLUMNS)
     large = folder / "large"
     large.mkdir()
@@ -162,16 +166,11 @@ def measure(options: argparse.Namespace) -> Report:
     report = Report("weights", {"threads": thread_settings(), "speculative store bypass": mitigation()})
     report.settings["checkpoint"] = f"{N_TENSORS} matrices of {N_ROWS} x {N_COLUMNS}, without spectra"
     with tempfile.TemporaryDirectory() as folder:
-        compare(Path(folder), torch.float32, options.rounds, report)
-        compare(Path(folder), torch.bfloat16, options.rounds, report)
-        peak_memory(Path(folder), report)
+        compare(Path(folder), torch.float32, options.rounds, options.clock.share(0.4), report)
+        compare(Path(folder), torch.bfloat16, options.rounds, options.clock.share(0.7), report)
+        peak_memory(Path(folder), options.clock, report)
     return report
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """What can be asked for."""
-    parser.add_argument("--rounds", type=int, default=5)
-
-
 if __name__ == "__main__":
-    command(measure, __doc__, arguments)
+    command(measure, __doc__, rounds=5)

@@ -1,4 +1,7 @@
 //! Times beside those of a pure read of the same memory, taken in turn: their ratio is the share of the read bandwidth.
+//!
+//! With `LMFACTS_BENCH_SECONDS`, and the number of benchmarks in `LMFACTS_BENCH_CASES`, each has its share of the time that is left; it
+//! takes more or fewer rounds, and after the end none begins.
 
 use std::cell::LazyCell;
 use std::fmt::Write as _;
@@ -12,8 +15,12 @@ use super::data::Sample;
 /// Bytes of a buffer that lies in memory: several times what the last-level cache of one core's share usually holds.
 pub const IN_MEMORY: usize = 64 << 20;
 
-/// Samples of each benchmark.
+/// Rounds of each benchmark; also the samples that Criterion is told of, which wants no fewer.
 const N_SAMPLES: usize = 10;
+/// Rounds where there is time for more.
+const MOST_SAMPLES: usize = 40;
+/// Rounds where there is time for fewer.
+const FEWEST_SAMPLES: usize = 3;
 
 /// One benchmark's times.
 struct Case {
@@ -24,10 +31,28 @@ struct Case {
     read_s: Vec<f64>,
 }
 
+/// The time of all benchmarks, and for how many of them it has to do.
+#[derive(Clone, Copy)]
+struct Budget {
+    end: Instant,
+    n_cases: usize,
+}
+
 /// All benchmarks of a process.
-#[derive(Default)]
 pub struct Report {
     cases: Vec<Case>,
+    budget: Option<Budget>,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        let number = |name| std::env::var(name).ok().map(|text| text.parse::<f64>().expect("a number of seconds or benchmarks"));
+        let budget = number("LMFACTS_BENCH_SECONDS").map(|seconds| Budget {
+            end: Instant::now() + Duration::from_secs_f64(seconds.max(0.0)),
+            n_cases: number("LMFACTS_BENCH_CASES").map_or(1, |n| n as usize),
+        });
+        Self { cases: Vec::new(), budget }
+    }
 }
 
 impl Report {
@@ -41,8 +66,14 @@ impl Report {
         values: &LazyCell<Vec<S>, impl FnOnce() -> Vec<S>>,
         prepare: impl Fn() -> W,
     ) {
-        let mut prepared = None;
+        let time_left = self.budget.map(|budget| budget.end.saturating_duration_since(Instant::now()));
+        if time_left == Some(Duration::ZERO) {
+            return;
+        }
+        let n_left = self.budget.map_or(1, |budget| budget.n_cases.saturating_sub(self.cases.len()).max(1));
+        let share = time_left.map(|left| left / n_left as u32);
         let mut times = (Vec::new(), Vec::new());
+        let mut n_told = 0;
         let mut benches = criterion.benchmark_group(group);
         benches
             .throughput(Throughput::Elements((IN_MEMORY / size_of::<S>()) as u64))
@@ -52,12 +83,14 @@ impl Report {
             .warm_up_time(Duration::from_millis(1))
             .measurement_time(Duration::from_secs(10)); // not taken: see below
         benches.bench_function(id, |bencher| {
-            let work = prepared.get_or_insert_with(&prepare);
+            // A pass over so much memory is long enough to be timed by itself, however many Criterion asks for: all rounds are timed the
+            // first time it asks, and then it is told of one after the other.
+            if times.0.is_empty() {
+                times = rounds(prepare(), || S::read(values), share);
+            }
             bencher.iter_custom(|n_iterations| {
-                // A pass over so much memory is long enough to be timed by itself, however many Criterion asks for.
-                let own = seconds(&mut *work);
-                times.0.push(own);
-                times.1.push(seconds(|| S::read(values)));
+                let own = times.0[n_told % times.0.len()];
+                n_told += 1;
                 Duration::from_secs_f64(own * n_iterations as f64)
             });
         });
@@ -95,6 +128,23 @@ impl Report {
             std::fs::write(path, lines).expect("LMFACTS_BENCH_TIMES names a file that can be written");
         }
     }
+}
+
+/// Seconds of work and of a read, in turn, after a round that does not count.
+fn rounds<T>(mut work: impl FnMut(), mut read: impl FnMut() -> T, share: Option<Duration>) -> (Vec<f64>, Vec<f64>) {
+    let start = Instant::now();
+    let mut times = (Vec::new(), Vec::new());
+    work();
+    read();
+    let is_enough = |n: usize| match share {
+        None => n == N_SAMPLES,
+        Some(share) => n >= FEWEST_SAMPLES && (n == MOST_SAMPLES || start.elapsed() >= share),
+    };
+    while !is_enough(times.0.len()) {
+        times.0.push(seconds(&mut work));
+        times.1.push(seconds(&mut read));
+    }
+    times
 }
 
 /// Wall time of one call.
