@@ -66,7 +66,7 @@ golden: $(INSTALLED) ## Write the expected texts of the golden tests anew; look 
 picture: $(INSTALLED) ## Draw the README's picture from a run of the embedded model.
 	$(BIN)/python docs/draw_terminal.py
 
-bench: $(VENV)/.bench ## Run all benchmarks and write benches/record/cpu.md: some twelve minutes on a machine that does nothing else.
+bench: $(VENV)/.bench ## Run all benchmarks in 15 minutes, on a machine that does nothing else, and write its processor's record.
 	$(BIN)/python benches/run_all.py
 
 bench-guard: $(INSTALLED) ## Show whether an update or a hook became slower, by counting instructions (needs valgrind).
