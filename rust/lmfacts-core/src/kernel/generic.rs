@@ -201,50 +201,69 @@ pub(crate) struct PowerSums {
 }
 
 /// Lanes of a sum in f32, and how many values a lane takes before it is added to the sum in f64.
-const FLOAT_LANES: usize = 32;
+pub(super) const FLOAT_LANES: usize = 32;
 const FLOAT_DEPTH: usize = 32;
 
 /// Multiplies by `inverse_scale` and sums. The values are rounded to f32 already; so are the sums of up to `FLOAT_DEPTH` powers in a lane.
+///
+/// `LANES` of the lanes are summed at a time, as many as the registers hold; a block is so short that it is read again from the first cache.
 #[inline(always)]
-pub(super) fn divide_row(row: &mut [f32], inverse_scale: f64) -> PowerSums {
+pub(super) fn divide_row<const LANES: usize>(row: &mut [f32], inverse_scale: f64) -> PowerSums {
+    const { assert!(FLOAT_LANES % LANES == 0, "the lanes are taken in whole parts") };
     let scale = inverse_scale as f32;
-    let (mut t1, mut t2) = ([0.0; FLOAT_LANES], [0.0; FLOAT_LANES]);
-    let (mut t3, mut t4) = ([0.0; FLOAT_LANES], [0.0; FLOAT_LANES]);
+    let mut totals = [[0.0; FLOAT_LANES]; 4];
     let (mut min, mut max) = ([f32::INFINITY; FLOAT_LANES], [f32::NEG_INFINITY; FLOAT_LANES]);
     for block in row.chunks_mut(FLOAT_LANES * FLOAT_DEPTH) {
-        let (mut s1, mut s2) = ([0f32; FLOAT_LANES], [0f32; FLOAT_LANES]);
-        let (mut s3, mut s4) = ([0f32; FLOAT_LANES], [0f32; FLOAT_LANES]);
-        let mut take = |lane: usize, value: &mut f32| {
-            let x = *value * scale;
-            *value = x;
-            let x2 = x * x;
-            s1[lane] += x;
-            s2[lane] += x2;
-            s3[lane] += x2 * x;
-            s4[lane] += x2 * x2;
-            min[lane] = if x < min[lane] { x } else { min[lane] };
-            max[lane] = if x > max[lane] { x } else { max[lane] };
-        };
-        let (groups, tail) = block.as_chunks_mut::<FLOAT_LANES>();
-        for group in groups {
-            for (lane, value) in group.iter_mut().enumerate() {
-                take(lane, value);
-            }
+        for first in (0..FLOAT_LANES).step_by(LANES) {
+            divide_lanes::<LANES>(block, first, scale, &mut totals, group_of(&mut min, first), group_of(&mut max, first));
         }
-        for (lane, value) in tail.iter_mut().enumerate() {
-            take(lane, value);
-        }
-        // One list after the other: side by side, the compiler would gather across the lists.
-        add_widened(&mut t1, &s1);
-        add_widened(&mut t2, &s2);
-        add_widened(&mut t3, &s3);
-        add_widened(&mut t4, &s4);
     }
     PowerSums {
-        powers: [t1, t2, t3, t4].map(sum_lanes),
+        powers: totals.map(sum_lanes),
         min: f64::from(min.into_iter().fold(f32::INFINITY, f32::min)) + 0.0,
         max: f64::from(max.into_iter().fold(f32::NEG_INFINITY, f32::max)) + 0.0,
     }
+}
+
+/// Some lanes of a block of `divide_row`, from `first` on.
+#[inline(always)]
+fn divide_lanes<const LANES: usize>(
+    block: &mut [f32],
+    first: usize,
+    scale: f32,
+    totals: &mut [[f64; FLOAT_LANES]; 4],
+    min: &mut [f32; LANES],
+    max: &mut [f32; LANES],
+) {
+    let (mut s1, mut s2, mut s3, mut s4) = ([0f32; LANES], [0f32; LANES], [0f32; LANES], [0f32; LANES]);
+    let (mut low, mut high) = (*min, *max);
+    let mut take = |lane: usize, value: &mut f32| {
+        let x = *value * scale;
+        *value = x;
+        let x2 = x * x;
+        s1[lane] += x;
+        s2[lane] += x2;
+        s3[lane] += x2 * x;
+        s4[lane] += x2 * x2;
+        low[lane] = if x < low[lane] { x } else { low[lane] };
+        high[lane] = if x > high[lane] { x } else { high[lane] };
+    };
+    let (groups, tail) = block.as_chunks_mut::<FLOAT_LANES>();
+    for group in groups {
+        for (lane, value) in group_of::<f32, LANES>(group, first).iter_mut().enumerate() {
+            take(lane, value);
+        }
+    }
+    for (lane, value) in tail.iter_mut().skip(first).take(LANES).enumerate() {
+        take(lane, value);
+    }
+    (*min, *max) = (low, high);
+    // One list after the other: side by side, the compiler would gather across the lists.
+    let [t1, t2, t3, t4] = totals;
+    add_widened::<LANES>(group_of(t1, first), &s1);
+    add_widened::<LANES>(group_of(t2, first), &s2);
+    add_widened::<LANES>(group_of(t3, first), &s3);
+    add_widened::<LANES>(group_of(t4, first), &s4);
 }
 
 #[inline(always)]

@@ -3,6 +3,8 @@
 //! Counting a code loads and stores a counter, which occupies other units of a processor than arithmetic does, so all of it is done in
 //! one loop. It takes a few rows side by side and goes along them: a group's sums are then loaded and stored once for all of these
 //! rows, a row's own sums stay in registers from end to end, and memory is read in the order in which the processor fetches ahead.
+//! Where there are too few registers for both, a row's own sums are taken in a loop of their own just before: reading a row again
+//! from the first cache costs less than a store of each of its sums in every group. The order of additions is the same.
 //!
 //! **Moments.** A chunk of rows is summed about a pivot for each dim, and its sums are turned into central moments. The pivot is the
 //! mean of every [`PIVOT_STEP`]th row of the chunk. Whatever the data, that mean lies within `sqrt(PIVOT_STEP - 1)` standard deviations
@@ -64,6 +66,49 @@ impl<E: Element> DimSums<E> {
         n_dims.div_ceil(GROUP)
     }
 
+    /// Some lanes of the group, from `first` on.
+    #[inline(always)]
+    fn part<const LANES: usize>(&self, first: usize) -> PartSums<E, LANES> {
+        PartSums {
+            pivot: part_of(&self.pivot, first),
+            t1: part_of(&self.t1, first),
+            t2: part_of(&self.t2, first),
+            t3: part_of(&self.t3, first),
+            t4: part_of(&self.t4, first),
+            min: part_of(&self.min, first),
+            max: part_of(&self.max, first),
+        }
+    }
+
+    /// Sets these lanes, but for the pivot, which never changes.
+    #[inline(always)]
+    fn set_part<const LANES: usize>(&mut self, first: usize, part: &PartSums<E, LANES>) {
+        self.t1[first..first + LANES].copy_from_slice(&part.t1);
+        self.t2[first..first + LANES].copy_from_slice(&part.t2);
+        self.t3[first..first + LANES].copy_from_slice(&part.t3);
+        self.t4[first..first + LANES].copy_from_slice(&part.t4);
+        self.min[first..first + LANES].copy_from_slice(&part.min);
+        self.max[first..first + LANES].copy_from_slice(&part.max);
+    }
+}
+
+#[inline(always)]
+fn part_of<T: Copy, const LANES: usize>(list: &[T; GROUP], first: usize) -> [T; LANES] {
+    std::array::from_fn(|lane| list[first + lane])
+}
+
+/// As many lanes of a group's sums as a level's registers hold.
+struct PartSums<E: Element, const LANES: usize> {
+    pivot: [f64; LANES],
+    t1: [f64; LANES],
+    t2: [f64; LANES],
+    t3: [f64; LANES],
+    t4: [f64; LANES],
+    min: [E::Ordered; LANES],
+    max: [E::Ordered; LANES],
+}
+
+impl<E: Element, const LANES: usize> PartSums<E, LANES> {
     #[inline(always)]
     fn add(&mut self, lane: usize, value: E, x: f64) {
         let ordered = value.ordered();
@@ -171,8 +216,11 @@ pub(super) fn begin<E: Element>(rows: &[&[E]], sums: &mut [DimSums<E>]) {
 }
 
 /// Adds rows to the sums of the dims, counts their codes, and sets their figures.
+///
+/// `ROWS` go side by side. `LANES` of a group's sums are in registers at a time; where they are fewer than a group has, a row's own sums
+/// are taken separately.
 #[inline(always)]
-pub(super) fn row_pass<E: Element, const ROWS: usize, C: Counters>(
+pub(super) fn row_pass<E: Element, const ROWS: usize, const LANES: usize, C: Counters>(
     rows: &[&[E]],
     counters: &mut C,
     sums: &mut [DimSums<E>],
@@ -186,10 +234,10 @@ pub(super) fn row_pass<E: Element, const ROWS: usize, C: Counters>(
         let (lanes_together, lanes_of_singles) = lanes.split_at_mut(together.len() * ROWS);
         for (index, (rows, lanes)) in together.iter().zip(lanes_together.as_chunks_mut::<ROWS>().0).enumerate() {
             let next = together.get(index + 1).map_or(&ahead[..ahead.len().min(ROWS)], |rows| rows);
-            add_rows(rows, next, counters, sums, lanes);
+            add_rows::<E, ROWS, LANES, C>(rows, next, counters, sums, lanes);
         }
         for (row, lanes) in singles.iter().zip(lanes_of_singles) {
-            add_rows(std::array::from_ref(row), &[], counters, sums, std::array::from_mut(lanes));
+            add_rows::<E, 1, GROUP, C>(std::array::from_ref(row), &[], counters, sums, std::array::from_mut(lanes));
         }
         fold_rows(&lanes[..tile.len()], figures);
     }
@@ -197,7 +245,7 @@ pub(super) fn row_pass<E: Element, const ROWS: usize, C: Counters>(
 
 /// Adds up to four rows side by side, and asks for those that come next.
 #[inline(always)]
-fn add_rows<E: Element, const ROWS: usize, C: Counters>(
+fn add_rows<E: Element, const ROWS: usize, const LANES: usize, C: Counters>(
     rows: &[&[E]; ROWS],
     next: &[&[E]],
     counters: &mut C,
@@ -205,10 +253,16 @@ fn add_rows<E: Element, const ROWS: usize, C: Counters>(
     lanes: &mut [RowLanes<E>; ROWS],
 ) {
     const { assert!(ROWS == 1 || ROWS == 2 || ROWS == 4, "the rows are written out below") };
+    const { assert!(LANES == GROUP || 2 * LANES == GROUP, "the parts of a group are written out below") };
     let n = rows[0].len() / GROUP;
     let (whole, last) = sums.split_at_mut(n);
     let groups: [&[[E; GROUP]]; ROWS] = rows.map(|row| &row.as_chunks().0[..n]);
     let mut own = *lanes;
+    if LANES < GROUP {
+        for row in 0..ROWS {
+            own[row] = row_lanes(groups[row]);
+        }
+    }
     // Were it known that a group is read twice, the codes would be taken lane by lane out of vectors.
     let nothing = std::hint::black_box(0);
     let groups_a_line = const { CACHE_LINE / size_of::<E>() / GROUP };
@@ -221,20 +275,23 @@ fn add_rows<E: Element, const ROWS: usize, C: Counters>(
             }
         }
         let again = |row: usize| rows[row].as_chunks().0.get(index + nothing);
-        let mut sums = *kept;
-        // A loop over the rows would be kept as one, with everything in memory.
-        add_group(&groups[0][index], again(0), counters, &mut sums, &mut own[0]);
+        let side_by_side = groups.map(|groups| &groups[index]);
+        add_part::<E, ROWS, LANES>(side_by_side, 0, kept, &mut own);
+        count_codes(again(0), counters);
         if ROWS > 1 {
-            add_group(&groups[1][index], again(1), counters, &mut sums, &mut own[1]);
+            count_codes(again(1), counters);
+        }
+        if LANES < GROUP {
+            add_part::<E, ROWS, LANES>(side_by_side, LANES, kept, &mut own);
         }
         if ROWS > 2 {
-            add_group(&groups[2][index], again(2), counters, &mut sums, &mut own[2]);
-            add_group(&groups[3][index], again(3), counters, &mut sums, &mut own[3]);
+            count_codes(again(2), counters);
+            count_codes(again(3), counters);
         }
-        *kept = sums;
     }
     *lanes = own;
     let Some(last) = last.first_mut() else { return };
+    let mut sums = last.part::<GROUP>(0);
     for (row, lanes) in rows.iter().zip(lanes) {
         for (lane, &value) in row[n * GROUP..].iter().enumerate() {
             if C::COUNTS {
@@ -242,26 +299,66 @@ fn add_rows<E: Element, const ROWS: usize, C: Counters>(
             }
             let x = value.widen();
             lanes.add(lane, value, x);
-            last.add(lane, value, x);
+            sums.add(lane, value, x);
         }
+    }
+    last.set_part(0, &sums);
+}
+
+/// The figures of the whole groups of a row.
+#[inline(always)]
+fn row_lanes<E: Element>(groups: &[[E; GROUP]]) -> RowLanes<E> {
+    let mut lanes = RowLanes::zero();
+    for group in groups {
+        for (lane, &value) in group.iter().enumerate() {
+            lanes.add(lane, value, value.widen());
+        }
+    }
+    lanes
+}
+
+/// Adds a group of each row to some of the group's lanes.
+#[inline(always)]
+fn add_part<E: Element, const ROWS: usize, const LANES: usize>(
+    groups: [&[E; GROUP]; ROWS],
+    first: usize,
+    kept: &mut DimSums<E>,
+    own: &mut [RowLanes<E>; ROWS],
+) {
+    let mut sums = kept.part::<LANES>(first);
+    // A loop over the rows would be kept as one, with everything in memory.
+    add_lanes(groups[0], first, &mut sums, &mut own[0]);
+    if ROWS > 1 {
+        add_lanes(groups[1], first, &mut sums, &mut own[1]);
+    }
+    if ROWS > 2 {
+        add_lanes(groups[2], first, &mut sums, &mut own[2]);
+        add_lanes(groups[3], first, &mut sums, &mut own[3]);
+    }
+    kept.set_part(first, &sums);
+}
+
+#[inline(always)]
+fn add_lanes<E: Element, const LANES: usize>(
+    group: &[E; GROUP],
+    first: usize,
+    sums: &mut PartSums<E, LANES>,
+    own: &mut RowLanes<E>,
+) {
+    for lane in 0..LANES {
+        let value = group[first + lane];
+        let x = value.widen();
+        if LANES == GROUP {
+            own.add(lane, value, x);
+        }
+        sums.add(lane, value, x);
     }
 }
 
 #[inline(always)]
-fn add_group<E: Element, C: Counters>(
-    group: &[E; GROUP],
-    again: Option<&[E; GROUP]>,
-    counters: &mut C,
-    sums: &mut DimSums<E>,
-    lanes: &mut RowLanes<E>,
-) {
-    for (lane, &value) in group.iter().enumerate() {
-        let x = value.widen();
-        lanes.add(lane, value, x);
-        sums.add(lane, value, x);
-    }
+fn count_codes<E: Element, C: Counters>(group: Option<&[E; GROUP]>, counters: &mut C) {
     if C::COUNTS
-        && let Some(group) = again
+        && let Some(group) = group
     {
         E::each_code(group, C::slots::<E>, |lane, slot| counters.count_at(lane, slot));
     }

@@ -5,6 +5,7 @@ super::level!(
     Level::Avx512,
     16,
     4,
+    8,
     "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi1,bmi2",
     ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "bmi1", "bmi2"]
 );

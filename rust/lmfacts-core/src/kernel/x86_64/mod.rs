@@ -22,9 +22,10 @@ pub(super) fn in_one_register(mut word: u64) -> u64 {
     word
 }
 
-/// Defines a level: how many dims and how many rows it handles at a time, which features it needs, and its table of kernels.
+/// Defines a level: how many dims and how many rows it handles at a time, how many of a group's lanes a pass over rows has registers for
+/// (and a quarter of how many f32 lanes a pass over one row has), which features it needs, and its table of kernels.
 macro_rules! level {
-    ($level:expr, $lanes:literal, $rows:literal, $enable:literal, [$($feature:tt),+]) => {
+    ($level:expr, $lanes:literal, $rows:literal, $row_lanes:literal, $enable:literal, [$($feature:tt),+]) => {
         use crate::dtype::Element;
         use crate::kernel::{
             CodeTable, CodeTables, DimSums, Kernels, Level, MomentRows, PowerSums, RowFigures, ScaledSums, UnitRow, generic, rows,
@@ -75,7 +76,7 @@ macro_rules! level {
             sums: &mut [DimSums<E>],
             figures: &mut [RowFigures],
         ) {
-            rows::row_pass::<E, $rows, C>(rows, counters, sums, figures);
+            rows::row_pass::<E, $rows, $row_lanes, C>(rows, counters, sums, figures);
         }
 
         #[target_feature(enable = $enable)]
@@ -105,7 +106,7 @@ macro_rules! level {
 
         #[target_feature(enable = $enable)]
         fn divide_row(row: &mut [f32], inverse_scale: f64) -> PowerSums {
-            generic::divide_row(row, inverse_scale)
+            generic::divide_row::<{ 4 * $row_lanes }>(row, inverse_scale)
         }
 
         #[target_feature(enable = $enable)]
