@@ -209,7 +209,7 @@ const FLOAT_DEPTH: usize = 32;
 /// `LANES` of the lanes are summed at a time, as many as the registers hold; a block is so short that it is read again from the first cache.
 #[inline(always)]
 pub(super) fn divide_row<const LANES: usize>(row: &mut [f32], inverse_scale: f64) -> PowerSums {
-    const { assert!(FLOAT_LANES % LANES == 0, "the lanes are taken in whole parts") };
+    const { assert!(FLOAT_LANES.is_multiple_of(LANES), "the lanes are taken in whole parts") };
     let scale = inverse_scale as f32;
     let mut totals = [[0.0; FLOAT_LANES]; 4];
     let (mut min, mut max) = ([f32::INFINITY; FLOAT_LANES], [f32::NEG_INFINITY; FLOAT_LANES]);
