@@ -16,7 +16,7 @@ ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
-.PHONY: help demo test test-rust test-python test-families test-newest test-oldest lock lint format golden picture bench bench-guard bench-guard-update clean
+.PHONY: help demo test test-rust test-python test-families test-newest test-oldest fuzz lock lint format golden picture bench bench-guard bench-guard-update clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -42,6 +42,10 @@ test-newest: $(NEWEST)/.created ## Run the Python tests with the newest versions
 test-oldest: $(OLDEST)/.created $(INSTALLED) ## Run them with the lower bounds in pyproject.toml, in .venv-oldest (needs Python 3.11).
 	$(BIN)/uv pip install --python $(OLDEST)/bin/python --resolution lowest-direct --editable '.[test]'
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python $(PYTEST)
+
+fuzz: $(INSTALLED) ## Try many damaged run files and checkpoints, others each time: LMFACTS_FUZZ_CASES of each kind.
+	LMFACTS_FUZZ_CASES=$${LMFACTS_FUZZ_CASES:-20000} LMFACTS_FUZZ_SEED=$${LMFACTS_FUZZ_SEED:-$$(date +%s)} OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest --timeout 0 tests/fuzz
 
 lock: $(INSTALLED) ## Write requirements/ anew, with the newest versions that pyproject.toml allows.
 	$(BIN)/$(LOCK) --extra dev --output-file requirements/dev.txt

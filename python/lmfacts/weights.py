@@ -144,6 +144,9 @@ class _Scan:
         }
         return Run(metadata, {entry["name"]: self.states[entry["name"]] for entry in self.entries}, self.arrays)
 
+    # What is stored may be anything: overflow and NaN are part of the result.
+
+    @np.errstate(invalid="ignore", over="ignore")
     def _read_gains(
         self, tensors: list[StoredTensor], views: dict[str, list[WeightView]], layout: WeightLayout
     ) -> None:
@@ -168,6 +171,7 @@ class _Scan:
             self.skipped[tensor.name] = reason
         return reason is None
 
+    @np.errstate(invalid="ignore", over="ignore")
     def _measure(self, tensor: StoredTensor, views: list[WeightView], layout: WeightLayout) -> None:
         if not views[0].is_parameter:
             self.skipped[tensor.name] = "it is a buffer, not a parameter"

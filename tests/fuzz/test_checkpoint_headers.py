@@ -36,7 +36,7 @@ from lmfacts.report.console import to_text
 from lmfacts.report.weights_summary import render_weights_summary
 
 CORPUS = Path(__file__).parent / "corpus" / "checkpoints"
-N_EXAMPLES = int(os.environ.get("LMFACTS_FUZZ_EXAMPLES", "80"))
+N_CASES = int(os.environ.get("LMFACTS_FUZZ_CASES", "80"))
 SEED = int(os.environ.get("LMFACTS_FUZZ_SEED", "0"))
 MOST_SECONDS = 5.0
 MOST_BYTES = 512 << 20
@@ -148,25 +148,8 @@ SEEDS = (safetensors_file, configuration, quantized_file, index, torch_file, old
 
 NUMBERS = (0, 1, -1, 2, 7, 63, 64, 127, 255, 1 << 15, 1 << 16, 1 << 31, (1 << 31) - 1, 1 << 32, 1 << 40, 1 << 62)
 NUMBERS = (*NUMBERS, (1 << 63) - 1, 1 << 63, (1 << 64) - 1, 10**30)
-VALUES = (
-    None,
-    True,
-    0.5,
-    -0.0,
-    1e300,
-    "",
-    "x",
-    "../x",
-    "a/b",
-    [],
-    {},
-    [[]],
-    [1],
-    {"a": {}},
-    "model",
-    "\x1b]0;x",
-    *NUMBERS,
-)
+VALUES = [None, True, 0.5, -0.0, 1e300, "", "x", "../x", "a/b", [], {}, [[]], [1], {"a": {}}, "model", "\x1b]0;x"]
+VALUES += ["\ud800", *NUMBERS]
 NAMES = (
     "layers.99999999999.x.weight",
     "model.layers.1023.self_attn.q_proj.weight",
@@ -398,7 +381,8 @@ def keeps_the_rule(folder, *, whole):
                 run.facts()
                 to_text(render_weights_summary(run))
     except (LmfactsError, FileNotFoundError) as error:
-        return None if str(error).strip() and len(str(error)) < 4000 else f"a message of {len(str(error))} characters"
+        # Names are in messages as they are, and may be long.
+        return None if 0 < len(str(error)) < 100_000 else f"a message of {len(str(error))} characters"
     except (Exception, TooLongError) as error:  # noqa: BLE001  what the rule forbids
         return f"{type(error).__name__}: {error}"
     return None
@@ -407,7 +391,6 @@ def keeps_the_rule(folder, *, whole):
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded by RLIMIT_DATA, as Linux counts it")
 
 
-@pytest.mark.timeout(24 * 3600 if N_EXAMPLES > 1000 else 600)
 @pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: seed.__name__)
 def test_a_damaged_header_is_a_run_or_a_sentence(tmp_path, seed):
     folder, kept = tmp_path / "checkpoint", tmp_path / "kept"
@@ -418,7 +401,7 @@ def test_a_damaged_header_is_a_run_or_a_sentence(tmp_path, seed):
     assert lmfacts.scan_weights(folder, spectra=0)
     rng = random.Random(f"{SEED} {seed.__name__}")
     broken = []
-    for number in range(N_EXAMPLES):
+    for number in range(N_CASES):
         path.write_bytes(mutated(seed, content, rng, tmp_path))
         with warnings.catch_warnings():
             warnings.simplefilter("error")

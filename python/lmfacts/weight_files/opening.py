@@ -101,6 +101,7 @@ def _config(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(config, ensure_ascii=False).encode("utf-8")  # JSON can write halves of characters
     except (ValueError, RecursionError) as error:
         raise WeightFileError(f"{path}: expected a model's configuration, got no valid JSON ({error})") from None
     if not isinstance(config, dict):
@@ -187,7 +188,7 @@ def _hub(asked: str, revision: str | None) -> WeightSource:
             table = json.loads(found.read_text(encoding="utf-8")).get("weight_map", {})
             for name in sorted(set(table.values())):
                 fetch(name)
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError, AttributeError) as error:
+    except (HfHubHTTPError, HFValidationError, OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{asked}: cannot be fetched from the hub ({reason})") from None
     # A snapshot's folder is called by its commit.

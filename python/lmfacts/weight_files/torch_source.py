@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["TorchSource"]
 
 _INNER: Final = ("state_dict", "model_state_dict", "model", "module")
+_INT_BITS: Final = 64
 _HEADS: Final = ("lm_head.weight", "embed_out.weight")
 
 
@@ -134,10 +135,18 @@ def _state_dict(path: Path, content: Any) -> dict[str, PickledTensor]:
                 content = inner
                 break
         # What else lies in a state dictionary (`_extra_state`, counters) is no weight.
-        tensors = {str(name): each for name, each in content.items() if isinstance(each, PickledTensor)}
+        named = ((_text(name), each) for name, each in content.items() if isinstance(each, PickledTensor))
+        tensors = {name: each for name, each in named if name is not None}
         if tensors:
             return tensors
     raise WeightFileError(f"{path}: expected a state dictionary of tensors, got {type(content).__name__} without any")
+
+
+def _text(name: Any) -> str | None:
+    """A key as a name that can be written in UTF-8; None for what is no name."""
+    if isinstance(name, int) and name.bit_length() < _INT_BITS:
+        return str(name)
+    return name.encode("utf-8", errors="replace").decode("utf-8") if isinstance(name, str) else None
 
 
 def _owners(tensors: Mapping[str, PickledTensor]) -> dict[str, str]:
