@@ -21,6 +21,7 @@ import sys
 import warnings
 import zipfile
 from contextlib import contextmanager
+from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
 
@@ -175,7 +176,7 @@ def of_json(document, rng):
             places += [(each, key) for key in keys]
             waiting += [each[key] for key in keys]
     if not places:
-        return rng.choice(VALUES)
+        return deepcopy(rng.choice(VALUES))
     container, key = rng.choice(places)
     action = rng.randrange(6)
     if action == 0:
@@ -185,14 +186,14 @@ def of_json(document, rng):
     elif action == 2 and isinstance(container, dict):
         container[f"{key}{rng.choice(('_scale', '.base_layer', '_blocks', '1', '.qweight'))}"] = container[key]
     elif action == 3 and isinstance(container, list):
-        container.insert(key, rng.choice(VALUES))
+        container.insert(key, deepcopy(rng.choice(VALUES)))
     elif action == 4:
         other, other_key = rng.choice(places)
         if isinstance(other, list) and isinstance(other_key, int) and other_key >= len(other):
             return document
-        container[key] = json.loads(json.dumps(other.get(other_key) if isinstance(other, dict) else other[other_key]))
+        container[key] = deepcopy(other.get(other_key) if isinstance(other, dict) else other[other_key])
     else:
-        container[key] = rng.choice(VALUES)
+        container[key] = deepcopy(rng.choice(VALUES))
     return document
 
 
