@@ -30,7 +30,7 @@ __all__ = ["Run", "load"]
 
 
 def load(path: str | os.PathLike[str]) -> Run:
-    """Open a run file. A site's arrays are read when it is asked for.
+    """Read a run file, whole; what happens to the file after that does not matter to the run.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -93,6 +93,14 @@ class Run(Mapping[str, SiteRecord]):
         # A record computes on demand and remembers; it goes when its user lets go of it, so that a walk over all sites
         # does not end up holding all of them.
         self._records: WeakValueDictionary[str, SiteRecord] = WeakValueDictionary()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the records that somebody uses, for `pickle` and `copy`."""
+        return {key: value for key, value in vars(self).items() if key != "_records"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._records = WeakValueDictionary()
 
     # The mapping
 

@@ -2,8 +2,8 @@
 
 The document (`lmfacts.run_schema` lists its keys) is a string under the metadata key `lmfacts`. The arrays of a site
 are named `SITE/POPULATION/FIELD`, as in `blocks.3.resid_post/rest/moments`; `lmfacts.site_state` says what each holds.
-Arrays under other names are kept when a run is read and written again. Arrays are read when a site is asked for, not
-when a file is opened; what the header says about them is checked at once.
+Arrays under other names are kept when a run is read and written again. Arrays are looked at when a site is asked for,
+not when a file is opened; what the header says about them is checked at once.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def write_run_file(
 
 
 class RunFile(Mapping[str, SiteState]):
-    """An open run file: its metadata, and its sites' states, each read when it is asked for.
+    """A run file in memory: its metadata, and its sites' states, each made when it is asked for.
 
     Attributes:
         path: where it was opened.
@@ -72,7 +72,7 @@ class RunFile(Mapping[str, SiteState]):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Open and check a run file; the arrays stay on the disk.
+        """Read and check a run file. What happens to the file after that does not matter.
 
         Raises:
             FileNotFoundError: there is no such file.

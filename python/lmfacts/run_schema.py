@@ -54,6 +54,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -62,6 +63,7 @@ import numpy as np
 import lmfacts
 from lmfacts.codes import DTYPES
 from lmfacts.errors import UsageError
+from lmfacts.json_types import BOOLEAN, COUNT, NUMBER, STRING, Listed, Mapped, OrNull, Record, Scalar
 from lmfacts.site_state import POPULATIONS
 
 if TYPE_CHECKING:
@@ -74,55 +76,133 @@ __all__ = ["KINDS", "SCHEMA_VERSION", "complete_metadata", "metadata_problem", "
 SCHEMA_VERSION: Final = 1
 """The newest schema that this version reads, and the one it writes."""
 
+MOST_LAYERS: Final = 100_000
+"""More than any model has, and few enough to be counted one by one."""
+
+_MATRIX_AXES: Final = 2
+
 KINDS: Final = ("activations", "weights", "gradients")
 """What a run can be of."""
 
-_STRING_OR_NULL: Final = (str, type(None))
+_LAYERS: Final = Scalar(
+    f"a number of layers, at most {MOST_LAYERS:,}",
+    lambda value: COUNT.problem(value, "") is None and value <= MOST_LAYERS,
+)
+_KIND: Final = Scalar(f"one of {', '.join(KINDS)}", lambda value: isinstance(value, str) and value in KINDS)
+_DTYPE: Final = Scalar(
+    f"one of {', '.join(sorted(DTYPES))}, or empty",
+    lambda value: isinstance(value, str) and (not value or value in DTYPES),
+)
+_SIZES: Final = Scalar(
+    "a list of one size or more, all above 0",
+    lambda value: isinstance(value, list) and bool(value) and all(COUNT.problem(n, "") is None and n for n in value),
+)
 
-_TOP: Final[dict[str, type | tuple[type, ...]]] = {
-    "schema": int,
-    "lmfacts": str,
-    "kind": str,
-    "model": dict,
-    "tokenizer": dict,
-    "corpus": dict,
-    "n_sequences": int,
-    "n_tokens": int,
-    "token_hash": _STRING_OR_NULL,
-    "settings": dict,
-    "sites": list,
-    "absent": dict,
-    "coverage": dict,
-    "token_text": dict,
-    "machine": dict,
-    "timing": dict,
-    "complete": bool,
-    "incomplete_reason": _STRING_OR_NULL,
-    "created": str,
-}
+_FILES: Final = Listed(Record(optional={"path": STRING, "name": STRING, "n_bytes": COUNT}))
 
-_SITE: Final[dict[str, type | tuple[type, ...]]] = {
-    "name": str,
-    "aliases": list,
-    "module_path": _STRING_OR_NULL,
-    "note": _STRING_OR_NULL,
-    "dtype": str,
-    "n_dims": int,
-    "k": int,
-    "threshold": (int, float),
-    "unit_sums": bool,
-    "n_tokens": dict,
-}
+_MODEL: Final = Record(
+    optional={
+        **dict.fromkeys(("id", "revision", "fingerprint", "architecture", "family"), OrNull(STRING)),
+        **dict.fromkeys(("norm_kind", "dtype", "device", "source", "format", "model_type"), OrNull(STRING)),
+        **dict.fromkeys(("n_dims", "n_parameters", "n_tensors", "n_values", "n_bytes"), OrNull(COUNT)),
+        "n_layers": OrNull(_LAYERS),
+        "gain_offset": OrNull(NUMBER),
+        "files": OrNull(_FILES),
+        "notes": OrNull(Listed(STRING)),
+        "tied": OrNull(Mapped(STRING)),
+        "dtypes": OrNull(Mapped(COUNT)),
+        "quantizations": OrNull(Mapped(COUNT)),
+    }
+)
 
-_TYPE_NAMES: Final = {
-    int: "an integer",
-    str: "a string",
-    dict: "an object",
-    list: "a list",
-    bool: "true or false",
-    _STRING_OR_NULL: "a string or null",
-    (int, float): "a number",
-}
+_CORPUS: Final = Record(
+    optional={
+        **dict.fromkeys(("kind", "name", "path", "source", "description", "fingerprint"), OrNull(STRING)),
+        **dict.fromkeys(("bos_token", "separator"), OrNull(STRING)),
+        **dict.fromkeys(("n_bytes", "seq_len", "n_documents"), OrNull(COUNT)),
+        **dict.fromkeys(("n_documents_cut_off", "n_documents_skipped"), OrNull(COUNT)),
+        "packed": OrNull(BOOLEAN),
+        "files": OrNull(_FILES),
+    }
+)
+
+_SETTINGS: Final = Record(
+    optional={
+        **dict.fromkeys(("k", "seq_len", "batch_size", "max_tokens", "spectra", "state_bytes"), OrNull(COUNT)),
+        "threshold": OrNull(NUMBER),
+        "pack": OrNull(BOOLEAN),
+    }
+)
+
+_COVERED: Final = Record(optional=dict.fromkeys(("n_calls", "n_tokens", "n_copies", "n_repeats"), OrNull(COUNT)))
+_CONTEXT: Final = Record(optional=dict.fromkeys(("before", "token", "after"), STRING))
+_TIMES: Final = Record(optional=dict.fromkeys(("wall_s", "model_s", "lmfacts_s"), OrNull(NUMBER)))
+
+_SITE: Final = Record(
+    required={
+        "name": STRING,
+        "aliases": Listed(STRING),
+        "module_path": OrNull(STRING),
+        "note": OrNull(STRING),
+        "dtype": _DTYPE,
+        "n_dims": COUNT,
+        "k": COUNT,
+        "threshold": NUMBER,
+        "unit_sums": BOOLEAN,
+        "n_tokens": Record(dict.fromkeys(POPULATIONS, COUNT)),
+    },
+    optional={"blocks": BOOLEAN, "detail": BOOLEAN},
+)
+
+_WEIGHT: Final = Record(
+    required={
+        "parameter": STRING,
+        "part": OrNull(STRING),
+        "role": OrNull(STRING),
+        "weight_kind": OrNull(STRING),
+        "layer": OrNull(_LAYERS),
+        "shape": _SIZES,
+        "transposed": BOOLEAN,
+        "stored_dtype": STRING,
+        "quantization": OrNull(STRING),
+        "n_values": COUNT,
+        "frobenius": OrNull(NUMBER),
+        "frobenius_folded": OrNull(NUMBER),
+        "spectral_folded": OrNull(NUMBER),
+    },
+    optional={"n_nonfinite": OrNull(COUNT), "shuffled_edge": OrNull(NUMBER)},
+)
+
+_RUN: Final = Record(
+    required={
+        "schema": COUNT,
+        "lmfacts": STRING,
+        "kind": _KIND,
+        "model": _MODEL,
+        "tokenizer": Record(optional={"fingerprint": OrNull(STRING)}),
+        "corpus": _CORPUS,
+        "n_sequences": COUNT,
+        "n_tokens": COUNT,
+        "token_hash": OrNull(STRING),
+        "settings": _SETTINGS,
+        "sites": Listed(_SITE),
+        "absent": Mapped(STRING),
+        "coverage": Mapped(_COVERED),
+        "token_text": Mapped(STRING, re.compile(r"-?\d{1,18}", re.ASCII), "a token id"),
+        "machine": Record(),
+        "timing": _TIMES,
+        "complete": BOOLEAN,
+        "incomplete_reason": OrNull(STRING),
+        "created": STRING,
+    },
+    optional={
+        "notes": OrNull(Listed(STRING)),
+        "state_bytes": OrNull(COUNT),
+        "token_context": OrNull(Mapped(_CONTEXT, re.compile(r"\d{1,18}:\d{1,18}", re.ASCII), "SEQUENCE:POSITION")),
+        "tied": OrNull(Mapped(STRING)),
+        "skipped": OrNull(Mapped(STRING)),
+    },
+)
 
 
 def to_json(metadata: Mapping[str, Any]) -> str:
@@ -203,22 +283,12 @@ def complete_metadata(metadata: Mapping[str, Any], sites: Mapping[str, SiteState
 
 def metadata_problem(metadata: Any) -> str | None:
     """What is wrong with a metadata document of this schema, as a sentence without its period, or None."""
-    if not isinstance(metadata, dict):
-        return "it is not an object"
-    problem = _type_problem(metadata, _TOP, "")
+    problem = _RUN.problem(metadata, "")
     if problem is not None:
         return problem
-    if metadata["kind"] not in KINDS:
-        return f"kind is {metadata['kind']!r}, expected one of {', '.join(KINDS)}"
-    if metadata["n_sequences"] < 0 or metadata["n_tokens"] < 0:
-        return "a number of sequences or tokens is negative"
-    if not all(key.lstrip("-").isascii() and key.lstrip("-").isdigit() for key in metadata["token_text"]):
-        return "a key of token_text is not a token id"
-    if not all(isinstance(text, str) for text in [*metadata["token_text"].values(), *metadata["absent"].values()]):
-        return "a text in token_text or absent is not a string"
     names: set[str] = set()
     for i, entry in enumerate(metadata["sites"]):
-        problem = _site_problem(entry, f"sites[{i}]")
+        problem = _site_problem(entry, f"sites[{i}]", metadata["kind"])
         if problem is not None:
             return problem
         for name in (entry["name"], *entry["aliases"]):
@@ -228,32 +298,22 @@ def metadata_problem(metadata: Any) -> str | None:
     return None
 
 
-def _site_problem(entry: Any, where: str) -> str | None:
-    if not isinstance(entry, dict):
-        return f"{where} is not an object"
-    problem = _type_problem(entry, _SITE, f"{where}.")
+def _site_problem(entry: dict[str, Any], where: str, kind: str) -> str | None:
+    if not entry["dtype"] and entry["n_dims"]:
+        return f"{where}.dtype is empty, expected one, for there are {entry['n_dims']} dims"
+    if kind != "weights":
+        return None
+    problem = _WEIGHT.problem(entry, where)
     if problem is not None:
         return problem
-    if not all(isinstance(alias, str) for alias in entry["aliases"]):
-        return f"{where}.aliases holds something else than strings"
-    if entry["dtype"] not in DTYPES and (entry["dtype"] or entry["n_dims"]):
-        return f"{where}.dtype is {entry['dtype']!r}"
-    if not 0 <= entry["n_dims"] < 2**63 or entry["k"] < 0:
-        return f"{where} has a size that is negative or too large"
-    for population in POPULATIONS:
-        n_tokens = entry["n_tokens"].get(population)
-        if not isinstance(n_tokens, int) or isinstance(n_tokens, bool) or n_tokens < 0:
-            return f"{where}.n_tokens.{population} is not a number of tokens"
-    return None
-
-
-def _type_problem(found: dict[str, Any], expected: dict[str, type | tuple[type, ...]], where: str) -> str | None:
-    for key, types in expected.items():
-        if key not in found:
-            return f"{where}{key} is missing"
-        value = found[key]
-        if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
-            return f"{where}{key} is not {_TYPE_NAMES[types]}"
+    rows, columns = (1, entry["shape"][0]) if len(entry["shape"]) == 1 else (entry["shape"][0], entry["shape"][-1])
+    stored_columns = rows if entry["transposed"] and len(entry["shape"]) > 1 else columns
+    if len(entry["shape"]) > _MATRIX_AXES or stored_columns != entry["n_dims"]:
+        return f"{where}.shape is {entry['shape']}, expected that of {entry['n_dims']} dims"
+    if rows * columns != entry["n_tokens"]["rest"] * entry["n_dims"]:
+        return (
+            f"{where}.shape is {entry['shape']}, and n_tokens of {entry['n_dims']} dims have another number of values"
+        )
     return None
 
 

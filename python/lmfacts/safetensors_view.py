@@ -1,11 +1,14 @@
-"""Reading a safetensors file without copying: its arrays are views of the mapped file.
+"""A safetensors file in memory, whose arrays are views.
 
-The library's own reader copies each array it gives; a summary of a large run looks at a small part of many arrays.
+The library's own reader copies each array it gives; a summary of a large run looks at a small part of many arrays. A
+mapped file would be quicker to open still, but its pages are those of the file: overwritten in place or cut short while
+it is open, it would change under a run that is in use, or end the process with SIGBUS. So all of it is read at once.
 """
 
 from __future__ import annotations
 
-import mmap
+import io
+import os
 import stat
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["NotSafetensorsError", "SafetensorsView", "StoredArray"]
 
+_MOST_ATTEMPTS = 3
+
 
 class SafetensorsView:
-    """An open safetensors file.
+    """The content of a safetensors file.
 
     Attributes:
         metadata: the header's string metadata.
@@ -30,31 +35,40 @@ class SafetensorsView:
     """
 
     def __init__(self, path: Path) -> None:
-        """Map the file and check its header.
+        """Read the file and check its header.
 
         Raises:
-            NotSafetensorsError: it is not a whole safetensors file of dtypes that NumPy has.
+            NotSafetensorsError: it is not a whole safetensors file of dtypes that NumPy has, or somebody writes to it.
             OSError: the system does not let it be read.
         """
-        status = path.stat()
+        status = path.stat()  # opening a pipe would wait for its writer
         if stat.S_ISDIR(status.st_mode):
             raise NotSafetensorsError("it is a folder")
         if not stat.S_ISREG(status.st_mode):
             raise NotSafetensorsError("it is not a regular file")
-        with path.open("rb") as file:
-            self.metadata, self.stored = read_header(file, status.st_size)
-            self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if len(self._bytes) != status.st_size:
-            raise NotSafetensorsError("it was changed while it was opened")
+        self._bytes = _content(path)
+        self.metadata, self.stored = read_header(io.BytesIO(self._bytes), len(self._bytes))
         for name, stored in self.stored.items():
             if stored.dtype is None or stored.is_pattern:
                 raise NotSafetensorsError(f"its header says what cannot be about the array {name}: dtype {stored.code}")
 
     def array(self, name: str) -> NDArray[Any]:
-        """An array, as a read-only view of the file.
+        """An array, read-only.
 
         Raises:
             KeyError: there is no array of that name.
         """
         stored = self.stored[name]
         return np.ndarray(stored.shape, stored.dtype, self._bytes, stored.offset)
+
+
+def _content(path: Path) -> bytes:
+    """All bytes of a file as they are at one time."""
+    for _ in range(_MOST_ATTEMPTS):
+        with path.open("rb", buffering=0) as file:
+            before = os.fstat(file.fileno())
+            content = file.read()
+            after = os.fstat(file.fileno())
+        if len(content) == before.st_size == after.st_size and before.st_mtime_ns == after.st_mtime_ns:
+            return content
+    raise NotSafetensorsError("it is being written to")

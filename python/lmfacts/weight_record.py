@@ -118,6 +118,11 @@ class WeightRecord(SiteRecord):
         self._transposed: bool = entry["transposed"]
         self._arrays = arrays
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For `pickle` and `copy`: of the run's further arrays, those of this weight."""
+        own = {name: array for name in EXTRA_FIELDS if (array := self._arrays.get(f"{self.name}/{name}")) is not None}
+        return {**vars(self), "_arrays": {f"{self.name}/{name}": array for name, array in own.items()}}
+
     def _array(self, field: str) -> NDArray[Any]:
         return self._arrays.get(f"{self.name}/{field}", np.empty(0))
 

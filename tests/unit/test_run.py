@@ -86,17 +86,17 @@ def test_entries_follow_from_the_states(run):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "dreams"}, "kind is 'dreams'"),
-        ({"n_tokens": "many"}, "n_tokens is not an integer"),
-        ({"complete": 1}, "complete is not true or false"),
+        ({"kind": "dreams"}, "kind is a string .'dreams'., expected one of activations"),
+        ({"n_tokens": "many"}, r"n_tokens is a string \('many'\), expected a whole number, 0 or more"),
+        ({"complete": 1}, r"complete is an integer \(1\), expected true or false"),
         ({"corpus": {"loss": math.nan}}, "JSON"),
         ({"corpus": {"bytes": b"x"}}, "JSON"),
         ({"token_text": {"x": "y"}}, "token id"),
-        ({"token_text": {"1": 2}}, "not a string"),
-        ({"n_sequences": -1}, "negative"),
+        ({"token_text": {"1": 2}}, "expected a string"),
+        ({"n_sequences": -1}, "n_sequences is an integer"),
         ({"sites": []}, "other sites"),
         ({"sites": [{}]}, "objects with a name"),
-        ({"model": None}, "model is not an object"),
+        ({"model": None}, "model is null, expected an object"),
     ],
 )
 def test_metadata_that_is_not_valid_is_refused(run, change, message):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import multiprocessing
 import os
+import pickle
+import re
 import struct
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +31,10 @@ from lmfacts.errors import (
 )
 from lmfacts.run import Run, load
 from lmfacts.run_file import METADATA_KEY
+from lmfacts.run_schema import metadata_problem
 from lmfacts.site_state import FIELDS, SiteState
 from support.synthetic_runs import gaussian_run, residual_run
+from support.synthetic_weights import weights_run
 
 
 @pytest.fixture
@@ -141,6 +148,82 @@ def test_unknown_keys_and_arrays_are_kept(run, path, tmp_path):
     assert Run(run.metadata, dict(loaded._states), {"x": np.ones(2)}).extra_arrays["x"].tolist() == [1, 1]
 
 
+# What happens to the file of a run that is open
+
+
+@pytest.mark.parametrize("damage", ["overwritten", "cut short", "deleted", "replaced"])
+def test_a_run_that_is_open_survives_its_file(run, path, damage):
+    loaded = load(path)
+    early = loaded["blocks.0.resid_post"]
+    if damage == "overwritten":
+        with path.open("rb+") as file:
+            file.write(b"\xff" * path.stat().st_size)
+    elif damage == "cut short":
+        os.truncate(path, 100)
+    elif damage == "deleted":
+        path.unlink()
+    else:
+        gaussian_run(seed=1).save(path)
+    assert_same(loaded, run)
+    assert early.state.to_native() == run["blocks.0.resid_post"].state.to_native()
+    assert_same(load(loaded.save(path)), run)
+
+
+def test_a_file_that_somebody_writes_to_is_refused(path, monkeypatch):
+    status = os.fstat
+
+    def growing(descriptor):
+        with path.open("ab") as file:
+            file.write(b"x")
+        return status(descriptor)
+
+    monkeypatch.setattr(os, "fstat", growing)
+    with pytest.raises(RunFileCorruptError, match="it is being written to"):
+        load(path)
+
+
+# Copies
+
+
+def copied(run):
+    yield pickle.loads(pickle.dumps(run))
+    yield copy.deepcopy(run)
+    yield copy.copy(run)
+
+
+def test_a_run_and_its_sites_can_be_pickled_and_copied(run, path):
+    for original in (run, load(path)):
+        in_use = original["blocks.0.resid_post"]
+        assert in_use.first.std > 0  # what was computed goes along
+        for other in copied(original):
+            assert_same(other, run)
+            assert other.path == original.path
+            assert other["blocks.1.resid_pre"] is other["blocks.0.resid_post"]
+        for site in copied(in_use):
+            assert site.name == in_use.name
+            assert site.state.to_native() == in_use.state.to_native()
+            assert (site.std, site.first.std) == (in_use.std, in_use.first.std)
+
+
+def test_a_run_of_weights_can_be_pickled_and_copied(tmp_path):
+    run = weights_run(1)
+    for original in (run, load(run.save(tmp_path / "w.lmfacts"))):
+        for other in copied(original):
+            assert_same(other, run)
+            assert {k: v.tobytes() for k, v in other.extra_arrays.items()} == {
+                k: v.tobytes() for k, v in run.extra_arrays.items()
+            }
+        for weight in copied(original["blocks.0.W_Q"]):
+            assert weight.scaled.excess_kurtosis == run["blocks.0.W_Q"].scaled.excess_kurtosis
+            assert weight.spectral == run["blocks.0.W_Q"].spectral
+        assert len(pickle.dumps(original["blocks.0.W_Q"])) < len(pickle.dumps(original)) / 5
+
+
+def test_a_run_goes_to_another_process(path, run):
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        assert_same(pool.submit(copy.copy, load(path)).result(), run)
+
+
 # Files that are no run files
 
 
@@ -199,20 +282,45 @@ def test_a_newer_schema(path):
     ("change", "reason"),
     [
         (lambda _: "{", "not valid JSON"),
-        (lambda _: "[1]", "not an object"),
+        (lambda _: "[1]", "it is a list, expected an object"),
         (lambda _: "[" * 100_000, "not valid JSON"),
         (lambda _: '{"schema": NaN}', "it holds NaN"),
         (lambda d: d.update(schema=0), "does not exist"),
-        (lambda d: d.update(schema="1"), "schema is not an integer"),
+        (lambda d: d.update(schema="1"), r"schema is a string \('1'\), expected a whole number"),
         (lambda d: d.pop("coverage"), "coverage is missing"),
         (lambda d: d["sites"][0].pop("k"), r"sites\[0\]\.k is missing"),
-        (lambda d: d["sites"].append(3), r"sites\[3\] is not an object"),
+        (lambda d: d["sites"].append(3), r"sites\[3\] is an integer \(3\), expected an object"),
         (lambda d: d["sites"][0].update(n_dims=9), r"expected float64 \[6, 9\]"),
-        (lambda d: d["sites"][0].update(n_dims=-1), "negative"),
+        (
+            lambda d: d["sites"][0].update(n_dims=-1),
+            r"sites\[0\]\.n_dims is an integer \(-1\), expected a whole number, 0 or more",
+        ),
         (lambda d: d["sites"][0].update(unit_sums=True), "unit_sums is missing"),
-        (lambda d: d["sites"][0].update(dtype="int3"), "dtype is 'int3'"),
-        (lambda d: d["sites"][0].update(aliases=[1]), "something else than strings"),
-        (lambda d: d["sites"][0]["n_tokens"].update(rest=True), "n_tokens.rest"),
+        (lambda d: d["sites"][0].update(dtype="int3"), r"dtype is a string \('int3'\), expected one of bfloat16"),
+        (
+            lambda d: d["sites"][0].update(aliases=[1]),
+            r"sites\[0\]\.aliases\[0\] is an integer \(1\), expected a string",
+        ),
+        (lambda d: d["sites"][0]["n_tokens"].update(rest=True), r"sites\[0\]\.n_tokens\.rest is true or false"),
+        (lambda d: d["sites"][0].update(dtype=""), r"dtype is empty, expected one"),
+        (
+            lambda d: d["sites"][0].update(threshold="6"),
+            r"sites\[0\]\.threshold is a string \('6'\), expected a finite number",
+        ),
+        (lambda d: json.dumps(d).replace("6.0", "1e999"), "expected a finite number"),
+        (lambda d: d["sites"][0].update(k=2**63), "k is an integer"),
+        (
+            lambda d: d["model"].update(n_layers=2**40),
+            "model.n_layers .* expected a number of layers, at most 100,000 or",
+        ),
+        (lambda d: d["model"].update(id=[]), "model.id is a list, expected a string or null"),
+        (lambda d: d["timing"].update(wall_s="1"), "timing.wall_s is a string"),
+        (lambda d: d["coverage"].update({"embed": {"n_copies": {}}}), r"coverage\['embed'\].n_copies is an object"),
+        (lambda d: d["absent"].update({"embed": None}), r"absent\['embed'\] is null, expected a string"),
+        (lambda d: d["token_text"].update({"--1": "x"}), "token_text has the key '--1', expected a token id"),
+        (lambda d: d.update(notes="a note"), "notes is a string"),
+        (lambda d: d.update(token_context={"1": {}}), "token_context has the key '1', expected SEQUENCE:POSITION"),
+        (lambda d: d["corpus"].update(files=[{"n_bytes": -1}]), r"corpus.files\[0\].n_bytes is an integer"),
         (lambda d: d["sites"][0].update(name="x"), "x/first/codes is missing"),
     ],
 )
@@ -247,7 +355,7 @@ def test_arrays_that_contradict_each_other_are_found_when_read(path):
 
 
 def test_a_file_without_permission(path, monkeypatch):
-    def refuse(*_arguments):
+    def refuse(*_arguments, **_options):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
@@ -289,6 +397,31 @@ def test_headers_that_say_what_cannot_be(tmp_path, header, reason):
     path.write_bytes(header_only(header, b"\0" * 4))
     with pytest.raises(RunFileCorruptError, match=reason):
         load(path)
+
+
+def weights_document(change):
+    """The metadata of a run of weights, changed."""
+    document = json.loads(json.dumps(weights_run(1).metadata))
+    change(document["sites"][0])
+    return document
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda entry: entry.pop("parameter"), "parameter is missing, expected a string"),
+        (lambda entry: entry.update(shape=[]), "shape is a list, expected a list of one size or more"),
+        (lambda entry: entry.update(shape=[48, 200]), r"shape is \[48, 200\], expected that of 48 dims"),
+        (lambda entry: entry.update(shape=[300, 48]), "another number of values"),
+        (lambda entry: entry.update(shape=[2, 100, 48]), "expected that of 48 dims"),
+        (lambda entry: entry.update(layer=-1), "layer is an integer"),
+        (lambda entry: entry.update(transposed=None), "transposed is null, expected true or false"),
+        (lambda entry: entry.update(frobenius="1"), "frobenius is a string"),
+    ],
+)
+def test_entries_of_weights_that_do_not_fit(change, reason):
+    assert re.search(reason, metadata_problem(weights_document(change)))
+    assert metadata_problem(weights_document(lambda _: None)) is None
 
 
 # Damage
