@@ -19,6 +19,7 @@ from lmfacts.errors import RunFileCorruptError, RunFileError, RunFileVersionErro
 from lmfacts.run_schema import SCHEMA_VERSION, metadata_problem, parse_metadata, to_json
 from lmfacts.safetensors_view import NotSafetensorsError, SafetensorsView
 from lmfacts.site_state import FIELDS, OPTIONS, POPULATIONS, SiteState, describe_shape, field_shapes, fits
+from lmfacts.weight_arrays import weight_arrays_problem
 
 if TYPE_CHECKING:
     import os
@@ -130,9 +131,18 @@ class RunFile(Mapping[str, SiteState]):
         return len(self._entries)
 
     def extra_arrays(self) -> dict[str, NDArray[Any]]:
-        """The arrays that are no part of a site's state."""
+        """The arrays that are no part of a site's state.
+
+        Raises:
+            RunFileCorruptError: those of a weight contradict each other.
+        """
         own = {name for entry in self._entries.values() for name, _, _ in _expected_arrays(entry)}
-        return {name: self._view.array(name) for name in sorted(self._view.stored.keys() - own)}
+        arrays = {name: self._view.array(name) for name in sorted(self._view.stored.keys() - own)}
+        for entry in self._entries.values() if self.metadata["kind"] == "weights" else ():
+            problem = weight_arrays_problem(entry, arrays)
+            if problem is not None:
+                raise self._corrupt(f"the arrays of {entry['name']} contradict each other ({problem})")
+        return arrays
 
     def _checked_metadata(self) -> dict[str, Any]:
         if METADATA_KEY not in self._view.metadata:

@@ -21,6 +21,7 @@ from lmfacts.distribution_shape import (
 from lmfacts.moments import Moments
 from lmfacts.site_record import SiteRecord
 from lmfacts.spectrum import Spectrum
+from lmfacts.weight_arrays import arrays_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,10 +30,7 @@ if TYPE_CHECKING:
 
     from lmfacts.site_state import SiteState
 
-__all__ = ["EXTRA_FIELDS", "ScaledWeights", "WeightRecord"]
-
-EXTRA_FIELDS = ("row_means", "row_rms", "scaled_codes", "scaled_counts", "scaled_moments", "singular_values")
-"""Arrays of a weight in a run file, beside those of a site, under `NAME/FIELD`."""
+__all__ = ["ScaledWeights", "WeightRecord"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +118,8 @@ class WeightRecord(SiteRecord):
 
     def __getstate__(self) -> dict[str, Any]:
         """For `pickle` and `copy`: of the run's further arrays, those of this weight."""
-        own = {name: array for name in EXTRA_FIELDS if (array := self._arrays.get(f"{self.name}/{name}")) is not None}
-        return {**vars(self), "_arrays": {f"{self.name}/{name}": array for name, array in own.items()}}
+        own = {f"{self.name}/{field}": array for field, array in arrays_of(self.name, self._arrays).items()}
+        return {**vars(self), "_arrays": own}
 
     def _array(self, field: str) -> NDArray[Any]:
         return self._arrays.get(f"{self.name}/{field}", np.empty(0))
