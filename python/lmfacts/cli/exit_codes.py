@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
+from contextlib import suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING, ParamSpec
 
 import typer
 
-from lmfacts.errors import LmfactsError
+from lmfacts.uncaught import explain, silence_stdout
 from lmfacts.visible_text import visible
 
 if TYPE_CHECKING:
@@ -34,36 +34,30 @@ class ExitCode(IntEnum):
 
 def complain(message: str) -> None:
     """Write a sentence to stderr, with everything in it visible."""
-    typer.echo(f"lmfacts: {visible(message)}", err=True)
+    with suppress(OSError, ValueError):  # the terminal may be gone
+        typer.echo(f"lmfacts: {visible(message)}", err=True)
 
 
 def sentences(command: Callable[P, ExitCode | None]) -> Callable[P, None]:
-    """A command whose return value is its exit code and whose expected errors are a sentence, not a traceback."""
+    """A command whose return value is its exit code, and whose errors are a sentence each, not a traceback."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            code = command(*args, **kwargs) or ExitCode.FINE
-        except LmfactsError as error:
-            complain(_with_notes(error))
-            code = ExitCode(error.exit_code)
-        except FileNotFoundError as error:
-            complain(_with_notes(error))
-            code = ExitCode.USAGE
-        except KeyboardInterrupt:
-            complain("interrupted; nothing was saved")
-            code = ExitCode.INTERRUPTED
+            code = int(command(*args, **kwargs) or ExitCode.FINE)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # what cannot be written is found here, not when Python ends
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
         except BrokenPipeError:
-            # Whoever read our output has seen enough. Python would complain once more while closing stdout.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # Whoever read our output has seen enough.
+            silence_stdout()
             code = ExitCode.FINE
-        except OSError as error:
-            complain(_with_notes(error))
-            code = ExitCode.FAILED
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  whatever it is becomes a sentence
+            sentence, code = explain(error)
+            complain(sentence)
+            if isinstance(error, OSError):
+                silence_stdout()  # it may be standard output that cannot be written to
         raise typer.Exit(code)
 
     return run
-
-
-def _with_notes(error: BaseException) -> str:
-    return " ".join([str(error), *getattr(error, "__notes__", [])])

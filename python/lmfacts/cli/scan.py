@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,7 +30,7 @@ def scan(
     corpus: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Text: .txt and .jsonl files or folders, - for standard input. Default: the embedded text.",
+            help="Text: .txt, .jsonl and .json files, folders, - for standard input. Default: the embedded text.",
             show_default=False,
         ),
     ] = None,
@@ -57,7 +58,7 @@ def scan(
     pack: Annotated[
         bool, typer.Option("--pack/--no-pack", help="Join documents and cut them, or one document a sequence.")
     ] = True,
-    text_field: Annotated[str, typer.Option(help="The key of the text in .jsonl objects.")] = "text",
+    text_field: Annotated[str, typer.Option(help="The key of the text in JSON objects.")] = "text",
     dtype: Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16, float16 or float64.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.", show_default=False)] = None,
@@ -68,12 +69,15 @@ def scan(
 ) -> ExitCode:
     """Stream text through a model once and record what its sites hold.
 
-    Ctrl-C finishes the batch and saves what was recorded. Exit code 3: a site's hook never fired; 130: interrupted.
+    Ctrl-C finishes the batch and saves what was recorded; a second one drops the batch. Exit code 3: a site's hook
+    never fired; 130: interrupted.
     """
     from lmfacts.live import progress_view
 
     os.environ.setdefault("TQDM_DISABLE", "1")
     path = out or free_name(model)
+    if corpus and "-" in corpus and sys.stdin is not None and sys.stdin.isatty():
+        complain("reading text from the terminal; Ctrl-D ends it")
     with nullcontext() if quiet else progress_view() as progress:
         from lmfacts.activations import scan as scan_model
 
@@ -99,6 +103,15 @@ def scan(
 
 def outcome(run: Run, *, json: bool) -> ExitCode:
     """Print a run's summary, say where it is, and give the exit code that its completeness asks for."""
+    try:
+        return _outcome(run, json=json)
+    except (Exception, KeyboardInterrupt) as error:
+        if run.path is not None:
+            error.add_note(f"The run is saved in {run.path}.")
+        raise
+
+
+def _outcome(run: Run, *, json: bool) -> ExitCode:
     from lmfacts.activations import INTERRUPTED
     from lmfacts.cli.output import print_json, print_result
 
