@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 NEWEST := .venv-newest
 OLDEST := .venv-oldest
 RUST := $(shell find rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
-PYTEST := -m pytest --numprocesses 2 --dist loadgroup
+PYTEST := -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --custom-compile-command 'make lock' pyproject.toml
 export HF_HUB_OFFLINE = 1
 # uv does not read pip's settings; an index that is given to pip is meant for both.

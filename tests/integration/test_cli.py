@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 import lmfacts
+from lmfacts.__main__ import main
+from lmfacts.demo import MODEL_DIR
 from lmfacts.run_file import METADATA_KEY
 
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "LMFACTS_NUM_THREADS": "1"}
@@ -158,10 +161,25 @@ class Executes:
         return os.system, ("touch executed",)
 
 
-def failure(*arguments, cwd, code, **options):
+@pytest.fixture
+def lmfacts_here(monkeypatch, capfd):
+    """`lmfacts_command` in this process, where torch is loaded already: a process of its own takes seconds for that."""
+
+    def call(*arguments, cwd):
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["lmfacts", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capfd.readouterr()
+        return subprocess.CompletedProcess(arguments, ended.value.code, out.encode(), err.encode())
+
+    return call
+
+
+def failure(*arguments, cwd, code, command=lmfacts_command, **options):
     """A command that fails: its sentence. Nothing on stdout, no traceback, no file."""
     before = sorted(cwd.iterdir())
-    done = lmfacts_command(*arguments, cwd=cwd, **options)
+    done = command(*arguments, cwd=cwd, **options)
     err = done.stderr.decode()
     assert done.returncode == code, err
     assert done.stdout == b""
@@ -207,7 +225,7 @@ def failure(*arguments, cwd, code, **options):
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else None,
 )
-def test_bad_input_gets_a_sentence(tmp_path, arguments, code, said):
+def test_bad_input_gets_a_sentence(tmp_path, lmfacts_here, arguments, code, said):
     (tmp_path / "text.txt").write_text("some text\n" * 30)
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "binary.txt").write_bytes(b"\x7fELF\x00\x00\x01")
@@ -224,7 +242,9 @@ def test_bad_input_gets_a_sentence(tmp_path, arguments, code, said):
     (tmp_path / "lacking" / "model.safetensors.index.json").write_text(
         json.dumps({"weight_map": {"w": "model-00001-of-00002.safetensors", "v": "model-00002-of-00002.safetensors"}})
     )
-    assert said in failure(*arguments, cwd=tmp_path, code=code)
+    # One of each command is a process, as somebody would run it.
+    command = lmfacts_command if arguments[1:2] in ([], ["text.txt"]) else lmfacts_here
+    assert said in failure(*arguments, cwd=tmp_path, code=code, command=command)
 
 
 def test_an_unknown_site_of_a_run(saved, tmp_path):
@@ -255,7 +275,7 @@ def test_an_interrupt_saves_what_was_recorded_and_exits_130(tmp_path, number):
         "-m",
         "lmfacts",
         "scan",
-        "demo",
+        "smallest",
         "-",
         "-s",
         "embed",
@@ -264,6 +284,12 @@ def test_an_interrupt_saves_what_was_recorded_and_exits_130(tmp_path, number):
         "-o",
         "i.lmfacts",
     ]
+    # Three blocks have to be read before the first is given out: for a model that takes no time.
+    config = GPT2Config(
+        vocab_size=257, n_positions=256, n_embd=8, n_layer=1, n_head=1, bos_token_id=256, eos_token_id=256
+    )
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "smallest")
+    AutoTokenizer.from_pretrained(MODEL_DIR).save_pretrained(tmp_path / "smallest")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, **pipes) as process:
         # Text for some batches and then silence: the scan waits for more when the signal comes.

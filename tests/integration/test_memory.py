@@ -24,7 +24,9 @@ sizes = []
 def note(progress):
     if progress.stage == "scanning" and progress.n_tokens:
         sizes.append((progress.n_tokens, progress.memory_bytes, progress.state_bytes))
-run = lmfacts.scan("demo", sites=sys.argv[1], max_tokens=200_000, seq_len=128, batch_size=16, progress=note)
+run = lmfacts.scan(
+    "demo", sites=sys.argv[1], max_tokens=200_000, seq_len=128, batch_size=16, dtype="float32", progress=note
+)
 print(json.dumps({"sizes": sizes, "n_tokens": run.n_tokens, "state_bytes": run.metadata["state_bytes"]}))
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -10,56 +11,71 @@ import sys
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lmfacts
 from lmfacts.corpus import Corpus
 from lmfacts.outlier_dims import persistence
+from lmfacts.report.json_documents import summary_json
 from lmfacts.sequences import Sequences
-from support.smollm import gguf_path
+from support.smollm import gguf_path, smollm
 
 pytestmark = pytest.mark.real_model
 
-N_TOKENS, SEQ_LEN = 768, 128
+SEQ_LEN = 128
+N_TOKENS = {"float32": 768, "bfloat16": 256}
 
 
-def scan(dtype, out):
-    command = ["scan", str(gguf_path()), "--sites", "resid", "--dtype", dtype, "--max-tokens", str(N_TOKENS), "--json"]
-    command += ["--seq-len", str(SEQ_LEN), "--batch-size", "2", "-o", str(out)]
+def scan_in_process(out):
+    smol = smollm()
+    lmfacts.scan(
+        smol.model,
+        tokenizer=smol.tokenizer,
+        sites="resid",
+        max_tokens=N_TOKENS["float32"],
+        seq_len=SEQ_LEN,
+        batch_size=2,
+        out=out,
+    )
+
+
+def scan_the_file(out):
+    command = ["scan", str(gguf_path()), "--sites", "resid", "--dtype", "bfloat16", "--json"]
+    command += ["--max-tokens", str(N_TOKENS["bfloat16"]), "--seq-len", str(SEQ_LEN), "--batch-size", "2"]
     done = subprocess.run(
-        [sys.executable, "-m", "lmfacts", *command],
+        [sys.executable, "-m", "lmfacts", *command, "-o", str(out)],
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    assert json.loads(done.stdout)["run"]["n_tokens"] == N_TOKENS["bfloat16"]
 
 
 def numpy_rms(dtype):
     """RMS of each dim of each block's output, [layers, dims], position 0 left out."""
-    path = gguf_path()
-    options = {"gguf_file": path.name}
-    model = AutoModelForCausalLM.from_pretrained(path.parent, dtype=getattr(torch, dtype), **options).eval()
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, **options)
-    batches = Sequences(Corpus(), tokenizer, SEQ_LEN, max_tokens=N_TOKENS).batches(2)
+    smol = smollm()
+    model = copy.deepcopy(smol.model)
+    for parameter in model.parameters():  # buffers stay float32, as in a model that is loaded in this dtype
+        parameter.data = parameter.data.to(getattr(torch, dtype))
+    batches = Sequences(Corpus(), smol.tokenizer, SEQ_LEN, max_tokens=N_TOKENS[dtype]).batches(2)
     squares, n = 0.0, 0
     for batch in batches:
         with torch.inference_mode():
-            states = model(torch.from_numpy(batch.input_ids), output_hidden_states=True).hidden_states[1:-1]
+            states = model.model(torch.from_numpy(batch.input_ids), output_hidden_states=True).hidden_states[1:-1]
         values = np.stack([state[:, 1:].double().numpy() for state in states])
         squares, n = squares + (values**2).sum(axis=(1, 2)), n + values.shape[1] * values.shape[2]
     return np.sqrt(squares / n)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_outlier_dims_of_the_residual_stream_are_those_that_numpy_finds(tmp_path, dtype):
+@pytest.mark.parametrize(("dtype", "scan"), [("float32", scan_in_process), ("bfloat16", scan_the_file)])
+def test_the_outlier_dims_of_the_residual_stream_are_those_that_numpy_finds(tmp_path, dtype, scan):
     out = tmp_path / "smol.lmfacts"
-    summary = scan(dtype, out)
+    scan(out)
     run = lmfacts.load(out)
     assert run.complete
-    assert run.n_tokens == N_TOKENS
+    assert run.n_tokens == N_TOKENS[dtype]
+    assert run.model["dtype"] == dtype
     rms = numpy_rms(dtype)
     for layer, expected in enumerate(rms):
         np.testing.assert_allclose(run[f"blocks.{layer}.resid_post"].rest.dims.rms, expected, rtol=1e-12)
@@ -69,7 +85,7 @@ def test_the_outlier_dims_of_the_residual_stream_are_those_that_numpy_finds(tmp_
     assert len(dims) > 0
     found = persistence(run, layers=range(len(rms)))
     assert sorted(found.dims(0.75)) == sorted(dims)
-    assert set(dims) <= {entry["dim"] for entry in summary["outlier_dims"]["rest"]["dims"]}
+    assert set(dims) <= {entry["dim"] for entry in summary_json(run)["outlier_dims"]["rest"]["dims"]}
 
 
 def test_every_parameter_of_the_file_is_accounted_for():

