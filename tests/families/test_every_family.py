@@ -70,8 +70,6 @@ OTHERWISE = {
     ("diffusion_gemma", "generate"): "DiffusionGemmaGenerationOutput",
     ("diffusion_gemma", "padded"): "DiffusionGemmaGenerationOutput",
     ("diffusion_gemma", "hidden"): "hidden states of shape",
-    # The stream is a stack of several, the first axis.
-    ("gemma3n_text", "hidden"): NO_STREAM,
     # It has no cache: each step of generate() is a forward pass over the whole text.
     ("openai-gpt", "generate"): NO_CACHE,
     ("openai-gpt", "padded"): "12 sequences and 66 tokens instead of 2 and 16",

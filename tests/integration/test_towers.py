@@ -12,7 +12,7 @@ import lmfacts
 from lmfacts.architectures import describe, generic
 from lmfacts.architectures.towers import other_towers, reads_more_than_tokens
 from lmfacts.demo import MODEL_DIR
-from lmfacts.errors import ModelError, UsageError
+from lmfacts.errors import HookError, ModelError, UsageError
 from support.capture import capture
 from support.every_family import CAUSAL, VISION, build_family
 from support.tiny import build
@@ -127,13 +127,44 @@ def test_a_known_tower_for_images_is_not_the_language_model():
     assert generic.describe(model).block_paths == architecture.block_paths
 
 
-@pytest.mark.parametrize("model_type", ["cpmant", "prophetnet", "reformer", "gemma3n_text"])
+@pytest.mark.parametrize("model_type", ["cpmant", "prophetnet", "reformer"])
 def test_a_stream_that_is_not_one_of_tokens_has_no_sites(model_type):
     architecture = describe(model_of(model_type, "causal"))
     assert architecture.n_layers == 4
     for site in ("blocks.0.resid_pre", "blocks.3.resid_post"):
         assert "which does not say what belongs to which token" in architecture.absent[site]
     assert "logits" in architecture.sites
+
+
+@pytest.mark.parametrize("n_shared", [0, 1])
+def test_gemma_3n_works_on_one_stream_of_a_stack(n_shared):
+    config = model_of("gemma3n_text", "causal").config
+    config = type(config)(**{**config.to_dict(), "num_kv_shared_layers": n_shared})
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    architecture = describe(model)
+    assert architecture.family == "gemma3n"
+    captured = capture(model, architecture, {"input_ids": IDS}, output_hidden_states=True)
+    states, values = captured.output.hidden_states, captured.values
+    assert set(captured.n_calls.values()) == {1}
+    for layer in range(3):
+        assert torch.equal(values[f"blocks.{layer}.resid_pre"], states[layer][0].flatten(0, 1))
+        assert torch.equal(values[f"blocks.{layer}.resid_post"], states[layer + 1][0].flatten(0, 1))
+        block = model.get_submodule(architecture.block_paths[layer])
+        with torch.no_grad():
+            mixture = block.altup.predict(states[layer])[0].flatten(0, 1)
+            assert torch.equal(values[f"blocks.{layer}.ln1_out"], block.input_layernorm(mixture))
+            middle = mixture + values[f"blocks.{layer}.attn_out"] + block.laurel(values[f"blocks.{layer}.ln1_out"])
+            torch.testing.assert_close(values[f"blocks.{layer}.resid_mid"], middle / 2**0.5)
+    assert torch.equal(values["blocks.3.resid_post"], states[4][0].flatten(0, 1))
+    cap = config.final_logit_softcapping
+    with torch.no_grad():
+        logits = cap * torch.tanh(model.lm_head(values["final_norm_out"]) / cap)
+    torch.testing.assert_close(values["logits"], logits)
+    assert torch.equal(values["logits"], captured.output.logits.flatten(0, 1))
+    assert ("blocks.3.k" in architecture.absent) == (n_shared == 1)
+    with pytest.raises(HookError, match="expected a stack of 2 tensors"):
+        architecture.tap("blocks.0.resid_post").cut(torch.zeros(3, 2, 6, 32))
 
 
 def test_blocks_that_run_again_are_named():

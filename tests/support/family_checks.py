@@ -67,7 +67,9 @@ def check_hidden_states(model: Any) -> str:
     if not states:
         return "the model does not give its hidden states"
     site = recorder.run()["blocks.0.resid_post"]
-    for state in states[:2]:  # the first is the embedding, but for state-space models
+    for given in states[:2]:  # the first is the embedding, but for state-space models
+        is_stack = given.ndim > 3 and given.shape[1:3] == ids.shape
+        state = given[0] if is_stack else given
         if state.numel() == ids.numel() * site.n_dims:
             mean = state.double().reshape(ids.numel(), -1).mean(0).numpy()
             if float(np.abs(site.dims.mean - mean).max()) < _CLOSE:

@@ -29,6 +29,7 @@ __all__ = [
     "Architecture",
     "Draft",
     "Missing",
+    "Plane",
     "Point",
     "Same",
     "Side",
@@ -90,6 +91,32 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class Plane:
+    """One of `length` tensors that are stacked along a first axis, taken without a copy."""
+
+    index: int
+    length: int
+
+    @property
+    def dim_axes(self) -> int:
+        """How many trailing axes of the result hold the dims: one."""
+        return 1
+
+    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The part of `tensor` [length, ...], as a view of its memory.
+
+        Raises:
+            HookError: the first axis has another size.
+        """
+        if tensor.shape[0] != self.length:
+            raise HookError(
+                f"expected a stack of {self.length} tensors along the first axis, got shape {tuple(tensor.shape)}; the "
+                "module does not have the layout that its family has"
+            )
+        return tensor[self.index]
+
+
+@dataclass(frozen=True, slots=True)
 class Tap:
     """Where the values of one site are found: a module's input or output, and the part of it.
 
@@ -104,7 +131,7 @@ class Tap:
     site: str
     module_path: str
     side: Side
-    view: View | None = None
+    view: View | Plane | None = None
     key: str | None = None
 
     @property
@@ -320,7 +347,9 @@ class Draft:
         """The module path of a block."""
         return f"{self._list_path}.{layer}"
 
-    def tap(self, site: Site, module_path: str, side: Side, view: View | None = None, key: str | None = None) -> None:
+    def tap(
+        self, site: Site, module_path: str, side: Side, view: View | Plane | None = None, key: str | None = None
+    ) -> None:
         """Say where a site is; the path is counted from the model."""
         self._submodule(module_path)
         self._taps[site] = Tap(str(site), module_path, side, view, key)
