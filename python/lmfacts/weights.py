@@ -45,6 +45,9 @@ _AS_BITS = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
 _HEAVY_TAILS = 5.0
 """The excess kurtosis from which a few giant entries may push singular values over the Marchenko-Pastur edge."""
 
+_LARGEST_SIDE = 4096
+"""The largest smaller side of a matrix whose singular values are computed, unless another is asked for."""
+
 _WRITING = ("W_O", "W_out")
 """The kinds of weights that write to the residual stream."""
 
@@ -53,7 +56,7 @@ def scan_weights(
     source: str | os.PathLike[str] | nn.Module,
     *,
     revision: str | None = None,
-    spectra: int = 4096,
+    spectra: int | bool = True,
     out: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Run:
@@ -66,7 +69,8 @@ def scan_weights(
         source: a folder or hub id with safetensors or `.bin` files, a `.safetensors`, `.gguf`, `.bin` or `.pt` file,
             `demo`, or a model.
         revision: branch, tag or commit on the hub.
-        spectra: compute singular values of matrices whose smaller side is at most this; 0 for none.
+        spectra: compute singular values of matrices whose smaller side is at most this; True for 4096, False or 0 for
+            none.
         out: where to write the run file, atomically: a new name or a regular file, and nothing that is read.
         progress: called after every tensor with the bytes read, the bytes in all, and the tensor's name.
 
@@ -77,13 +81,14 @@ def scan_weights(
         DestinationError: the run file cannot be written there; found before anything is read.
         UnsavedRunError: it could be when the scan began, and cannot be now; the error has the run as `run`.
     """
-    if spectra < 0:
+    largest_side = _LARGEST_SIDE if spectra is True else int(spectra)
+    if largest_side < 0:
         raise UsageError(f"spectra: expected a number of at least 0, got {spectra}")
     if out is not None:
         check_destination(out, model_inputs(source))
     with interruptible() as interruption:
         with interruption.waiting(), open_weights(source, revision=revision) as opened:
-            run = _Scan(opened, spectra, progress or (lambda _done, _total, _name: None)).run()
+            run = _Scan(opened, largest_side, progress or (lambda _done, _total, _name: None)).run()
         if out is not None:
             with interruption.saving():
                 save_measured(run, out)

@@ -34,6 +34,13 @@ def central(values, order):
     return ((values - values.mean()) ** order).sum()
 
 
+@pytest.mark.parametrize(("asked", "kept"), [(True, 4096), (False, 0), (0, 0), (7, 7)])
+def test_spectra_may_be_asked_for_or_not(asked, kept):
+    run = lmfacts.scan_weights(build("gpt2"), spectra=asked)
+    assert run.metadata["settings"]["spectra"] == kept
+    assert (run["blocks.0.W_O"].singular_values is None) == (kept < 32)
+
+
 def test_every_stored_value_is_seen_once(demo, tensors):
     stored = {name: tensor.size for name, tensor in tensors.items()}
     seen = dict.fromkeys(stored, 0)
