@@ -323,7 +323,7 @@ def cells(figure: Figure) -> tuple[str, str, str]:
     """A figure's value, what lies around it, and its rounds, as a table has them."""
     value = figure.value
     if not value.is_measured:
-        return "not measurable", "", str(value.n)
+        return "not measurable" if value.n else "not measured", "", str(value.n)
     around = f"{written(value.low)} to {written(value.high)}" if value.low < value.high else ""
     coverage = "" if value.coverage is None else f"({value.coverage:.0%})"
     median = f"{value.says} {written(value.median)} {figure.unit}".strip()

@@ -4,10 +4,11 @@
 
 The embedded model, all sites, token contexts included, batches of 32 x 256 tokens of random bytes. Two processes: one
 runs the model bare, for as long as its memory still grows; one records. Told, and asserted: from a tenth of the way on,
-the bytes of the accumulators are the same ones, and the peak of resident memory rises by less than 16 MB; that peak is
-above the bare process's by no more than the accumulators, one batch of all sites, and 16 MB. (The allocators keep what
-they were given back in pieces: such a margin is what "no growth" can mean for a whole process.) With `--seconds` there
-are as many tokens as the rate of the bare process promises time for, and the report says how many.
+and from five batches at least, the bytes of the accumulators are the same ones, and the peak of resident memory rises
+by less than 16 MB; that peak is above the bare process's by no more than the accumulators, one batch of all sites, and
+16 MB. (The allocators keep what they were given back in pieces: such a margin is what "no growth" can mean for a whole
+process.) With `--seconds` there are as many tokens as the rate of the bare process promises time for, and the report
+says how many; none if these would be too few to tell.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ N_SEQUENCES, SEQ_LEN = 32, 256
 MARGIN_MB = 16.0
 SHORT = 40_000
 """Tokens of the bare process: its memory has stopped growing long before."""
-LEAST = 20 * N_SEQUENCES * SEQ_LEN
-"""Tokens of the recording process, however little time there is: two batches up to a tenth of the way."""
+FIRST_BATCHES = 5
+"""After which the recording process may be compared with itself: the allocators have seen every size a few times."""
+LEAST = 5 * FIRST_BATCHES * N_SEQUENCES * SEQ_LEN
+"""Tokens of the recording process: fewer tell nothing of growth."""
 RECORDED_RATE = 0.6
 """The recording process's rate, at least, as a share of the bare one's."""
 START_SHARE = 0.5
@@ -56,7 +59,7 @@ def child(n_tokens: int, *, record: bool) -> dict[str, float]:
     with torch.inference_mode():
         for batch in range(n_batches):
             loaded.model(torch.randint(0, 256, (N_SEQUENCES, SEQ_LEN), generator=generator), use_cache=False)
-            if batch + 1 == max(1, n_batches // 10):
+            if batch + 1 == min(n_batches, max(FIRST_BATCHES, n_batches // 10)):
                 warm, warm_state = peak_bytes(), recorder.state_bytes
     end, end_state = peak_bytes(), recorder.state_bytes
     n_dims = sum(recorder.site(name).dims.mean.size for name in recorder.site_names) if record else 0
@@ -89,7 +92,13 @@ def measure(options: argparse.Namespace) -> Report:
     bare = in_a_process(min(options.tokens, SHORT), record=False)
     time_left = options.clock.left - START_SHARE * (time.monotonic() - start)
     affordable = RECORDED_RATE * bare["tokens_per_s"] * time_left
-    ours = in_a_process(int(min(options.tokens, max(LEAST, affordable))), record=True)
+    report = Report("memory", {"model": "the embedded one, float32", "batch": f"{N_SEQUENCES} x {SEQ_LEN}"})
+    if affordable < min(LEAST, options.tokens):
+        report.settings["tokens"] = (
+            f"none: there was time for {max(0.0, affordable):.0f}, and growth takes {LEAST} to tell"
+        )
+        return report
+    ours = in_a_process(int(min(options.tokens, affordable)), record=True)
     assert ours["warm_state"] == ours["end_state"], "the accumulators grew"
     growth = (ours["end"] - ours["warm"]) / 1e6
     above = (ours["end"] - bare["end"]) / 1e6
@@ -97,11 +106,10 @@ def measure(options: argparse.Namespace) -> Report:
     assert growth <= MARGIN_MB, f"the peak grew by {growth:.0f} MB"
     assert above <= allowed, f"{above:.0f} MB above a bare process, of {allowed:.0f} MB"
 
-    report = Report("memory", {"model": "the embedded one, float32", "batch": f"{N_SEQUENCES} x {SEQ_LEN}"})
     report.settings |= {
         "sites": ours["sites"],
         "tokens": ours["tokens"],
-        "accumulators": f"{ours['end_state'] / 1e6:.1f} MB, from a tenth of the way to the end",
+        "accumulators": f"{ours['end_state'] / 1e6:.1f} MB, the same ones from a tenth of the way to the end",
         "one batch of all sites": f"{ours['batch'] / 1e6:.1f} MB",
     }
     no_growth = Target(MARGIN_MB, at_most=True, text=f"no growth (at most {MARGIN_MB:.0f} MB)")

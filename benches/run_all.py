@@ -59,14 +59,18 @@ def build() -> None:
 
 
 def run(name: str, seconds: float) -> Report:
-    """Run a benchmark for so many seconds and read its report."""
+    """Run a benchmark for so many seconds and read its report.
+
+    Raises:
+        RuntimeError: with what the benchmark said, if it failed.
+    """
     bench = BENCHES[name]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.json"
         line = [sys.executable, str(HERE / bench.script), *bench.arguments, "--seconds", f"{max(0.0, seconds):.0f}"]
         done = subprocess.run([*line, "--json", str(path)], capture_output=True, text=True, check=False)
         if done.returncode:
-            raise SystemExit(f"{name} failed:\n{done.stderr}")
+            raise RuntimeError(done.stderr)
         report = Report.from_json(json.loads(path.read_text(encoding="utf-8")))
     report.name = name
     return report
@@ -84,7 +88,7 @@ def head() -> dict[str, Any]:
     return {"date": date, "commit": commit, "machine": machine(), "versions": versions()}
 
 
-def main() -> None:
+def main() -> int:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -98,22 +102,31 @@ def main() -> None:
     if any(BENCHES[name].script == "rust_benches.py" for name in names):
         console.print("compiling the Rust benchmarks ...")
         build()
-    clock, reports, seconds = Clock(60 * options.budget), [], {}
+    clock, seconds = Clock(60 * options.budget), {}
+    reports: list[Report] = []
+    failed: list[str] = []
     for index, name in enumerate(names):
         share = BENCHES[name].share / sum(BENCHES[later].share for later in names[index:])
         given, before = share * clock.left, clock.left
         console.print(f"{name}: {max(0.0, given):.0f} s ...")
-        reports.append(run(name, given))
+        try:
+            reports.append(run(name, given))
+        except RuntimeError as error:
+            failed.append(name)
+            console.print(f"{name} failed:\n{error}", style="red", markup=False)
         seconds[name] = before - clock.left
     console.print(show_figures(figures_of(reports)))
     console.print(f"{sum(seconds.values()) / 60:.1f} minutes, of {options.budget:.3g}")
-    is_whole = options.only is None and options.budget >= BUDGET
+    is_whole = options.only is None and options.budget >= BUDGET and not failed
     if is_whole or options.record is not None:
         information = head() | {"budget_s": 60 * options.budget, "seconds": seconds}
         name = options.record or record_name(information["machine"])
         write_record(HERE / "record", name, information, reports)
         console.print(f"written: benches/record/{name}.md and .json")
+    if failed:
+        console.print(f"failed: {', '.join(failed)}", style="red")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
