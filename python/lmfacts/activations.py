@@ -23,7 +23,6 @@ from lmfacts.model_loading import Loaded, load_model, max_positions, tokenizer_o
 from lmfacts.processor import emulation_note
 from lmfacts.progress import Progress
 from lmfacts.recorder import Recorder
-from lmfacts.run_schema import to_json
 from lmfacts.saving import save_measured
 from lmfacts.sequences import Sequences
 
@@ -118,10 +117,12 @@ def scan(
     else:
         report(Progress("loading", os.fspath(model)))
         loaded = load_model(model, revision=revision, dtype=dtype, device=device)
-    sequences = Sequences(text, loaded.tokenizer, _seq_len(loaded.model, seq_len), pack=pack, max_tokens=max_tokens)
+    sequences = Sequences(
+        text, loaded.tokenizer, _seq_len(loaded.model, seq_len), pack=bool(pack), max_tokens=max_tokens
+    )
     recorder = Recorder(loaded.model, sites, k=k, threshold=threshold, tokenizer=loaded.tokenizer, on_error="raise")
     recorder.settings.update(
-        {"seq_len": sequences.seq_len, "batch_size": batch_size, "pack": pack, "max_tokens": max_tokens}
+        {"seq_len": sequences.seq_len, "batch_size": batch_size, "pack": bool(pack), "max_tokens": max_tokens}
     )
     if max_seconds is not None:
         recorder.settings["max_seconds"] = max_seconds
@@ -177,8 +178,6 @@ class _Scan:
 
     def _run(self) -> Run:
         self.state_bytes = self._measure_state()
-        # What the run file cannot hold is found before the work, not after it.
-        to_json({"settings": self.recorder.settings, **self._described()})
         self.started = time.perf_counter()
         self._progress(0)
         with interruptible() as interruption, self.recorder:
@@ -226,12 +225,17 @@ class _Scan:
         )
 
     def _measure_state(self) -> int:
-        """The size of the state, from one token through a recorder that is thrown away."""
+        """The size of the state, from one token through a recorder that is thrown away.
+
+        Its run says what the real one will say, so that what a run file cannot hold is refused before the work.
+        """
         trial = Recorder(
             self.loaded.model, self.recorder.sites, k=self.recorder.settings["k"], threshold=1.0, on_error="raise"
         )
         with trial:
             self.call(torch.zeros((1, 1), dtype=torch.long))
+        trial.settings = self.recorder.settings
+        trial.run(metadata=self._described())
         return trial.state_bytes
 
     def _forward(self, batch: Batch) -> None:

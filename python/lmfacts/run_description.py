@@ -29,7 +29,7 @@ def describe_model(model: nn.Module, architecture: Architecture) -> dict[str, An
     config = getattr(model, "config", None)
     parameter = next(model.parameters(), None)
     return {
-        "id": getattr(config, "name_or_path", "") or type(model).__name__,
+        "id": str(getattr(config, "name_or_path", "") or type(model).__name__),
         "revision": getattr(config, "_commit_hash", None),
         "fingerprint": model_fingerprint(model),
         "architecture": type(model).__name__,

@@ -130,6 +130,7 @@ _SETTINGS: Final = Record(
     optional={
         **dict.fromkeys(("k", "seq_len", "batch_size", "max_tokens", "spectra", "state_bytes"), OrNull(COUNT)),
         "threshold": OrNull(NUMBER),
+        "max_seconds": OrNull(NUMBER),
         "pack": OrNull(BOOLEAN),
     }
 )

@@ -9,6 +9,7 @@ import shutil
 import signal
 import tempfile
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -298,7 +299,7 @@ def test_an_error_and_a_full_disk(scan, out, monkeypatch):
         ({"k": 2**70}, "k: expected a number"),
         ({"k": -1}, "k: expected a number"),
         ({"max_tokens": "many"}, "max_tokens: expected a whole number"),
-        ({"pack": {1}}, "cannot be written as JSON"),
+        ({"max_seconds": math.inf}, "cannot be written as JSON"),
     ],
 )
 def test_what_the_run_file_cannot_hold_is_refused_before_the_scan(scan, out, options, said):
@@ -308,6 +309,13 @@ def test_what_the_run_file_cannot_hold_is_refused_before_the_scan(scan, out, opt
     with pytest.raises(UsageError, match=said):
         scan(**options, progress=progress)
     assert not out.exists()
+
+
+def test_what_a_model_says_of_itself_is_no_reason_to_lose_its_run(scan, demo, out, monkeypatch):
+    monkeypatch.setattr(demo[0].config, "name_or_path", Path("/models/demo"))
+    scan(pack=1)
+    assert (lmfacts.load(out).model["id"], lmfacts.load(out).settings["pack"]) == ("/models/demo", True)
+    assert lmfacts.scan_weights(demo[0], spectra=False, out=out).model["id"] == "/models/demo"
 
 
 def test_numbers_of_numpy_are_numbers(scan):

@@ -28,7 +28,7 @@ class ModuleSource(WeightSource):
         """
         config: Any = getattr(module, "config", None)
         as_dict = getattr(config, "to_dict", None)
-        asked = getattr(config, "name_or_path", "") or type(module).__name__
+        asked = str(getattr(config, "name_or_path", "") or type(module).__name__)
         provenance = Provenance(asked, getattr(config, "_commit_hash", None), as_dict() if callable(as_dict) else None)
         self._parameters: dict[str, torch.Tensor] = {}
         owners: dict[int, str] = {}
