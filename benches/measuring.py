@@ -103,7 +103,9 @@ class Figure:
         # A lower bound that is high enough meets "at least"; one that is too low proves nothing. So with upper bounds.
         at_least, at_most = ("not met", "met") if self.target.at_most else ("met", "not met")
         provable = {"at least": at_least, "at most": at_most}.get(self.value.says, verdict)
-        return verdict if self.value.is_measured and verdict == provable else "not known"
+        # One round's difference covers nothing: it may be all noise.
+        is_known = self.value.is_measured and self.value.coverage != 0
+        return verdict if is_known and verdict == provable else "not known"
 
 
 @dataclass

@@ -137,6 +137,12 @@ def test_a_bound_meets_a_target_only_where_it_proves_it(says, value, target, ver
     assert Figure("a", "b", Spread(value, value, value, 5, 0.9, says), target=target).verdict == verdict
 
 
+def test_one_difference_meets_no_target():
+    assert Figure("a", "b", added([1.0]), target=AT_MOST).verdict == "not known"
+    assert Figure("a", "b", added([1.0, 1.0]), target=AT_MOST).verdict == "met"
+    assert Figure("a", "b", spread([1.0]), target=AT_MOST).verdict == "met"
+
+
 def test_reports_come_back_from_json_with_what_could_not_be_measured():
     report = Report("a", {"threads": {"torch": 2}})
     report.add_times({"bare": [1.0, 2.0], "ours": [1.5, 2.5]}, "first")
