@@ -105,6 +105,8 @@ def scan(
             _check_number(name, value, least)
     if not 0 <= threshold < math.inf:
         raise UsageError(f"threshold: expected a number of at least 0 that is not infinite, got {threshold}")
+    if model == "":
+        raise UsageError("model: expected a hub id, folder or file, got an empty name; is a variable not set?")
     if out is not None:
         check_destination(out, model_inputs(model))
     text = Corpus(corpus, text_field=text_field)

@@ -84,6 +84,8 @@ def scan_weights(
     largest_side = _LARGEST_SIDE if spectra is True else int(spectra)
     if largest_side < 0:
         raise UsageError(f"spectra: expected a number of at least 0, got {spectra}")
+    if source == "":
+        raise UsageError("source: expected a hub id, folder or file, got an empty name; is a variable not set?")
     if out is not None:
         check_destination(out, model_inputs(source))
     with interruptible() as interruption:

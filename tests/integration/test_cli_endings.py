@@ -63,7 +63,8 @@ def shell(command, cwd, **environment):
         ("lmfacts scan demo '' -o s.lmfacts", 2, "empty name"),
         ("lmfacts scan demo p.txt -o p.txt", 2, "which is read"),
         ("lmfacts scan demo - -o p.txt < p.txt", 2, "standard input, which is read"),
-        ("lmfacts scan '' p.txt", 1, ""),
+        ("lmfacts scan '' p.txt -o s.lmfacts", 2, "empty name"),
+        ("lmfacts weights '' -o s.lmfacts", 2, "empty name"),
     ],
 )
 def test_endings(folder, command, code, said):
