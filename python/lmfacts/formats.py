@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["approximate", "count", "duration", "file_size", "number", "percent", "share", "signed"]
+__all__ = ["approximate", "count", "counted", "duration", "file_size", "number", "percent", "share", "signed"]
 
 _SMALLEST_FIXED = 1e-3
 _SMALLEST_EXPONENT = 1e6
@@ -57,6 +57,11 @@ def approximate(value: int) -> str:
 def count(value: int) -> str:
     """A whole number with its thousands apart."""
     return f"{value:,}"
+
+
+def counted(value: int, noun: str) -> str:
+    """A number of things: `1 sequence`, `1,024 sequences`."""
+    return f"{count(value)} {noun}" if value == 1 else f"{count(value)} {noun}s"
 
 
 def duration(seconds: float) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from lmfacts import formats
 from lmfacts.errors import SiteNotFoundError
 from lmfacts.run_file import RunFile, write_run_file
 from lmfacts.run_schema import complete_metadata
@@ -144,10 +145,14 @@ class Run(Mapping[str, SiteRecord]):
         state = "complete" if self.complete else f"incomplete ({self.incomplete_reason or 'no reason given'})"
         names = list(self)
         shown = names if len(names) <= 4 else [*names[:2], "...", names[-1]]  # noqa: PLR2004  as many as fit a line
-        return visible(
-            f"Run of {self.model.get('id', 'an unnamed model')} ({self.kind}): {len(self)} sites, "
-            f"{self.n_tokens:,} tokens in {self.n_sequences:,} sequences, {state}\n  {', '.join(shown)}"
+        read = (
+            ""
+            if self.kind == "weights"
+            else (f"{formats.counted(self.n_tokens, 'token')} in {formats.counted(self.n_sequences, 'sequence')}, ")
         )
+        what = formats.counted(len(self), "tensor" if self.kind == "weights" else "site")
+        model = self.model.get("id", "an unnamed model")
+        return visible(f"Run of {model} ({self.kind}): {what}, {read}{state}\n  {', '.join(shown)}")
 
     def _ipython_key_completions_(self) -> list[str]:
         return [*self._entries, *self._owners]

@@ -85,7 +85,7 @@ class RunFile(Mapping[str, SiteState]):
         try:
             self._view = SafetensorsView(self.path)
         except NotSafetensorsError as error:
-            raise self._corrupt(str(error)) from None
+            raise self._corrupt(f"{error}; expected a file that `lmfacts scan` or `lmfacts weights` wrote") from None
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"There is no run file {path}. Check the path, or record one with `lmfacts scan`."

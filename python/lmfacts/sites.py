@@ -313,7 +313,7 @@ def _not_found(pattern: str, names: Sequence[str], absent: Mapping[str, str], n_
         return f"no site matches {pattern!r}: there are no sites to choose from"
     wanted = _canonical(pattern, n_layers)
     close = difflib.get_close_matches(wanted, [*names, *PRESETS], n=3, cutoff=0.6)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"there are {_listed(names)}"
+    hint = f"did you mean {' or '.join(close)}?" if close else f"there are {_listed(names)}."
     layers = f" (layers 0 to {n_layers - 1})" if n_layers else ""
     return f"no site matches {pattern!r}; {hint} Presets are {', '.join(PRESETS)}; 'all' takes every site{layers}"
 

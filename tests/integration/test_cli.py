@@ -310,6 +310,13 @@ def test_an_interrupt_saves_what_was_recorded_and_exits_130(tmp_path, number):
     assert b"INCOMPLETE" in out or b"interrupted" in out
 
 
+def test_help_wraps_to_the_terminal_and_keeps_its_brackets(tmp_path):
+    done = lmfacts_command("report", "--help", cwd=tmp_path, COLUMNS="100")
+    assert '"lmfacts[plot]"' in done.stdout.decode()
+    lines = lmfacts_command("scan", "--help", cwd=tmp_path, COLUMNS="200").stdout.decode().splitlines()
+    assert any("Ctrl-C finishes" in line and "130: interrupted." in line for line in lines)
+
+
 def test_a_reader_that_leaves_early_is_no_error(saved, tmp_path):
     command = f"'{sys.executable}' -m lmfacts show '{saved[1]}' --json | head -c 10"
     done = subprocess.run(

@@ -12,6 +12,7 @@ import pytest
 from lmfacts.errors import SiteNotFoundError, UsageError
 from lmfacts.run import Run, load
 from support.synthetic_runs import gaussian_run
+from support.synthetic_weights import weights_run
 
 
 @pytest.fixture
@@ -75,6 +76,11 @@ def test_what_a_run_says_of_itself(run):
     assert (run.tokenizer, run.corpus, run.machine, run.timing) == ({}, {}, {}, {})
     assert repr(run).startswith("Run of synthetic (activations): 3 sites, 64 tokens in 4 sequences, complete\n")
     assert "..." in repr(gaussian_run(n_layers=5))
+
+
+def test_a_run_of_weights_has_tensors_and_read_no_tokens():
+    run = weights_run(n_layers=1)
+    assert f"(weights): {len(run)} tensors, complete\n" in repr(run)
 
 
 def test_entries_follow_from_the_states(run):

@@ -186,7 +186,7 @@ def test_a_pattern_without_a_match_names_what_comes_close():
     assert "Presets are resid, default, all" in str(caught.value)
     with pytest.raises(SiteNotFoundError, match="layers 0 to 2"):
         select("blocks.7.resid_post", names())
-    with pytest.raises(SiteNotFoundError, match=r"there are embed, .* \(42 in all\)"):
+    with pytest.raises(SiteNotFoundError, match=r"there are embed, .* \(42 in all\)\. Presets are"):
         select("§§§", names())
     with pytest.raises(SiteNotFoundError, match="no sites to choose from"):
         select("resid", [])

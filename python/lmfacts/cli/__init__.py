@@ -6,7 +6,8 @@ fact or threshold failed, 130 interrupted.
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +22,9 @@ from lmfacts.cli.scan import scan
 from lmfacts.cli.show import show
 from lmfacts.cli.weights import weights
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = ["app", "main"]
 
 app = typer.Typer(
@@ -31,15 +35,16 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(scan)
-app.command()(weights)
-app.command()(show)
-app.command()(facts)
-app.command()(compare)
-app.command()(report)
-app.command()(export)
-app.command()(demo)
-app.command()(info)
+
+
+def _help(command: Callable[..., object]) -> str:
+    """A command's docstring as its help: each paragraph one line, for the terminal to wrap; brackets are no markup."""
+    paragraphs = (inspect.getdoc(command) or "").replace("[", r"\[").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+for _command in (scan, weights, show, facts, compare, report, export, demo, info):
+    app.command(help=_help(_command))(_command)
 
 
 def _print_version(wanted: bool) -> None:

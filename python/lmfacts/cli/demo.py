@@ -52,11 +52,14 @@ def demo(
     """
     from lmfacts.destination import check_destination
     from lmfacts.live import progress_view
+    from lmfacts.progress import Progress
 
     out_weights = None if out is None else out.with_name(f"{out.stem}-weights{out.suffix}")
     if out is not None and out_weights is not None:
         check_destination(out_weights, [out])
     with nullcontext() if quiet else progress_view() as progress:
+        if progress is not None:  # importing torch takes seconds
+            progress(Progress("loading", "demo"))
         from lmfacts.activations import scan as scan_model
 
         run = scan_model(

@@ -73,12 +73,15 @@ def scan(
     never fired; 130: interrupted.
     """
     from lmfacts.live import progress_view
+    from lmfacts.progress import Progress
 
     os.environ.setdefault("TQDM_DISABLE", "1")
     path = out or free_name(model)
     if corpus and "-" in corpus and sys.stdin is not None and sys.stdin.isatty():
         complain("reading text from the terminal; Ctrl-D ends it")
     with nullcontext() if quiet else progress_view() as progress:
+        if progress is not None:  # importing torch takes seconds
+            progress(Progress("loading", model))
         from lmfacts.activations import scan as scan_model
 
         run = scan_model(

@@ -53,7 +53,9 @@ def suffix_of(path: str | os.PathLike[str]) -> str:
     for suffix in SUFFIXES:
         if name.endswith(suffix):
             return suffix
-    raise UsageError(f"Cannot tell the format from the name {path}: it has to end in {', '.join(SUFFIXES)}.")
+    raise UsageError(
+        f"Cannot tell the format from the name {path}: it has to end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}."
+    )
 
 
 def require(suffix: str) -> None:

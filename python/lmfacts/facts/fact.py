@@ -106,7 +106,7 @@ class Fact:
     source: str
     verdict: Verdict
     summary: str
-    evidence: Evidence = field(default_factory=Evidence)
+    evidence: Evidence = field(default_factory=Evidence, repr=False)  # thousands of numbers
     fact_class: str | None = None
     command: str | None = None
 

@@ -211,7 +211,9 @@ def _described(run: Run) -> str:
         model.get("architecture") or model.get("family"),
         f"revision {str(model['revision'])[:12]}" if model.get("revision") else "",
         ", ".join(sorted(dtype for dtype in dtypes if dtype)),
-        f"{run.n_tokens:,} tokens in {run.n_sequences:,} sequences" if run.kind != "weights" else "",
+        f"{formats.counted(run.n_tokens, 'token')} in {formats.counted(run.n_sequences, 'sequence')}"
+        if run.kind != "weights"
+        else "",
         "" if run.path is None else str(run.path),
         "" if run.complete else "NOT COMPLETE",
     ]

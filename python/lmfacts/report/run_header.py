@@ -144,7 +144,7 @@ def _text(run: Run) -> str:
     corpus = run.corpus
     what = corpus.get("description") or corpus.get("name") or corpus.get("path") or corpus.get("source")
     length = run.settings.get("seq_len")
-    sequences = f"{run.n_tokens:,} tokens in {run.n_sequences:,} sequences"
+    sequences = f"{formats.counted(run.n_tokens, 'token')} in {formats.counted(run.n_sequences, 'sequence')}"
     return _joined([f"{sequences} of up to {length:,}" if isinstance(length, int) else sequences, what])
 
 
