@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lmfacts import _native
 from lmfacts.cuda.streams import to_host
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import threading
 
     import torch
+    from numpy.typing import NDArray
 
     from lmfacts.architectures import Tap
     from lmfacts.cuda.passes import DevicePass, HostPass
@@ -34,6 +35,7 @@ class _Fit(Enum):
     BATCH_FIRST = "[batch, sequence], or their product"
     SEQUENCE_FIRST = "[sequence, batch]"
     LAST_COLUMNS = "[batch, the last columns of the sequence]"
+    CHOSEN_COLUMNS = "[batch, columns that the call names]"
     SOME_TOKENS = "tokens of which it is not known which they are"
 
 
@@ -90,20 +92,32 @@ class Channel:
         self.by_path = is_module_pattern(self.tap.site)
         self._has_logits = not self.by_path and Site.parse(self.tap.site).kind is SiteKind.LOGITS
 
-    def update(self, tensor: torch.Tensor, begun: HostPass | DevicePass, lock: threading.RLock) -> None:
+    def update(
+        self,
+        tensor: torch.Tensor,
+        begun: HostPass | DevicePass,
+        lock: threading.RLock,
+        kept: torch.Tensor | None = None,
+    ) -> None:
         """Count the values of a pass.
 
         Args:
             tensor: the values; its leading axes are the pass's tokens.
             begun: the pass.
             lock: held while anything that other threads change, too, is changed.
+            kept: the indices of the columns for which the model computes logits; None if it was given none.
 
         Raises:
             LayoutError: its axes are not those of the tokens, or its dims not those of the tensors before.
             UnsupportedDtypeError: a dtype that cannot be counted, or another than before.
             CudaError: the driver refuses.
         """
-        fit = self._fit(tensor, begun.shape)
+        if tensor.numel() == 0:  # nor does it say how many dims there are
+            with lock:
+                self.n_calls += 1
+            return
+        chosen = kept.cpu().numpy() if self._has_logits and kept is not None and kept.ndim == 1 else None
+        fit = self._fit(tensor, begun.shape) if chosen is None else self._fit_of_chosen(tensor, begun.shape, chosen)
         if fit is _Fit.SEQUENCE_FIRST:
             tensor = tensor.transpose(0, 1)
         on_host = tensor.device.type == _HOST
@@ -120,7 +134,10 @@ class Channel:
             n_without_places = prod(tensor.shape[: -self.tap.dim_axes])
             tokens = _native.TokenBatch.without_places(n_without_places)
         elif fit is _Fit.LAST_COLUMNS:
-            tokens = begun.known().last_columns(tensor.shape[1])
+            tokens = begun.known().columns(slice(begun.shape[1] - tensor.shape[1], None))
+            n_not_computed = begun.n_real - tokens.n_real
+        elif chosen is not None:
+            tokens = begun.known().columns(chosen)
             n_not_computed = begun.n_real - tokens.n_real
         self.accumulator.update(tensor, tokens)
         if self._n_dims is None and len(tokens):
@@ -174,6 +191,16 @@ class Channel:
             f"expected leading axes [{n_rows}, {n_columns}] (batch, sequence), their product or [{n_columns}, "
             f"{n_rows}], got a tensor of shape {tuple(found)}; which of its values belong to which tokens is not known"
         )
+
+    def _fit_of_chosen(self, tensor: torch.Tensor, shape: tuple[int, int], chosen: NDArray[Any]) -> _Fit:
+        """The same where the call names the columns."""
+        n_chosen = int(chosen.sum()) if chosen.dtype == bool else len(chosen)
+        if tuple(tensor.shape[: -self.tap.dim_axes]) != (shape[0], n_chosen):
+            raise LayoutError(
+                f"expected leading axes [{shape[0]}, {n_chosen}] (batch, the columns that logits_to_keep names), got a "
+                f"tensor of shape {tuple(tensor.shape)}; which of its values belong to which tokens is not known"
+            )
+        return _Fit.CHOSEN_COLUMNS
 
     def recorded(self) -> tuple[SiteState, dict[str, int]]:
         """The state, and how often and for how many tokens the hook fired. Waits for devices."""

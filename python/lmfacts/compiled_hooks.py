@@ -14,13 +14,16 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from lmfacts.pass_tokens import Arguments
 from lmfacts.pass_tokens.caches import n_cached_columns
 from lmfacts.pass_tokens.masks import mask_tensor
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 __all__ = ["CompiledHooks"]
 
@@ -31,8 +34,8 @@ class Observer(Protocol):
     def observe(self, site: str, tensor: torch.Tensor) -> None:
         """A site has this value."""
 
-    def module_called(self, path: str) -> None:
-        """A module that may be given tokens starts."""
+    def call_started(self, path: str, frame: FrameType | None) -> None:
+        """A module that may be given tokens starts, in a frame that runs until it is over, or None."""
 
     def module_returned(self, path: str, output: Any) -> None:
         """It is over."""
@@ -67,6 +70,7 @@ def _report(  # noqa: PLR0917  an operator's arguments are positional
     mask: torch.Tensor | None,
     positions: torch.Tensor | None,
     length: torch.Tensor | None,
+    kept: torch.Tensor | None,
     n_cached: int,
 ) -> None:
     """Report that a call starts, has its arguments, or is over."""
@@ -75,13 +79,13 @@ def _report(  # noqa: PLR0917  an operator's arguments are positional
     if known is None:
         return
     if event == "called":
-        known.module_called(path)
+        known.call_started(path, None)
     elif event == "returned":
         known.module_returned(path, None)
     else:
         cached: int | torch.Tensor | None = n_cached if length is None else length
         cache = _Cached(None if length is None and n_cached == _UNKNOWN else cached)
-        known.arguments_given(path, Arguments(ids, embeddings, mask, positions, cache))
+        known.arguments_given(path, Arguments(ids, embeddings, mask, positions, cache, kept=kept))
 
 
 @_observe.register_fake
@@ -100,6 +104,7 @@ def _report_nothing(  # noqa: PLR0917  an operator's arguments are positional
     mask: torch.Tensor | None,
     positions: torch.Tensor | None,
     length: torch.Tensor | None,
+    kept: torch.Tensor | None,
     n_cached: int,
 ) -> None:
     """As above."""
@@ -143,12 +148,12 @@ class CompiledHooks:
 
     def event(self, event: str, path: str) -> None:
         """A call of a module starts (`called`) or is over (`returned`)."""
-        _report(self._order, self._number, event, path, None, None, None, None, None, 0)
+        _report(self._order, self._number, event, path, None, None, None, None, None, None, 0)
 
     def arguments(self, path: str, found: Arguments) -> None:
         """A module starts with these arguments."""
         cached = n_cached_columns(found.cache)
         length, n_cached = (cached, 0) if isinstance(cached, torch.Tensor) else (None, cached)
         mask = mask_tensor(found.mask)
-        tensors = (found.ids, found.embeddings, mask, found.positions, length)
+        tensors = (found.ids, found.embeddings, mask, found.positions, length, found.kept)
         _report(self._order, self._number, "given", path, *tensors, _UNKNOWN if n_cached is None else n_cached)

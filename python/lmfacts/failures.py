@@ -26,11 +26,13 @@ class Failures:
         sites: sites that are not recorded any more.
         passes: forward passes of which nothing was recorded; None if there were none.
         outside: sites whose modules ran outside a forward pass of the model.
+        n_broken_off: forward passes that ended before all sites had their values.
     """
 
     sites: dict[str, _Failure] = field(default_factory=dict)
     passes: _Failure | None = None
     outside: dict[str, _Failure] = field(default_factory=dict)
+    n_broken_off: int = 0
 
     def site(self, name: str, error: Exception, n_tokens: int) -> None:
         """A site cannot be recorded, from the pass after so many tokens on."""
@@ -63,6 +65,9 @@ class Failures:
         if self.outside:
             failure = next(iter(self.outside.values()))
             said.append(f"{_listed(self.outside)} not been recorded in {failure.n} calls: {failure.reason}")
+        if self.n_broken_off:
+            n, them = self.n_broken_off, "forward passes" if self.n_broken_off > 1 else "forward pass"
+            said.append(f"{n} {them} ended before all sites were reached")
         return "; ".join(said) or None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 import weakref
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import torch
 
 from lmfacts import _native
-from lmfacts.architectures import Architecture, Tap, architecture_for, module_taps, token_modules
+from lmfacts.architectures import Architecture, Tap, architecture_for, token_modules
 from lmfacts.channel import Axes, Channel
+from lmfacts.chosen_taps import chosen_taps, is_along_depth
 from lmfacts.compiled_hooks import CompiledHooks
 from lmfacts.cuda.passes import DevicePass, HostPass, Passes
 from lmfacts.cuda.probe import prepare_for
@@ -22,20 +24,20 @@ from lmfacts.cuda.streams import Order, Rooms
 from lmfacts.errors import HookError, UsageError
 from lmfacts.failures import Failures
 from lmfacts.fingerprint import TokenHash, tokenizer_fingerprint
-from lmfacts.forward_calls import ForwardCall, ForwardCalls
+from lmfacts.forward_calls import ForwardCall, ForwardCalls, is_in_backward
 from lmfacts.hooks import hooked
 from lmfacts.pass_tokens import Arguments, EndOfText, Tokens, named_arguments, parameter_names
 from lmfacts.pass_tokens.caches import find_cache
 from lmfacts.run import Run
 from lmfacts.run_description import describe_contexts, describe_machine, describe_model, describe_tokens
 from lmfacts.site_record import SiteRecord
-from lmfacts.sites import Site, SiteKind, detail_sites, is_module_pattern, spelled
+from lmfacts.sites import Site, SiteKind, detail_sites, spelled
 from lmfacts.token_context import TokenContexts
 from lmfacts.torch_threads import share_torch_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
     from torch import nn
 
@@ -45,11 +47,6 @@ __all__ = ["OnError", "Recorder", "attach"]
 
 OnError = Literal["incomplete", "raise"]
 """What becomes of an error in a hook: the run is incomplete and says why, or the forward pass raises it."""
-
-_ALONG_DEPTH = frozenset(
-    {SiteKind.EMBED, SiteKind.RESID_PRE, SiteKind.RESID_MID, SiteKind.RESID_POST, SiteKind.FINAL_NORM_OUT}
-)
-"""The sites of the stream: for them, unit sums are kept, and what varies from sequence to sequence."""
 
 _EMBED = str(Site(SiteKind.EMBED))
 
@@ -158,7 +155,7 @@ class Recorder:
 
     def _channels_for(self, sites: str | Sequence[str] | Callable[[str], bool]) -> dict[str, Channel]:
         channels, rooms, axes = {}, Rooms(), Axes()
-        for tap in _taps(self.model, self.architecture, sites):
+        for tap in chosen_taps(self.model, self.architecture, sites):
             options = self._options(tap.site)
             states = SiteStates(self._order, rooms, options)
             channels[tap.site] = Channel(tap, _native.SiteAccumulator(**options), states, axes)
@@ -169,7 +166,7 @@ class Recorder:
 
     def _options(self, site: str) -> dict[str, Any]:
         """What is kept of a site, as the accumulators take it."""
-        along_depth = _is_along_depth(site)
+        along_depth = is_along_depth(site)
         return {
             "k": self.settings["k"],
             "threshold": float(self.settings["threshold"]),
@@ -221,26 +218,32 @@ class Recorder:
         if torch.compiler.is_compiling():
             self._compiled.event("called", path)
             return
-        calls = self._calls.stack
-        if not calls or (path == self._token_modules.encoder and calls[-1].path != path):
-            calls.append(ForwardCall(path, time.perf_counter()))
-        else:
-            calls[-1].n_inside += 1
+        self.call_started(path, sys._getframe(2))  # noqa: SLF001  torch's, which calls the hook and then the module
+
+    def call_started(self, path: str, frame: FrameType | None) -> None:
+        """The same, in a frame that runs until the module is over, or None in a compiled graph."""
+        for abandoned in self._calls.abandoned():
+            self._over(abandoned, None)
+        self._calls.started(path, frame, is_encoder=path == self._token_modules.encoder)
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # torch's own
+            self._skip(self._calls.innermost, HookError("torch.jit traced the model; call the traced model's original"))
 
     def module_given(self, path: str, _module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """The same module starts, with these arguments."""
-        given = named_arguments(self._parameters[path], args, kwargs)
-        ids_name = self._ids_argument if path == self._token_modules.paths[0] else None
-        is_around_encoder = self._token_modules.is_around_encoder(path)
         if torch.compiler.is_compiling():
-            self._compiled.arguments(path, Arguments.of(given, ids_name, is_around_encoder=is_around_encoder))
+            self._compiled.arguments(path, self._arguments(path, args, kwargs))
             return
         try:
-            arguments = Arguments.of(given, ids_name, is_around_encoder=is_around_encoder)
+            arguments = self._arguments(path, args, kwargs)
         except Exception as error:  # noqa: BLE001  nothing of ours raises in somebody's forward pass
             self._skip(self._calls.innermost, error)
             return
         self.arguments_given(path, arguments)
+
+    def _arguments(self, path: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Arguments:
+        given = named_arguments(self._parameters[path], args, kwargs)
+        ids_name = self._ids_argument if path == self._token_modules.paths[0] else None
+        return Arguments.of(given, ids_name, is_around_encoder=self._token_modules.is_around_encoder(path))
 
     def arguments_given(self, path: str, arguments: Arguments) -> None:
         """A module that may be given tokens starts with these arguments."""
@@ -255,37 +258,38 @@ class Recorder:
                     f"the model was given tokens of shape {list(call.begun.shape)}, and a module inside it reads "
                     f"{list(refined.shape)}: which token each of them is, is not known"
                 )
-        except HookError as error:
+            call.arguments = refined.with_cached()
+        except Exception as error:  # noqa: BLE001  nothing of ours raises in somebody's forward pass
             self._skip(call, error)
-            return
-        call.arguments = refined
 
     def module_returned(self, path: str, output: Any) -> None:
         """It is over. After the outermost one, no value that comes belongs to its tokens."""
         if torch.compiler.is_compiling():
             self._compiled.event("returned", path)
             return
-        calls = self._calls.stack
-        if not calls:
-            return
-        if calls[-1].n_inside > 0:
-            calls[-1].n_inside -= 1
-            return
-        call = calls.pop()
+        call = self._calls.returned(path)
+        if call is not None:
+            self._over(call, output)
+
+    def _over(self, call: ForwardCall, output: Any) -> None:
+        """A call is over; without an output if it raised."""
         try:
             self._finish(call, output)
         except Exception as error:  # noqa: BLE001  nothing of ours raises in somebody's forward pass
             self._skip(call, error)
+        is_broken_off = output is None and call.frame is not None and len(call.recorded) < len(self._channels)
         elapsed = time.perf_counter() - call.entered
-        if calls:
-            calls[-1].not_its_own_s += elapsed
+        around = self._calls.innermost
+        if around is not None:
+            around.not_its_own_s += elapsed
         with self._lock:
+            self._failures.n_broken_off += is_broken_off and call.begun is not None and not call.is_skipped
             self.model_s += max(0.0, elapsed - call.not_its_own_s - call.own_s)
             self.lmfacts_s += call.own_s
 
     def _finish(self, call: ForwardCall, output: Any) -> None:
         start = time.perf_counter()
-        if call.begun is None and not call.is_skipped and not call.arguments.is_nothing:
+        if call.begun is None and not (call.is_skipped or call.has_recursed or call.arguments.is_nothing):
             self._begin(call)  # no site was reached, or none is recorded: the tokens count all the same
         begun = call.begun
         if begun is not None:
@@ -376,7 +380,7 @@ class Recorder:
             return
         call.recorded.add(site)
         try:
-            channel.update(tensor, begun, self._lock)
+            channel.update(tensor, begun, self._lock, call.arguments.kept)
         except Exception as error:  # noqa: BLE001  nothing of ours raises in somebody's forward pass
             self._fail(channel, error, call.n_before)
         call.own_s += time.perf_counter() - start
@@ -392,7 +396,7 @@ class Recorder:
 
     def _outside(self, channel: Channel) -> None:
         """A module ran by itself."""
-        if torch._C._current_graph_task_id() != -1:  # noqa: SLF001  torch's own checkpointing asks the same
+        if is_in_backward():
             return  # a block computed anew for the backward pass was recorded when it was computed first
         if channel.tap.site == _EMBED:
             return  # somebody embeds tokens to give the model embeddings, which are recorded when it gets them
@@ -549,7 +553,7 @@ class Recorder:
     def _places_from(self, sequence: int) -> Iterator[tuple[int, int]]:
         """Where the largest values of the residual stream stand, from a sequence on."""
         for name, channel in self._channels.items():
-            if _is_along_depth(name):
+            if is_along_depth(name):
                 yield from channel.accumulator.outlier_places_from(sequence)
                 if self._ended_pass is not None:
                     yield from places_in(self._ended_pass.places[name], sequence)
@@ -561,7 +565,7 @@ class Recorder:
         return {
             name: channel.on_devices.places_arriving()
             for name, channel in self._channels.items()
-            if _is_along_depth(name)
+            if is_along_depth(name)
         }
 
 
@@ -575,24 +579,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-def _is_along_depth(site: str) -> bool:
-    return not is_module_pattern(site) and Site.parse(site).kind in _ALONG_DEPTH
-
-
-def _taps(
-    model: nn.Module, architecture: Architecture, sites: str | Sequence[str] | Callable[[str], bool]
-) -> list[Tap]:
-    """One tap for each tensor that the patterns ask for, in depth order, then module paths in the model's."""
-    if callable(sites):
-        names, paths = architecture.select(sites), []
-    else:
-        listed = [part.strip() for part in sites.split(",")] if isinstance(sites, str) else list(sites)
-        paths = [pattern for pattern in listed if is_module_pattern(pattern)]
-        patterns = [pattern for pattern in listed if not is_module_pattern(pattern)]
-        names = architecture.select(patterns) if patterns or not paths else []
-    wanted = {architecture.owner(name) for name in names}
-    taps = [tap for tap in architecture.taps if tap.site in wanted]
-    by_path = {tap.site: tap for pattern in paths for tap in module_taps(model, pattern)}
-    return [*taps, *by_path.values()]

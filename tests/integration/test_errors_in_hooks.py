@@ -331,3 +331,108 @@ def test_the_outside_error_names_the_module(llama):
     outside = pytest.raises(HookError, match=r"site 'blocks.0.mlp_out': module 'model.layers.0.mlp' ran outside")
     with torch.no_grad(), lmfacts.attach(llama, "blocks.*.mlp_out", on_error="raise"), outside:
         llama.model.layers[0].mlp(torch.ones(1, 2, 32))
+
+
+# Calls that are broken off, or made inside others
+
+
+def broken_off(model, error):
+    """Call the model, whose second block raises."""
+
+    def fail(*_):
+        raise error
+
+    handle = model.model.layers[1].register_forward_hook(fail)
+    with pytest.raises(type(error)):
+        model(IDS, use_cache=False)
+    handle.remove()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("out of memory")])
+@pytest.mark.parametrize("sites", ["resid", ["model.layers.0:out", "model.layers.2:out"]])
+def test_a_pass_that_is_broken_off_does_not_swallow_the_next(llama, error, sites):
+    with torch.no_grad(), lmfacts.attach(llama, sites, k=1000) as recorder:
+        broken_off(llama, error)
+        llama(IDS + 10, use_cache=False)
+        broken_off(llama, error)
+        llama.model(IDS + 20, use_cache=False)
+    run = recorder.run()
+    first, last = recorder.site_names[0], recorder.site_names[-1]
+    assert places(recorder, first) == places(recorder, "embed" if sites == "resid" else "model.layers.0:out")
+    assert [place[2] for place in places(recorder, first)][::5] == [5, 9, 15, 19, 5, 9, 25, 29]
+    assert [place[2] for place in places(recorder, last)][::5] == [15, 19, 25, 29]
+    assert (recorder.n_tokens, run[first].n_tokens, run[last].n_tokens) == (40, 40, 20)
+    assert run.incomplete_reason == "2 forward passes ended before all sites were reached"
+
+
+@pytest.mark.parametrize("n_columns", [5, 3])
+def test_a_call_of_the_model_inside_its_own_call_is_a_pass_of_its_own(llama, n_columns):
+    inner = IDS[:, :n_columns] + 50
+    handles = []
+
+    def call_again(*_):
+        handles.pop().remove()
+        llama(inner, use_cache=False)
+
+    handles.append(llama.model.layers[1].register_forward_hook(call_again))
+    with torch.no_grad(), lmfacts.attach(llama, "all", k=1000, on_error="raise") as recorder:
+        llama(IDS, use_cache=False)
+    assert recorder.run().complete
+    assert recorder.n_tokens == 10 + 2 * n_columns
+    together = record(llama, [{"input_ids": ids, "use_cache": False} for ids in (IDS, inner)], "all", k=1000)
+    for site in together.site_names:
+        assert recorder.site(site).n_tokens == 10 + 2 * n_columns
+        assert places(recorder, site) == places(together, site)
+        assert recorder.site(site).min == together.site(site).min
+
+
+class Halves(Model):
+    """Reads long batches in two calls of itself."""
+
+    def forward(self, input_ids, attention_mask=None):
+        if len(input_ids) > 1:
+            return torch.cat([self(row[None]) for row in input_ids])
+        return super().forward(input_ids, attention_mask)
+
+
+def test_a_model_that_calls_itself_counts_its_tokens_once():
+    recorder = record(Halves("batch first").eval(), [{"input_ids": IDS}], "resid", k=1000)
+    assert recorder.run().complete
+    assert places(recorder, "blocks.1.resid_post") == [(s, p, int(IDS[s, p])) for s in range(2) for p in range(5)]
+
+
+@pytest.mark.parametrize("use_reentrant", [True, False])
+def test_what_is_computed_anew_for_the_backward_pass_was_recorded_before(llama, use_reentrant):
+    inputs = llama.get_input_embeddings()(IDS).detach().requires_grad_()
+
+    def forward(embeddings):
+        return llama(inputs_embeds=embeddings, use_cache=False).logits
+
+    with lmfacts.attach(llama, "all", on_error="raise") as recorder:
+        torch.utils.checkpoint.checkpoint(forward, inputs, use_reentrant=use_reentrant).sum().backward()
+    assert inputs.grad is not None
+    assert recorder.run().complete
+    assert (recorder.n_tokens, recorder.site("blocks.2.mlp_out").n_tokens) == (10, 10)
+
+
+@pytest.mark.parametrize("nothing", [IDS[:, :0], IDS[:0]])
+def test_an_empty_batch_says_nothing_of_the_sites(nothing):
+    model = nn.Sequential(nn.Embedding(20, 3), nn.Linear(3, 3))
+    recorder = record(model, [{"input": nothing}, {"input": IDS}], ["0:out", "1:out"])
+    assert recorder.run().complete
+    assert [recorder.site(site).n for site in ("0:out", "1:out")] == [30, 30]
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's, of its old tracer and its nested tensors
+def test_nothing_is_raised_in_what_traces_or_nests():
+    model = nn.Sequential(nn.Embedding(20, 3), nn.Linear(3, 3))
+    with torch.no_grad(), lmfacts.attach(model, ["0:out", "1:out"]) as recorder:
+        traced = torch.jit.trace(model, (IDS,), check_trace=False)
+        assert torch.equal(traced(IDS), model(IDS))
+    assert "torch.jit traced the model" in recorder.run().incomplete_reason
+    assert recorder.site("1:out").n == 30
+    linear = nn.Sequential(nn.Linear(3, 3))
+    ragged = torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)])
+    with torch.no_grad(), lmfacts.attach(linear, "0:out") as recorder:
+        linear(ragged)
+    assert recorder.run().incomplete_reason.startswith("1 forward pass was not recorded, the first after 0 tokens")

@@ -146,3 +146,57 @@ def test_batches_of_masks_by_kind_of_layer():
     with torch.no_grad(), lmfacts.attach(model, "embed", on_error="raise") as recorder:
         model(input_ids=inputs["input_ids"], attention_mask=mask)
     assert recorder.n_tokens == 33
+
+
+def test_the_cache_is_asked_before_the_model_adds_to_it():
+    """The first recorded site lies behind the layer that has put the pass's columns into the cache."""
+    for model in (build("llama"), mamba()):
+        for options in ({}, {"cache_implementation": "static"})[: 1 if model.config.model_type == "mamba" else 2]:
+            path = "backbone.layers.1:out" if model.config.model_type == "mamba" else "model.layers.1:out"
+            generated, recorder = generate(model, {"input_ids": PROMPT}, path, **options)
+            assert places(recorder, path) == fed(generated)
+            assert recorder.n_sequences == 2
+
+
+@pytest.mark.parametrize("options", [{}, {"cache_implementation": "static"}], ids=["dynamic", "static"])
+def test_what_a_decoder_generates(options):
+    torch.manual_seed(0)
+    config = transformers.T5Config(
+        vocab_size=101, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, decoder_start_token_id=0, pad_token_id=0
+    )
+    model = transformers.T5ForConditionalGeneration(config).eval()
+    generated, recorder = generate(model, {"input_ids": PROMPT}, "decoder.block.1:out", **options)
+    assert places(recorder, "decoder.block.1:out") == fed(generated)
+    assert recorder.n_tokens == 8 + 12
+
+
+def test_conversations_that_take_turns_are_told_apart_where_the_model_returns_tuples():
+    model = build("llama")
+    with torch.no_grad(), lmfacts.attach(model, "embed", k=1000, on_error="raise") as recorder:
+        caches = [model(ids, use_cache=True, return_dict=False)[1] for ids in (PROMPT, PROMPT + 20)]
+        for cache, added in zip(caches, (0, 20), strict=True):
+            model(PROMPT[:, :1] + added, **{cache_name(model): cache})
+    assert [place for place in places(recorder) if place[1] == 4] == [(0, 4, 5), (1, 4, 9), (2, 4, 25), (3, 4, 29)]
+    assert recorder.n_sequences == 4
+
+
+@pytest.mark.parametrize("kept", [torch.tensor([0, 2]), torch.tensor([3, 0, 2, 1]), torch.tensor([1, 0, 0, 1]).bool()])
+def test_logits_of_the_columns_that_a_call_names(kept):
+    model = build("llama")
+    inputs = {"input_ids": PROMPT, "attention_mask": torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1]])}
+    if "logits_to_keep" not in inspect.signature(model.forward).parameters:
+        pytest.skip("this transformers has no such argument")
+    with torch.no_grad(), lmfacts.attach(model, ["embed", "logits"], k=100_000, on_error="raise") as recorder:
+        logits = model(**inputs, logits_to_keep=kept).logits
+    columns = torch.arange(4)[kept].tolist()
+    first = [1, 0]
+    assert places(recorder, "logits") == sorted(
+        (row, column - first[row], int(PROMPT[row, column]))
+        for row in range(2)
+        for column in columns
+        if column >= first[row]
+    )
+    expected = {(row, column - first[row]): logits[row, columns.index(column)] for row in (0, 1) for column in columns}
+    for one in recorder.site("logits").outliers:
+        assert expected[int(one["sequence"]), int(one["position"])][int(one["dim"])] == one["value"]
+    assert recorder.run().complete

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lmfacts.errors import HookError
-from lmfacts.pass_tokens.caches import find_cache
+from lmfacts.pass_tokens.caches import Cached, find_cache
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +21,8 @@ __all__ = ["Arguments", "named_arguments", "parameter_names"]
 _IDS = ("input_ids", "input", "inputs", "tokens", "idx")
 _EMBEDDINGS = ("inputs_embeds", "input_embeds", "inputs_embedding")
 _MASKS = ("attention_mask", "mask", "padding_mask")
+_KEPT = ("logits_to_keep", "num_logits_to_keep")
+"""Which columns a model computes logits for: a number, the last ones, or a tensor of indices."""
 _NOT_IDS = frozenset(
     {
         *_MASKS,
@@ -30,8 +32,7 @@ _NOT_IDS = frozenset(
         "cache_position",
         "labels",
         "targets",
-        "logits_to_keep",
-        "num_logits_to_keep",
+        *_KEPT,
         "head_mask",
     }
 )
@@ -65,6 +66,8 @@ class Arguments:
         mask: in whatever form the model takes it.
         positions: `position_ids`.
         cache: what holds the keys and values, or the states, of earlier passes.
+        cached: what the cache held when the call began; None if it was not asked then.
+        kept: the indices of the columns for which the model computes logits, if it was given any.
     """
 
     ids: torch.Tensor | None = None
@@ -72,6 +75,8 @@ class Arguments:
     mask: Any = None
     positions: torch.Tensor | None = None
     cache: Any = None
+    cached: Cached | None = None
+    kept: torch.Tensor | None = None
 
     @classmethod
     def of(cls, given: Mapping[str, Any], ids_name: str | None = None, *, is_around_encoder: bool = False) -> Arguments:
@@ -100,6 +105,7 @@ class Arguments:
             mask=next((given[name] for name in _MASKS if given.get(name) is not None), None),
             positions=_tensor(given, ("position_ids",)),
             cache=find_cache(given),
+            kept=_tensor(given, _KEPT),
         )
 
     def refined(self, inner: Arguments) -> Arguments:
@@ -116,7 +122,13 @@ class Arguments:
             mask=inner.mask if self.mask is None else self.mask,
             positions=inner.positions if self.positions is None else self.positions,
             cache=inner.cache if self.cache is None else self.cache,
+            cached=inner.cached if self.cache is None else self.cached,
+            kept=inner.kept if self.kept is None else self.kept,
         )
+
+    def with_cached(self) -> Arguments:
+        """The same, and what the cache holds now: the model's first layer adds to it before a site may be reached."""
+        return self if self.cache is None or self.cached is not None else replace(self, cached=Cached.now(self.cache))
 
     @property
     def is_nothing(self) -> bool:

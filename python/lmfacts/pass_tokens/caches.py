@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-__all__ = ["find_cache", "is_used", "n_cached_columns"]
+__all__ = ["Cached", "find_cache", "is_used", "n_cached_columns"]
 
 _NAMES = (
     "cache",
@@ -25,6 +26,25 @@ _NAMES = (
 """What models call it, in the order in which it is looked for."""
 
 
+@dataclass(frozen=True, eq=False)
+class Cached:
+    """What a cache holds at a moment.
+
+    Attributes:
+        n_columns: as `n_cached_columns`.
+        is_used: as `is_used`.
+    """
+
+    n_columns: int | torch.Tensor | None
+    is_used: bool
+
+    @classmethod
+    def now(cls, cache: Any) -> Cached:
+        """What it holds now."""
+        n_columns = n_cached_columns(cache)
+        return cls(n_columns, n_columns is not None or is_used(cache))
+
+
 def find_cache(given: Any) -> Any:
     """The cache among a call's arguments, or in what a model returned; None if there is none.
 
@@ -35,6 +55,8 @@ def find_cache(given: Any) -> Any:
         values = dict(given)
         found = next((values[name] for name in _NAMES if _is_cache(values.get(name))), None)
         return next(filter(_counts_columns, values.values()), None) if found is None else found
+    if isinstance(given, tuple) and not hasattr(given, "_fields"):  # what a model returns that is asked for no names
+        return next(filter(_counts_columns, given), None)
     return next((value for name in _NAMES if _is_cache(value := getattr(given, name, None))), None)
 
 

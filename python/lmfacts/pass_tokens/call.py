@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lmfacts.pass_tokens.caches import is_used, n_cached_columns
+from lmfacts.pass_tokens.caches import Cached
 from lmfacts.pass_tokens.masks import mask_tensor, read_mask
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ class CallReader:
         n_rows, n_columns = shape
         mask = mask_tensor(arguments.mask)
         known = self._known_rows(arguments.cache)
-        cached = self._cached(arguments.cache, known, n_rows)
+        held = arguments.cached or Cached.now(arguments.cache)
+        cached = self._cached(arguments.cache, held, known, n_rows)
         counted = None if arguments.cache is None else cached
         said = None if mask is None else read_mask(mask, shape, counted)
         if not isinstance(cached, torch.Tensor) and not cached and arguments.cache is None and said is not None:
@@ -161,14 +162,13 @@ class CallReader:
         reference, rows = self._of_caches.get(id(cache), (None, None))
         return rows if reference is not None and reference() is cache else None
 
-    def _cached(self, cache: Any, known: Rows | None, n_rows: int) -> int | torch.Tensor:
+    def _cached(self, cache: Any, held: Cached, known: Rows | None, n_rows: int) -> int | torch.Tensor:
         """Columns that earlier passes have put into a cache; if it does not count them, those that were seen."""
-        length = n_cached_columns(cache)
-        if length is not None:
-            return length
+        if held.n_columns is not None:
+            return held.n_columns
         if known is None and isinstance(cache, tuple | list) and self._last is not None:
             known = self._last  # states without a name of their own are new objects in each pass
-        return known.n_columns if known is not None and known.n_rows == n_rows and is_used(cache) else 0
+        return known.n_columns if known is not None and known.n_rows == n_rows and held.is_used else 0
 
     def _before(self, known: Rows | None, cached: int | torch.Tensor, n_rows: int) -> Rows | None:
         """The rows that a pass goes on with: those of its cache, or else the last ones if they fit what is cached."""

@@ -43,10 +43,10 @@ class Tokens:
         """Number of tokens that are not padding."""
         return self.native.n_real
 
-    def last_columns(self, n_columns: int) -> TokenBatch:
-        """The last columns of each row, for accumulators: those for which a model computes logits, say."""
-        last = np.s_[:, self.real.shape[1] - n_columns :]
-        return _native(self.sequence[last], self.position[last], self.token_id[last], self.real[last])
+    def columns(self, chosen: slice | NDArray[Any]) -> TokenBatch:
+        """Some columns of each row, for accumulators: those for which a model computes logits, say."""
+        at = np.s_[:, chosen]
+        return _native(self.sequence[at], self.position[at], self.token_id[at], self.real[at])
 
 
 class TokenReader:
