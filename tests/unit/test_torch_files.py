@@ -157,9 +157,17 @@ def archive(path, content, **records):
             file.writestr(f"x/{name.replace('__', '/')}", data)
 
 
+NESTED = b")" + b"2\x86" * 100
+"""A tuple of two tuples of two tuples ...: small, but neither a text nor a hash of it could be made."""
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
+        (b"\x80\x02" + NESTED + b"\x85Q.", "does not say of what"),
+        (b"\x80\x02ctorch.serialization\n_get_layout\n" + NESTED + b"\x85R.", "without any"),
+        (b"\x80\x02ctorch._utils\n_rebuild_sparse_tensor\n" + NESTED + b")\x86R.", "without any"),
+        (b"\x80\x02ctorch._utils\n_rebuild_qtensor\n" + NESTED + NESTED + NESTED + b"\x87R.", "AttributeError"),
         # A memo of two thousand million entries, a byte array of as many bytes, and a string of exabytes.
         (b"\x80\x02}r\xff\xff\xff\x7f.", "without any"),
         (b"\x80\x05\x96" + struct.pack("<Q", 1 << 31) + b".", "ValueError"),
@@ -176,6 +184,19 @@ def archive(path, content, **records):
 def test_pickles_that_ask_for_too_much(tmp_path, content, said):
     archive(tmp_path / "x.bin", content)
     with pytest.raises(WeightFileError, match=said):
+        open_weights(tmp_path / "x.bin")
+
+
+def test_storages_of_an_old_file_that_are_no_names(tmp_path):
+    before = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({}, 2)
+    (tmp_path / "x.bin").write_bytes(before + b"\x80\x02}." + b"\x80\x02]" + NESTED + b"a." + bytes(32))
+    with pytest.raises(WeightFileError, match="list of storages"):
+        open_weights(tmp_path / "x.bin")
+
+
+def test_a_tensor_of_more_values_than_there_can_be(tmp_path):
+    torch.save({"a": torch.ones(1).expand(1 << 30, 1 << 30)}, tmp_path / "x.bin")
+    with pytest.raises(WeightFileError, match="more values than there can be"):
         open_weights(tmp_path / "x.bin")
 
 

@@ -125,6 +125,8 @@ def _from_pickles(file: StoredBytes) -> TorchFile:
     content = unpickler.load()
     keys = TorchUnpickler(reader).load()
     offsets: dict[str, int] = {}
+    if type(keys) is not list or not all(type(key) is str for key in keys):
+        raise ValueError("its list of storages is none")
     at = reader.tell()
     for key in keys:
         reader.seek(at)

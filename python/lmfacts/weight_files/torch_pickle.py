@@ -23,6 +23,10 @@ __all__ = ["ForbiddenGlobalError", "PickledStorage", "PickledTensor", "TorchUnpi
 _MOST_PICKLE_BYTES: Final = 1 << 28
 """What a file can make us hold; a state dictionary needs some hundred bytes for a tensor."""
 
+_MOST_AXES: Final = 1 << 10
+_MOST_VALUES: Final = 1 << 48
+"""What no tensor has, whose values may be in the file once, or nowhere."""
+
 _ITEM_SIZES: Final[Mapping[str, int]] = {
     **dict.fromkeys(("bool", "int8", "uint8", "qint8", "quint8", "quint4x2", "quint2x4"), 1),
     **dict.fromkeys(("float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "float8_e4m3fnuz", "float8_e5m2fnuz"), 1),
@@ -162,6 +166,8 @@ class TorchUnpickler(_Unpickler):  # type: ignore[misc]  # of no known type
     def persistent_load(self, pid: Any) -> Any:
         """The storage that an id stands for: ("storage", type, key, device, number of elements[, view])."""
         kind, *rest = pid
+        if type(kind) is not str:  # what pickles nest, they may nest so that it cannot be printed
+            raise ValueError("an id that does not say of what")
         if kind == "module":  # the source of a module, in files of old
             return rest[0]
         if kind != "storage":
@@ -303,8 +309,17 @@ class _Part:
 
 def _sizes(values: Any) -> tuple[int, ...]:
     sizes = tuple(values)
-    if not all(type(size) is int and size >= 0 for size in sizes):
+    if not all(type(size) is int and 0 <= size < _MOST_VALUES for size in sizes):
         raise ValueError("a shape or strides that are no numbers")
+    if len(sizes) > _MOST_AXES:
+        raise ValueError(f"a tensor of {len(sizes)} axes")
+    return sizes
+
+
+def _shape(values: Any) -> tuple[int, ...]:
+    sizes = _sizes(values)
+    if math.prod(sizes) >= _MOST_VALUES:
+        raise ValueError("a tensor of more values than there can be")
     return sizes
 
 
@@ -314,7 +329,7 @@ def _tensor(storage: Any, offset: int, shape: Any, strides: Any, dtype: str | No
         storage, first, n_elements = storage.storage, storage.first, storage.n_elements
     if not isinstance(storage, PickledStorage) or type(offset) is not int or type(first) is not int:
         raise ValueError("a tensor without a storage")
-    made = PickledTensor(dtype or storage.dtype, _sizes(shape), _sizes(strides), first + offset, storage)
+    made = PickledTensor(dtype or storage.dtype, _shape(shape), _sizes(strides), first + offset, storage)
     most = storage.n_bytes if n_elements is None else (first + n_elements) * _ITEM_SIZES[storage.dtype]
     if len(made.shape) != len(made.strides) or made.offset < 0:
         raise ValueError("a tensor whose strides are not those of its shape")
@@ -344,7 +359,8 @@ def _rebuild_sparse(layout: Any, arguments: Any, *_: Any) -> PickledTensor:
     values = [each for each in arguments if isinstance(each, PickledTensor)]
     shapes = [each for each in arguments if type(each) is tuple]
     dtype = values[-1].dtype if values else "unknown"
-    return _unreadable(dtype, shapes[0] if shapes else (), f"it is sparse ({layout})")
+    kind = f" ({layout})" if type(layout) is str else ""
+    return _unreadable(dtype, shapes[0] if shapes else (), f"it is sparse{kind}")
 
 
 def _rebuild_other(*_: Any) -> PickledTensor:
@@ -352,7 +368,7 @@ def _rebuild_other(*_: Any) -> PickledTensor:
 
 
 def _unreadable(dtype: str, shape: Any, problem: str) -> PickledTensor:
-    sizes = _sizes(shape)
+    sizes = _shape(shape)
     return PickledTensor(dtype, sizes, (0,) * len(sizes), 0, None, problem)
 
 
@@ -384,7 +400,7 @@ _GLOBALS: Final[Mapping[str, _StandIn]] = {
     "collections.OrderedDict": _StandIn(lambda items=(): OrderedDict({k: v for k, v in items if type(k) is str})),
     **dict.fromkeys(("collections.Counter", "collections.defaultdict"), _StandIn(lambda *_: {})),
     "torch.Size": _StandIn(lambda sizes=(): tuple(sizes)),
-    "torch.serialization._get_layout": _StandIn(str),
+    "torch.serialization._get_layout": _StandIn(lambda name: name),
     "torch._utils._rebuild_tensor": _StandIn(_rebuild_tensor),
     "torch._utils._rebuild_tensor_v2": _StandIn(_rebuild_tensor),
     "torch._utils._rebuild_tensor_v3": _StandIn(_rebuild_tensor_v3),
