@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import lmfacts
 from lmfacts.codes import float8_values
@@ -32,6 +32,22 @@ def tensors():
 
 def central(values, order):
     return ((values - values.mean()) ** order).sum()
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [torch.arange(8.0, 12.0).reshape(2, 2), torch.outer(torch.arange(1.0, 36.0), torch.arange(2.0, 55.0)) / 7],
+    ids=["nearly-one-size", "rank-one"],
+)
+def test_a_matrix_whose_scaled_values_are_alike_is_measured_and_read_again(tmp_path, matrix):
+    save_file({"w.weight": matrix}, tmp_path / "w.safetensors")
+    lmfacts.scan_weights(tmp_path / "w.safetensors", out=tmp_path / "w.lmfacts")
+    scaled = lmfacts.load(tmp_path / "w.lmfacts")["w.weight"].scaled
+    values = matrix.double().numpy()
+    values = values / np.sqrt((values**2).mean(axis=0))
+    values = values / np.sqrt((values**2).mean(axis=1, keepdims=True))
+    for order, found in ((2, scaled.moments.m2), (4, scaled.moments.m4)):
+        assert abs(found - central(values, order)) <= 1e-3 * central(values, order) + values.size * 1.2e-7**order
 
 
 @pytest.mark.parametrize(("asked", "kept"), [(True, 4096), (False, 0), (0, 0), (7, 7)])

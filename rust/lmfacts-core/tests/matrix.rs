@@ -107,3 +107,16 @@ fn columns_too_small_for_an_inverse_in_f32_are_scaled_too() {
     assert_eq!(state.scaled_moments.n, 64);
     assert!((state.scaled_moments.max - 1.0).abs() < 1e-6 && (state.scaled_moments.min + 1.0).abs() < 1e-6);
 }
+
+#[test]
+fn scaled_values_of_nearly_one_size_keep_their_spread() {
+    let state = measure(&[8f32, 9.0, 10.0, 11.0], &[2, 2], 1);
+    let moments = state.scaled_moments;
+    assert!((moments.m2 / 1.317_526_840_022e-4 - 1.0).abs() < 1e-4 && (moments.m4 / 5.034_431_108e-9 - 1.0).abs() < 1e-3);
+    let rank_one: Vec<f32> = (0..35 * 53).map(|index| ((index / 53 + 1) * (index % 53 + 2)) as f32 / 7.0).collect();
+    let moments = measure(&rank_one, &[35, 53], 2).scaled_moments;
+    // Scales, quotients and products are each rounded to f32.
+    let most = 2.0 * f64::from(f32::EPSILON);
+    assert!((moments.mean - 1.0).abs() < most && moments.max - moments.min < 2.0 * most);
+    assert!((0.0..=1855.0 * most.powi(2)).contains(&moments.m2) && (0.0..=1855.0 * most.powi(4)).contains(&moments.m4));
+}

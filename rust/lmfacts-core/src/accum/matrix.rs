@@ -20,6 +20,10 @@ use crate::view::{BufferView, Rows};
 /// Rows whose statistics are merged at a time, for each thread.
 const SEGMENTS_PER_TURN: usize = 4;
 
+/// The mean of a row's scaled values from which their moments are not told from sums about zero: of values of one size and sign, as a
+/// matrix of rank one has them, these would leave nothing but what was rounded.
+const LARGEST_MEAN: f64 = 0.5;
+
 /// What is measured of a matrix.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MatrixState {
@@ -95,6 +99,15 @@ fn in_f32<E: Element>(inverse_columns: &[f64]) -> Option<Vec<f32>> {
     let normal = f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX);
     let all_fit = E::DTYPE != Dtype::F64 && inverse_columns.iter().all(|inverse| *inverse == 0.0 || normal.contains(inverse));
     all_fit.then(|| inverse_columns.iter().map(|&inverse| inverse as f32).collect())
+}
+
+/// Sums of the first four powers of the values about a pivot.
+fn powers_about(pivot: f64, values: &[f32]) -> [f64; 4] {
+    values.iter().fold([0.0; 4], |[first, second, third, fourth], &value| {
+        let difference = f64::from(value) - pivot;
+        let square = difference * difference;
+        [first + difference, second + square, third + square * difference, fourth + square * square]
+    })
 }
 
 /// The second reading of a matrix.
@@ -205,8 +218,12 @@ impl<E: Element> Scaling<'_, E> {
         }
         let sums = self.float_kernels.divide_row(scaled, inverse_rms);
         self.float_kernels.codes(scaled, table);
-        // Scaled values have root mean square 1 about zero, so that zero is as good a pivot as their mean.
-        let ([mean, mean_rest], [m2, m3, m4]) = central(n_scaled as f64, 0.0, sums.powers);
+        // Scaled values have root mean square 1 about zero, so that zero is as good a pivot as their mean, unless the mean is most of it.
+        let (pivot, powers) = match sums.powers[0] / n_scaled as f64 {
+            mean if mean.abs() > LARGEST_MEAN => (mean, powers_about(mean, scaled)),
+            _ => (0.0, sums.powers),
+        };
+        let ([mean, mean_rest], [m2, m3, m4]) = central(n_scaled as f64, pivot, powers);
         (scale, ScalarMoments { n: n_scaled as u64, mean, mean_rest, m2, m3, m4, min: sums.min, max: sums.max })
     }
 }
