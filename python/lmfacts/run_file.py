@@ -83,7 +83,7 @@ class RunFile(Mapping[str, SiteState]):
         """
         self.path = Path(path)
         try:
-            self._view = SafetensorsView(self.path)
+            self._view = SafetensorsView(self.path, METADATA_KEY)
         except NotSafetensorsError as error:
             raise self._corrupt(f"{error}; expected a file that `lmfacts scan` or `lmfacts weights` wrote") from None
         except FileNotFoundError:
@@ -145,8 +145,6 @@ class RunFile(Mapping[str, SiteState]):
         return arrays
 
     def _checked_metadata(self) -> dict[str, Any]:
-        if METADATA_KEY not in self._view.metadata:
-            raise self._corrupt("it is a safetensors file, but not one that lmfacts wrote")
         try:
             metadata = parse_metadata(self._view.metadata[METADATA_KEY])
         except ValueError as error:

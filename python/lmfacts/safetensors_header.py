@@ -193,8 +193,12 @@ def _stored(name: str, entry: Any, start: int) -> StoredArray:
         if whole and 0 <= begin <= end < _MOST_VALUES and min(shape, default=0) >= 0:
             dtype = _DTYPES.get(code, _PATTERNS.get(code))
             n_bits = 8 * dtype.itemsize if dtype is not None else _BITS.get(code)
-            fits = n_bits is None or (
-                _largest_product(shape) * n_bits < _MOST_VALUES and math.prod(shape) * n_bits == 8 * (end - begin)
+            # Of a dtype that is not known a value may take less than a byte, though not less than a bit.
+            least_bits = n_bits or 1
+            fits = _largest_product(shape) * least_bits < _MOST_VALUES and (
+                math.prod(shape) <= 8 * (end - begin)
+                if n_bits is None
+                else math.prod(shape) * n_bits == 8 * (end - begin)
             )
             if fits:
                 return StoredArray(dtype, tuple(shape), start + begin, end - begin, code)

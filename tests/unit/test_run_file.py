@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
+from lmfacts import safetensors_view
 from lmfacts.atomic_file import replacing
 from lmfacts.destination import check_destination
 from lmfacts.errors import (
@@ -30,7 +31,7 @@ from lmfacts.errors import (
     UsageError,
 )
 from lmfacts.run import Run, load
-from lmfacts.run_file import METADATA_KEY
+from lmfacts.run_file import METADATA_KEY, RunFile
 from lmfacts.run_schema import metadata_problem
 from lmfacts.site_state import FIELDS, SiteState
 from support.synthetic_runs import gaussian_run, residual_run
@@ -565,3 +566,13 @@ def test_reading_needs_no_torch(path):
     loaded = set(done.stdout.split())
     assert "lmfacts.site_record" in loaded
     assert not loaded & {"torch", "transformers", "datasets", "scipy", "rich", "typer", "lmfacts._native"}
+
+
+def test_of_a_large_file_that_is_no_run_only_the_header_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(safetensors_view, "_content", lambda _path: pytest.fail("all of it is read"))
+    for begin, said in ((b"", "its header is not valid JSON"), (b"\x02" + bytes(7) + b"{}", "does not describe")):
+        with (tmp_path / "x.lmfacts").open("wb") as file:
+            file.write(begin)
+            file.truncate(1 << 40)
+        with pytest.raises(RunFileCorruptError, match=said):
+            RunFile(tmp_path / "x.lmfacts")

@@ -134,3 +134,10 @@ def test_a_dtype_of_the_future_concerns_its_own_tensor(tmp_path):
         assert source.read(second).tobytes() == bytes(range(3, 11))
         with pytest.raises(WeightFileError, match="a cannot be read"):
             source.read(first)
+
+
+def test_a_shape_that_its_bytes_cannot_hold_is_refused_of_a_dtype_of_the_future_too(tmp_path):
+    for shape in ([1 << 32, 1 << 31], [10**400, 10**400], [25]):
+        path = written(tmp_path / "x.safetensors", {"a": entry(0, 3, "F3_E1M1", shape), "b": entry(3, 11)}, 11)
+        with pytest.raises(WeightFileError, match="what cannot be about the array a"):
+            open_weights(path)

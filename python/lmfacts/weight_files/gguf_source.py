@@ -253,6 +253,10 @@ def _kind(file: StoredBytes, entry: GgufTensor) -> tuple[str, int, str | None, s
         kind = gguf.GGMLQuantizationType(entry.type_number)
         block, n_block_bytes = gguf.GGML_QUANT_SIZES[kind]
     except (ValueError, KeyError):
+        if n_values > 8 * entry.most_bytes:  # a value takes a bit at least
+            raise WeightFileError(
+                f"{file.path}: {entry.name} is damaged: {entry.shape} values cannot be in {entry.most_bytes} bytes"
+            ) from None
         problem = f"the installed gguf package does not know GGML type {entry.type_number}; upgrade it"
         return f"ggml_{entry.type_number}", entry.most_bytes, f"GGML type {entry.type_number}", problem
     if not entry.shape or entry.shape[-1] % block:
