@@ -39,7 +39,7 @@ def check_destination(path: str | os.PathLike[str], inputs: Iterable[str | os.Pa
 
     Raises:
         DestinationError: the path is neither new nor a regular file, its folder is missing or not writable, or it is
-            one of the inputs.
+            one of the inputs, or what standard output or error go to.
     """
     try:
         if not os.fspath(path):
@@ -61,6 +61,11 @@ def check_destination(path: str | os.PathLike[str], inputs: Iterable[str | os.Pa
             raise DestinationError(
                 f"Cannot write {path}: the folder {real.parent} is not writable. Write somewhere else."
             )
+        for number, stream in ((1, "standard output"), (2, "standard error")):
+            if there is not None and _is_open_as(number, there):
+                raise DestinationError(
+                    f"Cannot write {path}: it is where {stream} goes, which would be lost. Write under another name."
+                )
         for given in inputs:
             _refuse_input(path, real, there, given)
     except (OSError, ValueError) as error:
@@ -75,7 +80,8 @@ def check_destination(path: str | os.PathLike[str], inputs: Iterable[str | os.Pa
 def model_inputs(source: object) -> Iterator[Path]:
     """The files that are read of a model on this machine, for `check_destination`; nothing for one of the hub.
 
-    Of a file, also what lies beside it and may belong to it: further parts, indexes, configurations.
+    Of a folder, the folder and all files in it but run files. Of a file, also what lies beside it and may belong to it:
+    further parts, indexes, configurations.
     """
     if not isinstance(source, str | os.PathLike):
         source = getattr(getattr(source, "config", None), "name_or_path", None)
@@ -92,7 +98,9 @@ def model_inputs(source: object) -> Iterator[Path]:
         return
     if there is not None and stat.S_ISDIR(there.st_mode):
         yield path
-        yield from (Path(folder) / name for folder, _, names in os.walk(path) for name in names)
+        yield from (
+            Path(folder) / name for folder, _, names in os.walk(path) for name in names if not name.endswith(_RUN_FILE)
+        )
     elif there is not None:
         yield path
         yield from (file for file in path.parent.iterdir() if file.suffix in (path.suffix, ".json"))
@@ -121,6 +129,13 @@ def _refuse_input(
         raise DestinationError(
             f"Cannot write {path}: it is {shown}, which is read, and would be lost. Write under another name."
         )
+
+
+def _is_open_as(descriptor: int, file: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), file)
+    except OSError:  # it is closed
+        return False
 
 
 def _status(path: str | os.PathLike[str]) -> os.stat_result | None:

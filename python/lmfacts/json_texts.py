@@ -10,13 +10,17 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from lmfacts.errors import CorpusError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["Broken", "JsonRecords", "json_lines", "text_of"]
 
 _BLOCK_BYTES: Final = 1 << 16
 _LONGEST_TOKEN: Final = 16
 """Characters at the end of what was read in which an error may mean that a word, a number or an escape goes on."""
+
+_MOST_NAMES: Final = 20
+_LONGEST_NAME: Final = 80
+"""Of the fields that a message lists."""
 
 _BLANK: Final = " \t\r\n"
 _NAMES: Final = {list: "a list", dict: "an object", bool: "true or false", int: "a number", float: "a number"}
@@ -40,7 +44,7 @@ def text_of(value: Any, where: str, text_field: str) -> str | Broken:
     """
     if isinstance(value, dict):
         if text_field not in value:
-            fields = ", ".join(map(repr, value)) or "none"
+            fields = _listed(value)
             raise CorpusError(
                 f"{where}: expected a field {text_field!r}, got the fields {fields}; "
                 "name the right one with --text-field"
@@ -169,6 +173,13 @@ class JsonRecords:
 
     def _wrong(self, found: str) -> CorpusError:
         return CorpusError(f"{self._name}, record {self._n_records + 1}: expected JSON, got {found}")
+
+
+def _listed(fields: Iterable[str]) -> str:
+    """The first few keys of an object, each of a length that can be read."""
+    names = [name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..." for name in fields]
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"{', '.join(map(repr, names[:_MOST_NAMES]))}{more}" if names else "none"
 
 
 def _why(error: Exception) -> str:

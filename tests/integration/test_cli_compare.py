@@ -65,6 +65,7 @@ def test_a_threshold_decides_the_exit_code_and_says_why(files):
     assert done.stderr.count("\n") == 1
     assert "What changed" in done.stdout
     assert invoke(files["a"], files["grown"], "--threshold", -1).exit_code == 2
+    assert invoke(files["a"], files["grown"], "--threshold", "nan").exit_code == 2
 
 
 def test_json_is_one_document_whatever_the_exit_code(files):

@@ -56,6 +56,12 @@ def shell(command, cwd, **environment):
         ("lmfacts export run.lmfacts -o x.csv <&- >&- 2>&-; test -s x.csv && ! grep -q saved x.csv", 0, ""),
         ("lmfacts export run.lmfacts -o run.lmfacts", 2, "has to end in"),
         ("lmfacts report run.lmfacts -o .", 2, "."),
+        (
+            "lmfacts export run.lmfacts -o x.csv > x.csv; s=$?; test -e x.csv && exit $s",
+            2,
+            "where standard output goes",
+        ),
+        ("lmfacts demo -o .", 2, "Cannot write .: it is a folder"),
         ("cp run.lmfacts r.md; lmfacts report r.md -o r.md", 2, "which is read"),
         ("cp run.lmfacts r.json; lmfacts export r.json -o ./r.json; cmp run.lmfacts r.json", 0, "which is read"),
         ("ln -s x.lmfacts x-weights.lmfacts; lmfacts demo -o x.lmfacts", 2, "the same file"),

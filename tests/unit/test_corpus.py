@@ -66,6 +66,8 @@ def test_jsonl_lines_are_documents(tmp_path):
     ("line", "said"),
     [
         ('{"body": "x"}', "expected a field 'text', got the fields 'body'"),
+        ("{" + ", ".join(f'"{i}{"k" * 99}": 1' for i in range(99)) + "}", f"'19{'k' * 78}...' and 79 more; name the"),
+        ("{}", "got the fields none"),
         ('{"text": 3}', "expected text, got a number"),
         ("{not json", "expected a JSON object"),
         ("[1]", "expected text, got a list"),

@@ -129,6 +129,10 @@ def test_in_a_folder_that_is_read_only_run_files_are_replaced(tmp_path):
             check_destination(tmp_path / "in" / name, [tmp_path])
     check_destination(tmp_path / "in" / "c.lmfacts", [tmp_path])
     check_destination(tmp_path / "in" / "new.txt", [tmp_path])
+    check_destination(tmp_path / "in" / "c.lmfacts", model_inputs(tmp_path))
+    (tmp_path / "in" / "d.lmfacts").symlink_to("b.bin")
+    with pytest.raises(DestinationError, match="which is read"):
+        check_destination(tmp_path / "in" / "d.lmfacts", model_inputs(tmp_path))
 
 
 def test_standard_input_is_an_input(text):

@@ -162,6 +162,8 @@ def test_table_cuts_only_columns_that_may_be():
     )
     assert to_text(table, 12) == "  name    n\n  …ocks.3  1\n  …字文字  2\n".replace("  name    n", "  name     n")
     assert to_text(table, 40) == "  name      n\n  blocks.3  1\n  文字文字  2\n"
+    long = NumberTable([Column("name", "left", shrink_to=5, cut="start"), Column("n")], [["x" * 200_000 + "end", "1"]])
+    assert to_text(long, 12).splitlines()[1] == "  …xxxend  1"
 
 
 def test_headings_of_groups_stay_over_columns_behind_one_that_was_cut():

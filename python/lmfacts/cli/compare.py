@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 from lmfacts.cli.exit_codes import ExitCode, complain, sentences
 from lmfacts.cli.options import JsonOption
+from lmfacts.errors import UsageError
 
 if TYPE_CHECKING:
     from lmfacts.comparison import Comparison
@@ -57,6 +59,8 @@ def compare(
     """Compare two runs: what changed from A to B, per fact and per site, with effect sizes."""
     # No matrices are multiplied here, and starting threads for that takes a tenth of a second.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if threshold is not None and math.isnan(threshold):  # which nothing is above
+        raise UsageError("threshold: expected a number of at least 0, got nan")
     from lmfacts.cli.output import print_json, print_result
     from lmfacts.comparison import compare as compare_runs
     from lmfacts.run import load

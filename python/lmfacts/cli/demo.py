@@ -54,8 +54,10 @@ def demo(
     from lmfacts.live import progress_view
     from lmfacts.progress import Progress
 
-    out_weights = None if out is None else out.with_name(f"{out.stem}-weights{out.suffix}")
-    if out is not None and out_weights is not None:
+    out_weights: Path | None = None
+    if out is not None:
+        check_destination(out)
+        out_weights = out.with_name(f"{out.stem}-weights{out.suffix}")
         check_destination(out_weights, [out])
     with nullcontext() if quiet else progress_view() as progress:
         if progress is not None:  # importing torch takes seconds
@@ -84,7 +86,12 @@ def demo(
 
     from lmfacts.weights import scan_weights
 
-    _print_facts(run, scan_weights("demo", out=out_weights), json=json)
+    try:
+        _print_facts(run, scan_weights("demo", out=out_weights), json=json)
+    except (Exception, KeyboardInterrupt) as error:
+        if run.path is not None:
+            error.add_note(f"The activations are saved in {run.path}.")
+        raise
     return ExitCode.FINE
 
 

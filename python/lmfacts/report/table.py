@@ -165,7 +165,7 @@ def _cut(cell: Text, width: int, end: Literal["start", "end"]) -> Text:
     if cell.cell_len <= width:
         return cell
     if end == "start":
-        plain = cell.plain
+        plain = cell.plain[-width:]  # what takes no cell, an accent, may go with the rest
         while plain and cell_len(plain) > width - 1:
             plain = plain[1:]
         return Text(f"…{plain}", style=cell.style)
