@@ -98,11 +98,9 @@ def scan(
         UnsavedRunError: it could be when the scan began, and cannot be now; the error has the run as `run`.
         KeyboardInterrupt: a stop was asked for before anything was recorded.
     """
-    for name, value, least in (
-        *(("batch_size", batch_size, 1), ("max_tokens", max_tokens, 1), ("seq_len", seq_len, 2), ("k", k, 0)),
-    ):
-        if value is not None:
-            _check_number(name, value, least)
+    for name, value, least in (("batch_size", batch_size, 1), ("seq_len", seq_len, 2), ("k", k, 0)):
+        _check_number(name, value, least, 1 << 31)
+    _check_number("max_tokens", max_tokens, 1, 1 << 53)
     if not 0 <= threshold < math.inf:
         raise UsageError(f"threshold: expected a number of at least 0 that is not infinite, got {threshold}")
     if model == "":
@@ -134,14 +132,16 @@ def scan(
     return _Scan(loaded, sequences, recorder, batch_size, report, None if out is None else Path(out), max_seconds).run()
 
 
-def _check_number(name: str, value: int, least: int) -> None:
+def _check_number(name: str, value: int | None, least: int, limit: int) -> None:
     """Refuse what is no whole number, or too small, or more than anything can be counted with."""
+    if value is None:
+        return
     try:
         number = operator.index(value)
     except TypeError:
         raise UsageError(f"{name}: expected a whole number, got {value!r}") from None
-    if not least <= number < 1 << 31:
-        raise UsageError(f"{name}: expected a number of at least {least} (and less than 2^31), got {value}")
+    if not least <= number < limit:
+        raise UsageError(f"{name}: expected a number of at least {least} (and less than {limit}), got {value}")
 
 
 def _seq_len(model: nn.Module, asked: int | None) -> int:
