@@ -91,7 +91,8 @@ class SiteRecord:
         ]
         if self.outliers.size:
             value, sequence, position, dim, _ = self.outliers[0]
-            lines.append(f"  largest {value:.6g} at sequence {sequence}, position {position}, dim {dim}")
+            place = f"sequence {sequence}, position {position}" if sequence >= 0 else "a token that is not known"
+            lines.append(f"  largest {value:.6g} at {place}, dim {dim}")
         return "\n".join(lines)
 
     # Populations

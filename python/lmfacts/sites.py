@@ -315,7 +315,8 @@ def _not_found(pattern: str, names: Sequence[str], absent: Mapping[str, str], n_
     close = difflib.get_close_matches(wanted, [*names, *PRESETS], n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(close)}?" if close else f"there are {_listed(names)}."
     layers = f" (layers 0 to {n_layers - 1})" if n_layers else ""
-    return f"no site matches {pattern!r}; {hint} Presets are {', '.join(PRESETS)}; 'all' takes every site{layers}"
+    path = f". The path of a module takes a side: {pattern}:in or {pattern}:out" if "." in pattern else ""
+    return f"no site matches {pattern!r}; {hint} Presets are {', '.join(PRESETS)}; 'all' takes every site{layers}{path}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -124,6 +124,19 @@ class WeightRecord(SiteRecord):
     def _array(self, field: str) -> NDArray[Any]:
         return self._arrays.get(f"{self.name}/{field}", np.empty(0))
 
+    def __repr__(self) -> str:
+        """Name, parameter and shape, and what a site says of its values."""
+        head, *figures = super().__repr__().splitlines()
+        kept = [line for line in figures if not line.startswith("  largest")]
+        end = ", no finite values" if head.endswith("no finite values") else ""
+        shape = " x ".join(f"{n:,}" for n in self.shape)
+        named = (
+            f"WeightRecord {self.name} ({self.parameter})"
+            if self.name != self.parameter
+            else f"WeightRecord {self.name}"
+        )
+        return "\n".join([f"{named}, {shape}, {self.stored_dtype}{end}", *kept])
+
     @property
     def is_matrix(self) -> bool:
         """Whether it has rows and columns."""

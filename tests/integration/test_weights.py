@@ -50,6 +50,13 @@ def test_a_matrix_whose_scaled_values_are_alike_is_measured_and_read_again(tmp_p
         assert abs(found - central(values, order)) <= 1e-3 * central(values, order) + values.size * 1.2e-7**order
 
 
+def test_a_weight_says_what_it_is():
+    run = lmfacts.scan_weights(build("gpt2"), spectra=False)
+    head, *figures = repr(run["blocks.0.W_O"]).splitlines()
+    assert head == "WeightRecord blocks.0.W_O (transformer.h.0.attn.c_proj.weight), 32 x 32, float32"
+    assert [line.split()[0] for line in figures] == ["mean", "min"]
+
+
 @pytest.mark.parametrize(("asked", "kept"), [(True, 4096), (False, 0), (0, 0), (7, 7)])
 def test_spectra_may_be_asked_for_or_not(asked, kept):
     run = lmfacts.scan_weights(build("gpt2"), spectra=asked)

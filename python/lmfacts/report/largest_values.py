@@ -222,9 +222,7 @@ def outlier_table(site: SiteRecord, text: Mapping[int, str], most: int) -> Rende
             formats.signed(value, 6),
             Text(str(dim), style=f"bold {STANDOUT}"),
             token_name(token_id, text.get(token_id), 24),
-            str(token_id) if token_id >= 0 else "-",
-            str(sequence),
-            str(position),
+            *(str(known) if known >= 0 else "-" for known in (token_id, sequence, position)),
         ]
         for value, sequence, position, dim, token_id in site.outliers[:most].tolist()
     ]
