@@ -197,5 +197,6 @@ def batch(model: PreTrainedModel, side: Side = "right") -> dict[str, torch.Tenso
         for row, length in enumerate(_LENGTHS):
             padding = slice(length, None) if side == "right" else slice(None, _N_TOKENS - length)
             mask[row, padding] = 0
-    ids[mask == 0] = config.pad_token_id if config.pad_token_id is not None else 0
+    padding_id = getattr(config, "pad_token_id", None)
+    ids[mask == 0] = 0 if padding_id is None else padding_id
     return {"input_ids": ids, "attention_mask": mask}

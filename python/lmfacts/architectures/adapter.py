@@ -154,7 +154,7 @@ class Tap:
         if not _is_tensor(value):
             if isinstance(value, Mapping):
                 value = value.get(self.key) if self.key is not None else next(iter(value.values()), None)
-            elif isinstance(value, tuple | list):
+            elif isinstance(value, (tuple, list)):  # torch before 2.10 compiles no union of types here
                 value = _first(value, is_logits=self.key is not None)
         if not _is_tensor(value):
             where = "output" if self.side == "out" else "input"

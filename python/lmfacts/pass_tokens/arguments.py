@@ -10,6 +10,7 @@ import torch
 
 from lmfacts.errors import HookError
 from lmfacts.pass_tokens.caches import Cached, find_cache
+from lmfacts.pass_tokens.first import first
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,7 +51,8 @@ def parameter_names(module: nn.Module) -> tuple[str, ...]:
 
 def named_arguments(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call by name; positional ones that have none, because a wrapper takes any, are `*0`, ..."""
-    given = dict(zip(names, args, strict=False))
+    n_named = min(len(names), len(args))
+    given = dict(zip(names[:n_named], args[:n_named], strict=True))  # torch 2.8 compiles no lists of different lengths
     for index in range(len(names), len(args)):
         given[f"*{index}"] = args[index]
     return {**given, **kwargs}
@@ -98,11 +100,11 @@ class Arguments:
         if ids is not None and ids.is_floating_point():  # a tower may call its embeddings `input`
             ids, embeddings = None, ids if embeddings is None else embeddings
         if ids is None and embeddings is None and ids_name is None:
-            ids = next((each for name, each in given.items() if name not in _NOT_IDS and _may_be_ids(each)), None)
+            ids = first((each for name, each in given.items() if name not in _NOT_IDS), _may_be_ids)
         return cls(
             ids=ids,
             embeddings=embeddings,
-            mask=next((given[name] for name in _MASKS if given.get(name) is not None), None),
+            mask=first((given.get(name) for name in _MASKS), _is_given),
             positions=_tensor(given, ("position_ids",)),
             cache=find_cache(given),
             kept=_tensor(given, _KEPT),
@@ -161,7 +163,15 @@ class Arguments:
 
 
 def _tensor(given: Mapping[str, Any], names: Sequence[str | None]) -> torch.Tensor | None:
-    return next((each for name in names if isinstance(each := given.get(name or ""), torch.Tensor)), None)
+    return first((given.get(name or "") for name in names), _is_tensor)
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def _is_given(value: object) -> bool:
+    return value is not None
 
 
 def _may_be_ids(value: object) -> bool:

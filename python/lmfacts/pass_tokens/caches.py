@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from lmfacts.pass_tokens.first import first
+
 __all__ = ["Cached", "find_cache", "is_used", "n_cached_columns"]
 
 _NAMES = (
@@ -53,11 +55,11 @@ def find_cache(given: Any) -> Any:
     """
     if isinstance(given, Mapping):
         values = dict(given)
-        found = next((values[name] for name in _NAMES if _is_cache(values.get(name))), None)
-        return next(filter(_counts_columns, values.values()), None) if found is None else found
+        found = first((values.get(name) for name in _NAMES), _is_cache)
+        return first(values.values(), _counts_columns) if found is None else found
     if isinstance(given, tuple) and not hasattr(given, "_fields"):  # what a model returns that is asked for no names
-        return next(filter(_counts_columns, given), None)
-    return next((value for name in _NAMES if _is_cache(value := getattr(given, name, None))), None)
+        return first(given, _counts_columns)
+    return first((getattr(given, name, None) for name in _NAMES), _is_cache)
 
 
 def _is_cache(value: object) -> bool:
