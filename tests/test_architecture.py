@@ -24,6 +24,7 @@ KNOW_TORCH = {
     "cuda",
     "demo",
     "fingerprint",
+    "forward_calls",
     "hooks",
     "model_call",
     "model_loading",

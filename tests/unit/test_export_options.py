@@ -120,7 +120,7 @@ def test_weights_have_no_populations_of_tokens(tmp_path):
 
 @pytest.mark.parametrize("name", ["x", "x.xlsx", "x.csv.zip", "x.gz", "csv", "-"])
 def test_a_name_that_says_no_format(tmp_path, name):
-    with pytest.raises(UsageError, match=r"\.parquet, \.csv, \.csv\.gz, \.json"):
+    with pytest.raises(UsageError, match=r"\.parquet, \.csv, \.csv\.gz or \.json"):
         export_run(gaussian_run(), tmp_path / name)
 
 
