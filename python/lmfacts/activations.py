@@ -294,12 +294,12 @@ class _Scan:
             return
         try:
             run = self._recorded(reason)
-            error.run = run  # type: ignore[attr-defined]
+            error.run = run  # type: ignore[attr-defined]  # of whatever class it is, a caller may ask for this
             self._save(run)
         except UnsavedRunError as unsaved:
             error.add_note(str(unsaved))
-        except (LmfactsError, AttributeError):
-            return
+        except LmfactsError as another:
+            error.add_note(f"What was recorded until then could not be kept: {another}")
         else:
             where = f"in {self.out}" if self.out is not None else "the `run` of this error"
             error.add_note(f"What was recorded until then is {where}.")

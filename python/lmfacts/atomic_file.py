@@ -22,7 +22,7 @@ from lmfacts.errors import RunFileError
 try:
     import fcntl
 except ImportError:  # Windows: nothing is locked, and nothing that was left is removed
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # in place of a module
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -100,13 +100,13 @@ class ForwardCalls(threading.local):
 
 def is_in_backward() -> bool:
     """Whether a backward pass is under way in this thread; torch's own checkpointing asks the same."""
-    return torch._C._current_graph_task_id() != -1  # noqa: SLF001
+    return torch._C._current_graph_task_id() != -1  # noqa: SLF001  there is no public way to ask
 
 
 def _is_running(frame: FrameType | None) -> bool:
     if frame is None:
         return True
-    running: FrameType | None = sys._getframe()  # noqa: SLF001
+    running: FrameType | None = sys._getframe()  # noqa: SLF001  inspect's own is this one, or None
     while running is not None and running is not frame:
         running = running.f_back
     return running is not None

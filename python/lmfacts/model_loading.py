@@ -94,7 +94,7 @@ def _loader(asked: str, source: str, options: dict[str, Any]) -> Any:
         ModelError: the text goes through an encoder; of some, transformers would load the decoder alone.
     """
     import transformers  # noqa: PLC0415  loaded already by `load_model`
-    from transformers.models.auto import modeling_auto as known  # noqa: PLC0415
+    from transformers.models.auto import modeling_auto as known  # noqa: PLC0415  loaded already
 
     if "gguf_file" in options:
         return transformers.AutoModelForCausalLM

@@ -16,6 +16,7 @@ from lmfacts.errors import ModelError
 from support.every_family import CAUSAL, VISION, build_family
 from support.family_checks import CHECKS, OK, outcome
 
+# Hundreds of models warn of themselves in ways of their own.
 pytestmark = [pytest.mark.every_family, pytest.mark.filterwarnings("ignore")]
 
 TIMM = "its tower for images is a model of timm, which is not installed"

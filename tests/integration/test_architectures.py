@@ -6,6 +6,7 @@ import functools
 
 import pytest
 import torch
+import transformers
 
 from lmfacts.architectures import FAMILIES, Tap, View, describe, module_taps
 from lmfacts.errors import HookError, ModelError, SiteNotFoundError, UsageError
@@ -312,7 +313,6 @@ def test_wrapped_models_keep_their_sites():
 
 
 def test_a_language_model_inside_a_vision_model():
-    transformers = pytest.importorskip("transformers")
     text = build("gemma3_text").config
     vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = transformers.Gemma3Config(

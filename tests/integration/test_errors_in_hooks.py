@@ -297,7 +297,7 @@ def test_copies_of_a_model_have_hooks_that_do_nothing(llama):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # of torch's threads
 def test_a_forked_process_goes_on_unrecorded_and_may_record_anew(llama):
     inputs = batch(llama, "none")
     with torch.no_grad(), lmfacts.attach(llama, "resid", on_error="raise") as recorder:

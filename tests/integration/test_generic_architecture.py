@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from lmfacts.architectures import describe, generic
@@ -11,8 +12,6 @@ from lmfacts.errors import ModelError, SiteNotFoundError, UnknownArchitectureErr
 from lmfacts.sites import SiteKind
 from support.capture import capture
 from support.tiny import TINY, batch, build
-
-transformers = pytest.importorskip("transformers")
 
 COMMON = {"vocab_size": 101, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 OTHERS = {

@@ -6,6 +6,7 @@ import functools
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 import lmfacts
@@ -16,8 +17,6 @@ from lmfacts.errors import HookError, ModelError, UsageError
 from support.capture import capture
 from support.every_family import CAUSAL, VISION, build_family
 from support.tiny import build
-
-transformers = pytest.importorskip("transformers")
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10], [11, 12, 13, 14, 15, 16]])
 FOUND = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch import nn
 from typer.testing import CliRunner
 
@@ -13,8 +14,6 @@ from lmfacts.architectures import architecture_for, describe
 from lmfacts.cli import app
 from lmfacts.errors import ModelError, SiteNotFoundError, UnknownArchitectureError
 from support.tiny import build
-
-transformers = pytest.importorskip("transformers")
 
 
 class Plain(nn.Module):

@@ -67,7 +67,7 @@ BLOCKS = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [1
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
-def test_float8_with_scales_is_their_product(tmp_path, shape, scales, blocks, config, kind, dtype):  # noqa: PLR0917
+def test_float8_with_scales_is_their_product(tmp_path, shape, scales, blocks, config, kind, dtype):  # noqa: PLR0917  a case has so many parts
     of_scales = torch.float32 if kind == "block scales" else torch.bfloat16
     values, scale = float8(*shape, dtype=dtype), (drawn(*scales).abs() + 0.1).to(of_scales)
     folder = checkpoint(tmp_path, {NAME: values, f"{NAME}_scale_inv": scale}, config)

@@ -206,7 +206,7 @@ def _dtype_fits(scale: StoredTensor, blocks: tuple[int, ...]) -> bool:
 def _block_size(quantization: Mapping[str, Any] | None) -> tuple[int, int] | None:
     """The size of a block as the configuration has it: rows, columns."""
     size = (quantization or {}).get("weight_block_size")
-    if isinstance(size, list) and len(size) == 2 and all(type(each) is int and each > 0 for each in size):  # noqa: PLR2004
+    if isinstance(size, list) and len(size) == 2 and all(type(each) is int and each > 0 for each in size):  # noqa: PLR2004  axes
         return size[0], size[1]
     return None
 

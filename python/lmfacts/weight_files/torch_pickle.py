@@ -135,7 +135,7 @@ class _Ignored:
 
 
 # The one in Python: its instructions can be chosen one by one.
-_Unpickler: Any = pickle._Unpickler  # noqa: SLF001
+_Unpickler: Any = pickle._Unpickler  # noqa: SLF001  the one written in C cannot be told what to do less of
 
 
 class TorchUnpickler(_Unpickler):  # type: ignore[misc]  # of no known type

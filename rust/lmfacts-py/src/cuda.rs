@@ -141,7 +141,7 @@ impl PyDeviceSite {
     #[new]
     #[pyo3(signature = (device, dtype, n_dims, *, k = 64, threshold = 6.0, unit_sums = false, blocks = false, detail = false))]
     #[allow(clippy::too_many_arguments)] // as the accumulator's
-    #[allow(clippy::fn_params_excessive_bools)]
+    #[allow(clippy::fn_params_excessive_bools)] // switches that do not depend on each other
     fn new(
         device: &Bound<'_, PyDevice>,
         dtype: &str,

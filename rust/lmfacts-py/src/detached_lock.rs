@@ -1,7 +1,7 @@
 //! The only lock of this crate. It can be waited for only while detached from the interpreter, so that "never wait for a lock that a
 //! thread without the interpreter holds, while holding the interpreter" is a property of the types.
 
-#![allow(clippy::disallowed_types)]
+#![allow(clippy::disallowed_types)] // here and nowhere else: this wraps the lock that others may not use
 
 use std::sync::Mutex;
 
