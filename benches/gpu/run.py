@@ -1,13 +1,13 @@
 """Everything that is asked of a GPU, in one call, as one table.
 
-    python benches/gpu/run.py [--quick] [--only checks|throughput|overhead]
+    python benches/gpu/run.py [--quick] [--only checks|throughput|overhead|compiled]
 
-Three parts. *checks*: `tests/support/gpu_checks.py`, which hold the kernels against the host's accumulators, look for
+Four parts. *checks*: `tests/support/gpu_checks.py`, which hold the kernels against the host's accumulators, look for
 synchronization in hooks, replay CUDA graphs, compile models. *throughput*: a site's update on tensors of 1 MB to 1
 GB, beside a copy of the same tensor on the device, whose rate counts bytes read and written; the share is that of the
 bytes of the tensor that an update takes in per second, of this rate; and what each kernel takes. *overhead*: forward
 passes of models with random weights (GPT-2 medium's and a 1B Llama's shapes, bfloat16), bare, with lmfacts, and with
-the same statistics in torch; also captured into a CUDA graph and under torch.compile. Medians of several rounds,
+the same statistics in torch; also captured into a CUDA graph. *compiled*: the same under torch.compile. Medians of several rounds,
 timed by CUDA events. Without a GPU it says so, measures nothing and ends with exit code 1, as it does where a
 check failed. Needs torch, transformers and an installed lmfacts; no Rust, no network.
 """
@@ -221,63 +221,84 @@ def captured(run: Callable[[], object]) -> Callable[[], object]:
     return graph.replay
 
 
+def _report(what: str, time_ms: float, bare_ms: float) -> None:
+    row(what, f"{time_ms:.2f}", f"{time_ms / bare_ms - 1:+.1%}")
+
+
+def _forward_pass(model: torch.nn.Module) -> Callable[[], None]:
+    """A function that runs the model on 8 x 1024 tokens."""
+    ids = torch.randint(0, 30_000, (8, 1024), device="cuda")
+
+    def run() -> None:
+        model(input_ids=ids, use_cache=False)
+
+    return run
+
+
+def _model(name: str) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return MODELS[name]().to("cuda", torch.bfloat16).eval()
+
+
 def run_overhead(rounds: int) -> None:
     """Print the milliseconds of forward passes, and what each way of recording adds to the bare pass in percent."""
     print()
     row("forward pass, 8 x 1024 tokens, bfloat16", "milliseconds", "over bare")
-    for name, make in MODELS.items():
-        torch.manual_seed(0)
-        model = make().to("cuda", torch.bfloat16).eval()
-        ids = torch.randint(0, 30_000, (8, 1024), device="cuda")
-
-        def run(model: torch.nn.Module = model, ids: torch.Tensor = ids) -> None:
-            model(input_ids=ids, use_cache=False)
-
-        def report(what: str, time_ms: float, bare_ms: float, name: str = name) -> None:
-            row(f"{name}, {what}", f"{time_ms:.2f}", f"{time_ms / bare_ms - 1:+.1%}")
-
+    for name in MODELS:
+        model = _model(name)
+        run = _forward_pass(model)
         with torch.inference_mode():
             bare = median_ms(run, rounds)
-            report("bare", bare, bare)
+            _report(f"{name}, bare", bare, bare)
             for sites in ("resid", "default", "all"):
                 with lmfacts.attach(model, sites) as recorder:
                     counted = median_ms(run, rounds)
-                report(f"lmfacts, {sites} ({len(recorder.site_names)} sites)", counted, median_ms(run, rounds))
+                _report(f"{name}, lmfacts, {sites} ({len(recorder.site_names)} sites)", counted, median_ms(run, rounds))
             with lmfacts.attach(model, "default") as recorder:
                 run()
             with torch_hooked(model, recorder):
-                report(
-                    "torch hooks at the sites of default", median_ms(run, max(3, rounds // 4)), median_ms(run, rounds)
-                )
-            variants: dict[str, Callable[[Callable[[], object]], Callable[[], object]]] = {
-                "CUDA graph": captured,
-                "torch.compile": lambda run: run,
-            }
-            for what, prepare in variants.items():
-                try:
-                    used: Callable[..., object] = torch.compile(model) if what == "torch.compile" else model
+                hooked = median_ms(run, max(3, rounds // 4))
+            _report(f"{name}, torch hooks at the sites of default", hooked, median_ms(run, rounds))
+            _run_prepared(f"{name}, CUDA graph", lambda run=run: captured(run), model, rounds)
+        del model, run
+        torch.cuda.empty_cache()
 
-                    def again(used: Callable[..., object] = used, ids: torch.Tensor = ids) -> None:
-                        used(input_ids=ids, use_cache=False)
 
-                    plain = median_ms(prepare(again), rounds)
-                    torch.compiler.reset()
-                    with lmfacts.attach(model, "default"):
-                        counted = median_ms(prepare(again), rounds)
-                    torch.compiler.reset()
-                    report(f"{what}, lmfacts, default", counted, plain)
-                except Exception as error:  # noqa: BLE001  the other variants are still to run
-                    row(f"{name}, {what}", "FAILED")
-                    traceback.print_exception(error, limit=-3)
+def run_compiled(rounds: int) -> None:
+    """Print the same of models under torch.compile, which takes minutes."""
+    print()
+    row("the same under torch.compile", "milliseconds", "over bare")
+    for name in MODELS:
+        model = _model(name)
+
+        def prepared(model: torch.nn.Module = model) -> Callable[[], None]:
+            torch.compiler.reset()
+            return _forward_pass(torch.compile(model))
+
+        with torch.inference_mode():
+            _run_prepared(f"{name}, torch.compile", prepared, model, rounds)
+        torch.compiler.reset()
         del model
         torch.cuda.empty_cache()
+
+
+def _run_prepared(what: str, prepare: Callable[[], Callable[[], object]], model: torch.nn.Module, rounds: int) -> None:
+    """Print how long what was prepared takes, bare and with lmfacts attached while it was."""
+    try:
+        plain = median_ms(prepare(), rounds)
+        with lmfacts.attach(model, "default"):
+            counted = median_ms(prepare(), rounds)
+        _report(f"{what}, lmfacts, default", counted, plain)
+    except Exception as error:  # noqa: BLE001  the other variants are still to run
+        row(what, "FAILED")
+        traceback.print_exception(error, limit=-3)
 
 
 def main() -> int:
     """Run the parts that are asked for; the exit code is 1 if a check failed or there is no GPU."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    parser.add_argument("--only", choices=["checks", "throughput", "overhead"])
+    parser.add_argument("--only", choices=["checks", "throughput", "overhead", "compiled"])
     arguments = parser.parse_args()
     reason = no_gpu_reason()
     if reason is not None:
@@ -285,12 +306,14 @@ def main() -> int:
         return 1
     rounds = 5 if arguments.quick else 20
     print(torch.cuda.get_device_name(), "torch", torch.__version__, "lmfacts", lmfacts.__version__, probe.cuda_report())
-    wanted = [arguments.only] if arguments.only else ["checks", "throughput", "overhead"]
+    wanted = [arguments.only] if arguments.only else ["checks", "throughput", "overhead", "compiled"]
     n_failed = run_checks() if "checks" in wanted else 0
     if "throughput" in wanted:
         run_throughput(rounds)
     if "overhead" in wanted:
         run_overhead(rounds)
+    if "compiled" in wanted:
+        run_compiled(rounds)
     return 1 if n_failed else 0
 
 

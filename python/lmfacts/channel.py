@@ -129,16 +129,16 @@ class Channel:
                     return
         if not on_host:
             tensor = to_host(tensor)
-        tokens, n_without_places, n_not_computed = begun.native, 0, 0
+        n_without_places = n_not_computed = 0
         if fit is _Fit.SOME_TOKENS:
             n_without_places = prod(tensor.shape[: -self.tap.dim_axes])
             tokens = _native.TokenBatch.without_places(n_without_places)
-        elif fit is _Fit.LAST_COLUMNS:
-            tokens = begun.known().columns(slice(begun.shape[1] - tensor.shape[1], None))
+        elif fit is _Fit.LAST_COLUMNS or chosen is not None:
+            computed = slice(begun.shape[1] - tensor.shape[1], None) if chosen is None else chosen
+            tokens = begun.known().columns(computed)
             n_not_computed = begun.n_real - tokens.n_real
-        elif chosen is not None:
-            tokens = begun.known().columns(chosen)
-            n_not_computed = begun.n_real - tokens.n_real
+        else:
+            tokens = begun.native
         self.accumulator.update(tensor, tokens)
         if self._n_dims is None and len(tokens):
             self._n_dims = tensor.numel() // len(tokens)

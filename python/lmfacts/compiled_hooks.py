@@ -40,7 +40,7 @@ class Observer(Protocol):
     def module_returned(self, path: str, output: Any) -> None:
         """It is over."""
 
-    def arguments_given(self, path: str, arguments: Arguments) -> None:
+    def arguments_given(self, arguments: Arguments) -> None:
         """A module that may be given tokens starts with these arguments."""
 
 
@@ -85,7 +85,7 @@ def _report(  # noqa: PLR0917  an operator's arguments are positional
     else:
         cached: int | torch.Tensor | None = n_cached if length is None else length
         cache = _Cached(None if length is None and n_cached == _UNKNOWN else cached)
-        known.arguments_given(path, Arguments(ids, embeddings, mask, positions, cache, kept=kept))
+        known.arguments_given(Arguments(ids, embeddings, mask, positions, cache, kept=kept))
 
 
 @_observe.register_fake
@@ -150,10 +150,10 @@ class CompiledHooks:
         """A call of a module starts (`called`) or is over (`returned`)."""
         _report(self._order, self._number, event, path, None, None, None, None, None, None, 0)
 
-    def arguments(self, path: str, found: Arguments) -> None:
-        """A module starts with these arguments."""
+    def arguments(self, found: Arguments) -> None:
+        """A module that may be given tokens starts with these arguments."""
         cached = n_cached_columns(found.cache)
         length, n_cached = (cached, 0) if isinstance(cached, torch.Tensor) else (None, cached)
         mask = mask_tensor(found.mask)
         tensors = (found.ids, found.embeddings, mask, found.positions, length, found.kept)
-        _report(self._order, self._number, "given", path, *tensors, _UNKNOWN if n_cached is None else n_cached)
+        _report(self._order, self._number, "given", "", *tensors, _UNKNOWN if n_cached is None else n_cached)

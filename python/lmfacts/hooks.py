@@ -30,7 +30,7 @@ class Sink(Protocol):
     def module_called(self, path: str) -> None:
         """A module that may be given tokens starts."""
 
-    def module_given(self, path: str, module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def module_given(self, path: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """The same module starts, with these arguments."""
 
     def module_returned(self, path: str, output: Any) -> None:
@@ -100,9 +100,9 @@ class _Called(_OfModule):
 
 
 class _Given(_OfModule):
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __call__(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """It starts with these arguments."""
-        self.sink.module_given(self.path, module, args, kwargs)
+        self.sink.module_given(self.path, args, kwargs)
 
 
 class _Returned(_OfModule):

@@ -228,26 +228,25 @@ class Recorder:
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # torch's own
             self._skip(self._calls.innermost, HookError("torch.jit traced the model; call the traced model's original"))
 
-    def module_given(self, path: str, _module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def module_given(self, path: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """The same module starts, with these arguments."""
         if torch.compiler.is_compiling():
-            self._compiled.arguments(path, self._arguments(path, args, kwargs))
+            self._compiled.arguments(self._arguments(path, args, kwargs))
             return
         try:
             arguments = self._arguments(path, args, kwargs)
         except Exception as error:  # noqa: BLE001  nothing of ours raises in somebody's forward pass
             self._skip(self._calls.innermost, error)
             return
-        self.arguments_given(path, arguments)
+        self.arguments_given(arguments)
 
     def _arguments(self, path: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Arguments:
         given = named_arguments(self._parameters[path], args, kwargs)
         ids_name = self._ids_argument if path == self._token_modules.paths[0] else None
         return Arguments.of(given, ids_name, is_around_encoder=self._token_modules.is_around_encoder(path))
 
-    def arguments_given(self, path: str, arguments: Arguments) -> None:
+    def arguments_given(self, arguments: Arguments) -> None:
         """A module that may be given tokens starts with these arguments."""
-        del path
         call = self._calls.innermost
         if call is None or call.is_skipped:
             return

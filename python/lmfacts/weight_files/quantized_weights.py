@@ -41,15 +41,18 @@ _PACKED: Final[Mapping[str, str]] = {
 
 _KEPT: Final = frozenset({"bias"})
 _OF_ACTIVATIONS: Final = (
-    *(
-        "input_scale",
-        "output_scale",
-        "input_global_scale",
-        "output_global_scale",
-        "input_zero_point",
-        "activation_scale",
-    ),
-    *("q_scale", "k_scale", "v_scale", "kv_scale", "prob_scale", "scale_input"),
+    "input_scale",
+    "output_scale",
+    "input_global_scale",
+    "output_global_scale",
+    "input_zero_point",
+    "activation_scale",
+    "q_scale",
+    "k_scale",
+    "v_scale",
+    "kv_scale",
+    "prob_scale",
+    "scale_input",
 )
 
 USED: Final = "scales of quantized values, which they were multiplied with"
@@ -146,8 +149,8 @@ def _packed(by_name: Mapping[str, StoredTensor], children: Mapping[str, Sequence
             yield from ((other, reason) for other in (name, f"{name.removesuffix('_blocks')}_scales"))
         elif tensor.dtype == "uint8" and name in children:  # weight, weight.absmax, weight.quant_map, ...
             reason = "part of a weight packed by bitsandbytes, which is not dequantized"
-            parts = [*children[name], *(part for key in (f"{name}.quant_state",) for part in children.get(key, ()))]
-            yield from ((other, reason) for other in (name, *parts))
+            parts = (name, *children[name], *children.get(f"{name}.quant_state", ()))
+            yield from ((other, reason) for other in parts)
         elif tensor.dtype == "uint8" and last == "weight" and f"{name}_scale" in by_name:
             reason = "part of a weight packed in 4 bits (NVFP4 or MXFP4), which is not dequantized"
             yield from ((other, reason) for other in children[module] if other.startswith(name))
