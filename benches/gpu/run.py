@@ -7,9 +7,9 @@ synchronization in hooks, replay CUDA graphs, compile models. *throughput*: a si
 GB, beside a copy of the same tensor on the device, whose rate counts bytes read and written; the share is that of the
 bytes of the tensor that an update takes in per second, of this rate; and what each kernel takes. *overhead*: forward
 passes of models with random weights (GPT-2 medium's and a 1B Llama's shapes, bfloat16), bare, with lmfacts, and with
-the same statistics in torch; also captured into a CUDA graph. *compiled*: the same under torch.compile. Medians of several rounds,
-timed by CUDA events. Without a GPU it says so, measures nothing and ends with exit code 1, as it does where a
-check failed. Needs torch, transformers and an installed lmfacts; no Rust, no network.
+the same statistics in torch; also captured into a CUDA graph. *compiled*: the same under torch.compile. Medians of
+several rounds, timed by CUDA events. Without a GPU it says so, measures nothing and ends with exit code 1, as it does
+where a check failed. Needs torch, transformers and an installed lmfacts; no Rust, no network.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import torch
 
@@ -49,8 +49,11 @@ _NUMBERS = itertools.count()
 _UNKNOWN = -1
 """In place of a number of cached columns: the cache does not count."""
 
+_EAGER: Final = (torch.Tag.cudagraph_unsafe,)
+"""Between the CUDA graphs of `mode="reduce-overhead"`, never in one: what the operators allocate outlives a pass."""
 
-@torch.library.custom_op("lmfacts::observe", mutates_args=("order",))
+
+@torch.library.custom_op("lmfacts::observe", mutates_args=("order",), tags=_EAGER)
 def _observe(value: torch.Tensor, order: torch.Tensor, observer: int, site: str) -> None:
     """Report the value of a site."""
     del order
@@ -59,7 +62,7 @@ def _observe(value: torch.Tensor, order: torch.Tensor, observer: int, site: str)
         known.observe(site, value)
 
 
-@torch.library.custom_op("lmfacts::report", mutates_args=("order",))
+@torch.library.custom_op("lmfacts::report", mutates_args=("order",), tags=_EAGER)
 def _report(  # noqa: PLR0917  an operator's arguments are positional
     order: torch.Tensor,
     observer: int,

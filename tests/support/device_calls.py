@@ -42,7 +42,7 @@ def on_device(
     values = calls[0][0]
     site = _native.DeviceSite(device, str(values.dtype).removeprefix("torch."), values[0, 0].numel(), **options)
     state, state_buffer = _buffer(site.state_bytes, values.device)
-    _, memory = _buffer(_native.tokens_memory_bytes(256), values.device)
+    _, memory = _buffer(_native.tokens_memory_bytes(max(x.shape[0] for x, _ in calls)), values.device)
     kept = [memory]
     for values, given in calls:
         n_rows, n_columns = values.shape[:2]

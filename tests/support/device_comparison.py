@@ -18,7 +18,9 @@ TOLERANCE = {"float32": 1e-12, "bfloat16": 2e-6, "float16": 2e-6}
 
 _TOKENS = 1e-12
 _SUMMED = ("moments", "mean_rests", "token_moments", "token_mean_rests", "unit_sums", "block_token_moments")
-_ROUNDING = 1e-15
+_ROUNDING = 4e-15
+"""Of a sum of as many squares as a token has dims, added in another order."""
+
 _SMALLEST = 1.2e-38
 
 
