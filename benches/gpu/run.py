@@ -259,7 +259,7 @@ def run_overhead(rounds: int) -> None:
             with torch_hooked(model, recorder):
                 hooked = median_ms(run, max(3, rounds // 4))
             _report(f"{name}, torch hooks at the sites of default", hooked, median_ms(run, rounds))
-            _run_prepared(f"{name}, CUDA graph", lambda run=run: captured(run), model, rounds)
+            _run_prepared(f"{name}, CUDA graph", functools.partial(captured, run), model, rounds)
         del model, run
         torch.cuda.empty_cache()
 
@@ -273,7 +273,7 @@ def run_compiled(rounds: int) -> None:
 
         def prepared(model: torch.nn.Module = model) -> Callable[[], None]:
             torch.compiler.reset()
-            return _forward_pass(torch.compile(model))
+            return _forward_pass(torch.compile(model))  # type: ignore[arg-type]  # torch types it as a function
 
         with torch.inference_mode():
             _run_prepared(f"{name}, torch.compile", prepared, model, rounds)

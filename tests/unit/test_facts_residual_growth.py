@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 
 from lmfacts.facts import Verdict
-from lmfacts.facts.f07_residual_growth import DEFINITION, fit_window, growth_fit
+from lmfacts.facts.f07_residual_growth import DEFINITION, fit_window
+from lmfacts.facts.growth_laws import growth_fit
 from support.accumulated_runs import accumulated_run, inputs_of
 
 N_LAYERS = 24
@@ -84,7 +86,7 @@ def test_norms_that_are_equal_to_the_last_bit():
 def test_growth_that_speeds_up():
     fact = check(run_of(lambda layer: 0.002 * layer**2))
     assert (fact.verdict, fact.fact_class) == (Verdict.FAILS, "super-exponential")
-    assert 0.95 < measure(fact, "R2 of a straight line in ln norm").value < 0.97
+    assert 0.95 < measure(fact, "R2 of the exponential, a line in ln norm").value < 0.97
     assert measure(fact, "quadratic term per layer^2").value == pytest.approx(0.002, rel=0.1)
     assert measure(fact, "quadratic term per layer^2").interval[0] > 0
 
@@ -93,8 +95,80 @@ def test_growth_that_wobbles_or_slows_down():
     fact = check(run_of(lambda layer: 0.05 * layer + 0.4 * math.sin(2.0 * layer)))
     assert (fact.verdict, fact.fact_class) == (Verdict.FAILS, "irregular")
     fact = check(run_of(lambda layer: -0.002 * (layer - 24) ** 2))
-    assert (fact.verdict, fact.fact_class) == (Verdict.FAILS, "irregular")
+    assert (fact.verdict, fact.fact_class) == (Verdict.FAILS, "linear")
     assert any("slows down" in note for note in fact.evidence.notes)
+
+
+LAWS = {
+    "linear, 0.1": (lambda layer: np.log1p(0.1 * layer), "linear"),
+    "linear, 0.2": (lambda layer: np.log1p(0.2 * layer), "linear"),
+    "square root": (lambda layer: 0.5 * np.log(5 + layer), "square root"),
+}
+
+
+@pytest.mark.parametrize("n_layers", [12, 24, 48])
+@pytest.mark.parametrize("law", LAWS)
+def test_other_laws_are_not_taken_for_an_exponential(law, n_layers):
+    log_norm, name = LAWS[law]
+    fact = check(run_of(log_norm, noise=0.003, n_layers=n_layers))
+    assert (fact.verdict, fact.fact_class) == (Verdict.FAILS, name)
+    assert measure(fact, "residual of the best other law over the exponential's").value < 1 / 1.5
+
+
+@pytest.mark.parametrize("n_layers", [24, 48])
+def test_a_quadratic_law_leaves_it_open(n_layers):
+    fact = check(run_of(lambda layer: 2 * np.log1p(0.05 * layer), noise=0.003, n_layers=n_layers))
+    assert (fact.verdict, fact.fact_class) == (Verdict.INCONCLUSIVE, "growing, law open")
+    assert "too close to tell" in fact.summary
+
+
+def with_residuals(y, ratio):
+    """A ln norm that bends away from a line until the linear law leaves so many times the line's residual."""
+    layers = np.arange(2, 21)
+
+    def of(share):
+        bent = (1 - share) * y(layers) + share * np.log1p(0.1 * layers) + 0.002 * np.cos(2.5 * layers)
+        return growth_fit(layers.tolist(), bent).advantage
+
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if of(middle) > ratio else (low, middle)
+    return lambda layer: (1 - low) * y(layer) + low * np.log1p(0.1 * layer) + 0.002 * np.cos(2.5 * layer)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict"),
+    [
+        (1.53, Verdict.HOLDS),
+        (1.47, Verdict.INCONCLUSIVE),
+        (1 / 1.47, Verdict.INCONCLUSIVE),
+        (1 / 1.53, Verdict.FAILS),
+    ],
+)
+def test_how_much_better_a_law_has_to_be(ratio, verdict):
+    fact = check(run_of(with_residuals(lambda layer: 0.05 * layer, ratio), noise=0.0, dtype="float64"))
+    assert measure(fact, "residual of the best other law over the exponential's").value == pytest.approx(ratio, 0.01)
+    assert fact.verdict is verdict
+
+
+@pytest.mark.parametrize(("r2", "verdict"), [(0.9705, Verdict.HOLDS), (0.9695, Verdict.FAILS)])
+def test_the_least_r2(r2, verdict):
+    layers = np.arange(2, 21)
+
+    def of(size):
+        return growth_fit(layers.tolist(), 0.3 * layers + size * np.cos(3 * layers)).r2
+
+    size = brentq(lambda size: of(size) - r2, 0.0, 2.0)
+    fact = check(run_of(lambda layer: 0.3 * layer + size * np.cos(3 * layer), noise=0.0, dtype="float64"))
+    assert measure(fact, "R2 of the exponential, a line in ln norm").value == pytest.approx(r2, abs=1e-5)
+    assert fact.verdict is verdict
+
+
+def test_a_note_on_the_quadratic_term_needs_its_interval():
+    fact = check(run_of(lambda layer: 1.0 + 0.05 * layer))
+    assert not any("quadratic" in note for note in fact.evidence.notes)
+    assert any("18 layers" in note or "19 layers" in note for note in fact.evidence.notes)
 
 
 def test_position_0_changes_nothing():
@@ -147,7 +221,7 @@ def test_too_little_of_everything():
     fact = check(run_of(lambda layer: 0.05 * layer, n_layers=4))
     assert fact.verdict is Verdict.INCONCLUSIVE
     assert "at least 5" in fact.summary
-    assert check(run_of(lambda layer: 0.05 * layer, n_layers=6)).verdict is Verdict.HOLDS
+    assert check(run_of(lambda layer: 0.3 * layer, n_layers=6)).verdict is Verdict.HOLDS
 
 
 def test_runs_without_what_it_needs():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -10,7 +11,9 @@ import numpy as np
 
 from lmfacts.facts.definition import Definition, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
+from lmfacts.facts.growth_laws import exp, growth_fit
 from lmfacts.facts.intervals import all_of, decided, jackknife, too_few_data
+from lmfacts.facts.strictness import at_least, judged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,58 +21,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lmfacts.facts.fact import Fact
+    from lmfacts.facts.growth_laws import GrowthFit
     from lmfacts.facts.inputs import Inputs
+    from lmfacts.facts.strictness import Strictness
     from lmfacts.moments import Moments
     from lmfacts.run import Run
 
-__all__ = ["DEFINITION", "GrowthFit", "fit_window", "growth_fit"]
+__all__ = ["DEFINITION", "fit_window"]
 
 _FIRST_SHARE: Final = 0.10
 _LAST_SHARE: Final = 0.85
 _LEAST_LAYERS: Final = 5
-_LEAST_GROWTH: Final = 1.01
-_LEAST_R2: Final = 0.97
-_LARGEST_EXPONENT: Final = 709.0
+_LEAST_GROWTH: Final = at_least(1.01, neutral=1.0)
+_LEAST_R2: Final = at_least(0.97, neutral=1.0)
+_LEAST_ADVANTAGE: Final = at_least(1.5, neutral=1.0)
+_OPEN: Final = "growing, law open"
 
 
 def fit_window(n_layers: int) -> range:
     """The layers that are fitted: round(0.10 L) to round(0.85 L) or the last, halves up; 5 to 41 of 48."""
     first, last = (math.floor(share * n_layers + 0.5) for share in (_FIRST_SHARE, _LAST_SHARE))
     return range(first, min(last + 1, n_layers))
-
-
-@dataclass(frozen=True)
-class GrowthFit:
-    """Least squares of y, the mean ln norm, on the layer.
-
-    Attributes:
-        growth: exp(slope of the line), the factor per layer.
-        r2: share of the variance of y that the line explains; NaN where y is constant.
-        r2_quadratic: share that a parabola explains.
-        curvature: coefficient of (layer - mean layer)^2.
-    """
-
-    growth: float
-    r2: float
-    r2_quadratic: float
-    curvature: float
-
-
-def growth_fit(layers: Sequence[int], y: NDArray[np.float64]) -> GrowthFit:
-    """Fit a line and a parabola to the mean ln norms of at least 4 layers."""
-    x = np.asarray(layers, dtype=np.float64)
-    x -= x.mean()
-    total = float(((y - y.mean()) ** 2).sum())
-
-    def fit(degree: int) -> tuple[NDArray[np.float64], float]:
-        design = np.vander(x, degree + 1, increasing=True)
-        coefficients = np.linalg.lstsq(design, y, rcond=None)[0]
-        rest = float(((y - design @ coefficients) ** 2).sum())
-        return np.asarray(coefficients, dtype=np.float64), 1.0 - rest / total if total > 0 else math.nan
-
-    line, r2 = fit(1)
-    parabola, r2_quadratic = fit(2)
-    return GrowthFit(_exp(float(line[1])), r2, r2_quadratic, float(parabola[2]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,78 +119,136 @@ def _check(inputs: Inputs) -> Fact:
             f"No token past position 0 has a finite norm above zero at layer {', '.join(map(str, hollow))}.",
             Evidence(tables=(_table(layers, fitted),)),
         )
-    return _judge(inputs, layers, fitted)
+    growth = _Growth.of(layers, fitted)
+    return judged(functools.partial(_judge, inputs, layers, growth), has_interval=True)
 
 
-def _judge(inputs: Inputs, layers: dict[int, _Layer], fitted: list[int]) -> Fact:
-    """The verdict from layers that all have norms."""
-    full = growth_fit(fitted, np.array([layers[layer].y for layer in fitted]))
-    without = np.array([layers[layer].left_out for layer in fitted])
-    left_out = [growth_fit(fitted, without[:, j]) for j in range(without.shape[1])]
-    growth, r2, curvature = (
-        jackknife(getattr(full, name), [getattr(fit, name) for fit in left_out])
-        for name in ("growth", "r2", "curvature")
-    )
-    grows = decided(full.growth, growth, _LEAST_GROWTH, passed=full.growth >= _LEAST_GROWTH)
-    straight = decided(full.r2, r2, _LEAST_R2, passed=full.r2 >= _LEAST_R2)
-    holds = all_of(grows, straight)
+@dataclass(frozen=True)
+class _Growth:
+    """The fit, and the intervals of what decides.
 
-    span = f"layers {fitted[0]} to {fitted[-1]}"
+    Attributes:
+        layers: the layers that are fitted.
+        fit: of all sequences.
+        growth: interval of the factor per layer.
+        r2: interval of R2.
+        advantage: interval of the residuals' ratio, by way of its logarithm.
+        curvature: interval of the quadratic term.
+    """
+
+    layers: tuple[int, ...]
+    fit: GrowthFit
+    growth: tuple[float, float]
+    r2: tuple[float, float]
+    advantage: tuple[float, float]
+    curvature: tuple[float, float]
+
+    @classmethod
+    def of(cls, layers: dict[int, _Layer], fitted: list[int]) -> _Growth:
+        """From layers that all have norms."""
+        full = growth_fit(fitted, np.array([layers[layer].y for layer in fitted]))
+        without = np.array([layers[layer].left_out for layer in fitted])
+        left_out = [growth_fit(fitted, without[:, j]) for j in range(without.shape[1])]
+        growth, r2, curvature = (
+            jackknife(getattr(full, name), [getattr(fit, name) for fit in left_out])
+            for name in ("growth", "r2", "curvature")
+        )
+        low, high = jackknife(math.log(full.advantage), [math.log(fit.advantage) for fit in left_out])
+        return cls(tuple(fitted), full, growth, r2, (exp(low), exp(high)), curvature)
+
+    def is_exponential(self, strictness: Strictness) -> bool | None:
+        """Whether the exponential explains more than the other laws; None where the data do not tell."""
+        least = _LEAST_ADVANTAGE.at(strictness)
+        if self.fit.advantage >= least:
+            return decided(self.fit.advantage, self.advantage, least, passed=True)
+        if self.fit.advantage <= 1 / least:
+            return decided(self.fit.advantage, self.advantage, 1 / least, passed=False)
+        return None
+
+
+def _judge(inputs: Inputs, layers: dict[int, _Layer], found: _Growth, strictness: Strictness) -> Fact:
+    full = found.fit
+    least_growth, least_r2 = _LEAST_GROWTH.at(strictness), _LEAST_R2.at(strictness)
+    grows = decided(full.growth, found.growth, least_growth, passed=full.growth >= least_growth)
+    straight = decided(full.r2, found.r2, least_r2, passed=full.r2 >= least_r2)
+    best = found.is_exponential(strictness)
+    holds = all_of(grows, straight, best)
+
+    span = f"layers {found.layers[0]} to {found.layers[-1]}"
     numbers = f"the norm changes by a factor of {full.growth:.3f} per layer over {span} (R2 {full.r2:.3f})"
+    ratio = f"{_times(full.advantage)} the residual of the exponential"
     fact_class = None
     if holds:
         verdict, fact_class = Verdict.HOLDS, "exponential"
-        summary = f"T{numbers[1:]}: exponential growth."
+        summary = f"T{numbers[1:]}: exponential growth; the best other law ({full.rival}) leaves {ratio}."
     elif holds is None:
         verdict = Verdict.INCONCLUSIVE
+        fact_class = _OPEN if grows and straight and best is None else None
         doubts = [
-            f"the interval of {what} spans {threshold}"
-            for what, passed, threshold in (
-                ("the factor", grows, _LEAST_GROWTH),
-                ("R2", straight, _LEAST_R2),
-            )
+            f"the interval of {what} spans {threshold:g}"
+            for what, passed, threshold in (("the factor", grows, least_growth), ("R2", straight, least_r2))
             if passed is None
         ]
+        if best is None:
+            doubts.append(f"the {full.rival} law leaves {ratio}, too close to tell")
         summary = f"T{numbers[1:]}, but {' and '.join(doubts)}."
     else:
         verdict = Verdict.FAILS
-        fact_class = _class_of(full, curvature)
-        summary = f"T{numbers[1:]}: {_WORDS[fact_class]}."
-    measures = (
-        Measure("factor per layer", full.growth, f">= {_LEAST_GROWTH}", grows, growth),
-        Measure("R2 of a straight line in ln norm", full.r2, f">= {_LEAST_R2}", straight, r2),
-        Measure("R2 of a parabola", full.r2_quadratic),
+        fact_class = _class_of(found, strictness)
+        summary = f"T{numbers[1:]}: {_words(fact_class, full)}."
+    measures: tuple[Measure, ...] = (
+        Measure("factor per layer", full.growth, _LEAST_GROWTH.words(strictness), grows, found.growth),
+        Measure("R2 of the exponential, a line in ln norm", full.r2, _LEAST_R2.words(strictness), straight, found.r2),
+        Measure(
+            "residual of the best other law over the exponential's",
+            full.advantage,
+            _LEAST_ADVANTAGE.words(strictness),
+            best,
+            found.advantage,
+            note=f"{full.rival}, R2 {full.r2_rival:.4f}; at most 1/{_LEAST_ADVANTAGE.at(strictness):.4g}: another law",
+        ),
+        Measure("R2 of the linear law", full.r2_linear),
+        Measure("R2 of the square-root law", full.r2_square_root),
+        Measure("R2 of a parabola in ln norm", full.r2_quadratic),
         Measure(
             "quadratic term per layer^2",
             full.curvature,
             "> 0, interval above 0, for super-exponential",
             None,
-            curvature,
+            found.curvature,
             note="decides the class, not the verdict",
         ),
     )
-    return DEFINITION.fact(
-        verdict,
-        summary,
-        Evidence((*measures, *_plain_measure(inputs, layers, fitted)), (_table(layers, fitted),), _notes(inputs, full)),
-        fact_class=fact_class,
-    )
+    measures += _plain_measure(inputs, layers, found.layers)
+    evidence = Evidence(measures, (_table(layers, found.layers),), _notes(inputs, found, verdict))
+    return DEFINITION.fact(verdict, summary, evidence, fact_class=fact_class)
 
 
-_WORDS: Final = {
-    "non-growing": f"it does not grow by {100 * (_LEAST_GROWTH - 1):.0f} % per layer",
-    "super-exponential": "growth that speeds up with depth, super-exponential",
-    "irregular": "no steady exponential",
-}
+def _words(fact_class: str, fit: GrowthFit) -> str:
+    if fact_class == fit.rival:
+        return f"growth by a {fact_class} law, whose residual is {_times(fit.advantage)} that of the exponential"
+    return {
+        "non-growing": f"it does not grow by {100 * (_LEAST_GROWTH.value - 1):.0f} % per layer",
+        "super-exponential": "growth that speeds up with depth, super-exponential",
+        "irregular": "no steady exponential",
+    }[fact_class]
 
 
-def _class_of(fit: GrowthFit, curvature: tuple[float, float]) -> str:
-    if fit.growth < _LEAST_GROWTH:
+def _times(ratio: float) -> str:
+    """A ratio of residuals in words; beyond a million it is that of rounding errors."""
+    return "more than a million times" if ratio > 1e6 else f"{ratio:.3g} times"  # noqa: PLR2004
+
+
+def _class_of(found: _Growth, strictness: Strictness) -> str:
+    """Why it fails."""
+    if not _LEAST_GROWTH.passed(found.fit.growth, strictness):
         return "non-growing"
-    return "super-exponential" if fit.curvature > 0 and curvature[0] > 0 else "irregular"
+    if found.is_exponential(strictness) is False and _LEAST_R2.passed(found.fit.r2_rival, strictness):
+        return found.fit.rival
+    return "super-exponential" if found.fit.curvature > 0 and found.curvature[0] > 0 else "irregular"
 
 
-def _plain_measure(inputs: Inputs, layers: dict[int, _Layer], fitted: list[int]) -> tuple[Measure, ...]:
+def _plain_measure(inputs: Inputs, layers: dict[int, _Layer], fitted: Sequence[int]) -> tuple[Measure, ...]:
     """The factor of vectors that are not centered, where the verdict is about centered ones."""
     if inputs.norm_kind != "layernorm":
         return ()
@@ -226,19 +256,24 @@ def _plain_measure(inputs: Inputs, layers: dict[int, _Layer], fitted: list[int])
     return (Measure("factor per layer of vectors as they are", plain.growth, note="mean of each token not subtracted"),)
 
 
-def _notes(inputs: Inputs, fit: GrowthFit) -> tuple[str, ...]:
+def _notes(inputs: Inputs, found: _Growth, verdict: Verdict) -> tuple[str, ...]:
     notes = []
     if inputs.norm_kind is None:
         notes.append(
             "The runs do not say which norm the model has: norms of the vectors as they are. A model with LayerNorm "
             "sees them without their mean."
         )
-    if fit.growth >= _LEAST_GROWTH and fit.curvature < 0:
-        notes.append("The quadratic term is negative: growth slows down with depth.")
+    if _LEAST_GROWTH.passed(found.fit.growth) and found.curvature[1] < 0:
+        notes.append("The quadratic term is negative: the growth of ln norm slows down with depth.")
+    if verdict is Verdict.HOLDS:
+        notes.append(
+            f"Laws are told apart on {len(found.layers)} layers: a ln norm that drifts upward by independent steps can "
+            "look exponential, too."
+        )
     return tuple(notes)
 
 
-def _table(layers: dict[int, _Layer], fitted: list[int]) -> Table:
+def _table(layers: dict[int, _Layer], fitted: Sequence[int]) -> Table:
     rows = []
     for layer, of in layers.items():
         after = layers.get(layer + 1)
@@ -246,9 +281,9 @@ def _table(layers: dict[int, _Layer], fitted: list[int]) -> Table:
             (
                 layer,
                 of.y,
-                _exp(of.y),
-                math.nan if after is None else _exp(after.y - of.y),
-                _exp(of.y_first),
+                exp(of.y),
+                math.nan if after is None else exp(after.y - of.y),
+                exp(of.y_first),
                 "yes" if layer in fitted else "no",
             )
         )
@@ -258,11 +293,6 @@ def _table(layers: dict[int, _Layer], fitted: list[int]) -> Table:
         tuple(rows),
         note="Norms are geometric means over tokens; those at position 0 are no part of the fit.",
     )
-
-
-def _exp(x: float) -> float:
-    """e^x, infinite where float64 ends."""
-    return math.exp(x) if x < _LARGEST_EXPONENT else math.inf
 
 
 def _counted(n: int) -> str:
@@ -283,20 +313,27 @@ DEFINITION: Final = Definition(
     ),
     formula=(
         "y_l = mean over tokens of ln ||x_l||",
-        "y_l = a + b l, least squares over l = round(0.10 L) .. round(0.85 L)",
+        "exponential: y_l = a + b l, least squares over l = round(0.10 L) .. round(0.85 L)",
+        "linear: y_l = ln(a + b l); square root: y_l = 1/2 ln(a + b l), by least squares of the same y_l",
         "g = exp(b); R2 = 1 - residual / total sum of squares",
         "quadratic: y_l = a + b l + c (l - mean l)^2",
     ),
     thresholds=(
-        "HOLDS (exponential) if R2 >= 0.97 and g >= 1.01",
         (
-            "FAILS otherwise: non-growing if g < 1.01, else super-exponential if c > 0 and its 90 % interval lies "
-            "above 0, else irregular"
+            "HOLDS (exponential) if R2 >= 0.97, g >= 1.01, and the best other law leaves at least 1.5 times the "
+            "residual sum of squares"
+        ),
+        "INCONCLUSIVE (growing, law open) if that ratio lies between 1/1.5 and 1.5, or its interval spans the limit",
+        (
+            "FAILS otherwise: non-growing if g < 1.01; linear or square root if that law leaves at most 1/1.5 of the "
+            "residual and has R2 >= 0.97; else super-exponential if c > 0 and its 90 % interval lies above 0; else "
+            "irregular"
         ),
         (
             "INCONCLUSIVE if the interval of g or R2 spans its threshold and the verdict hangs on it, with fewer than "
             "8 sequences, or with fewer than 128 tokens or 5 layers to fit (ours)"
         ),
+        "10 % looser or stricter: of the distance of 0.97, 1.01 and 1.5 from 1 (ours)",
     ),
     check=_check,
     published=(

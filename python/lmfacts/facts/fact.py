@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,21 @@ class Verdict(StrEnum):
     """The runs lack what it needs, or the model has nothing that it speaks of."""
     MEASURED = "MEASURED"
     """A panel of measurements that makes no claim (F15)."""
+
+    @property
+    def words(self) -> str:
+        """As it is shown to people: what is said is said of the claim, about this model."""
+        return _WORDS[self]
+
+
+_WORDS: Final = {
+    Verdict.HOLDS: "holds here",
+    Verdict.BODY_ONLY: "body only",
+    Verdict.FAILS: "not so here",
+    Verdict.INCONCLUSIVE: "open",
+    Verdict.NOT_APPLICABLE: "not applicable",
+    Verdict.MEASURED: "measured",
+}
 
 
 @dataclass(frozen=True)
@@ -98,6 +113,8 @@ class Fact:
         evidence: the numbers and tables behind it.
         fact_class: the class within the verdict where a fact has classes (`sub-threshold spikes`), or None.
         command: for NOT-APPLICABLE, the command that would supply what is missing, or None.
+        looser: the verdict that thresholds 10 % looser would have given, or None where nothing was judged.
+        stricter: the same for thresholds 10 % stricter.
     """
 
     id: str
@@ -109,6 +126,8 @@ class Fact:
     evidence: Evidence = field(default_factory=Evidence, repr=False)  # thousands of numbers
     fact_class: str | None = None
     command: str | None = None
+    looser: Verdict | None = None
+    stricter: Verdict | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fact as a JSON document; NaN and infinities become null."""
@@ -121,6 +140,8 @@ class Fact:
             "class": self.fact_class,
             "summary": self.summary,
             "command": self.command,
+            "looser": self.looser and str(self.looser),
+            "stricter": self.stricter and str(self.stricter),
             "evidence": {
                 "measures": [
                     {

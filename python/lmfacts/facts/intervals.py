@@ -22,13 +22,30 @@ if TYPE_CHECKING:
 
     from lmfacts.run import Run
 
-__all__ = ["LEAST_SEQUENCES", "LEAST_TOKENS", "all_of", "any_of", "decided", "jackknife", "spans", "too_few_data"]
+__all__ = [
+    "COVERAGE",
+    "LEAST_SEQUENCES",
+    "LEAST_TOKENS",
+    "all_of",
+    "any_of",
+    "decided",
+    "jackknife",
+    "spans",
+    "too_few_data",
+]
 
 LEAST_SEQUENCES: Final = 8
 """Sequences from which intervals are taken: one for each block."""
 
 LEAST_TOKENS: Final = 128
 """Tokens below which a fact about activations is left open (ours): 16 for each block."""
+
+COVERAGE: Final = (
+    "Intervals are approximate. In simulations those of nominal 90 % contain the true number in 78 to 95 % of cases "
+    "for Weibull k, tail exponent and beta, in 60 % for a share beyond 6 sd where sequences differ much, "
+    "and in 31 to 45 % for a KS distance near 0, which is a maximum and biased upward."
+)
+"""What is said where intervals are printed."""
 
 _UPPER: Final = 0.95
 """The quantile of Student's t at either end of a 90 % interval."""

@@ -16,6 +16,7 @@ from lmfacts.page.document import (
     TableBlock,
 )
 from lmfacts.page.words import cell_text, linked, number, typeset
+from lmfacts.report.verdicts import neighbors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +57,8 @@ def fact_section(fact: Fact, definition: Definition, figures: Sequence[Figure]) 
     if fact.summary:
         kind: Words = (" Class: ", Strong(fact.fact_class), ".") if fact.fact_class else ()
         blocks.append(Paragraph((*linked(fact.summary), *kind), "lead"))
+    if sureness := neighbors(fact):
+        blocks.append(Paragraph((f"{sureness[0].upper()}{sureness[1:]}.",), "note"))
     if fact.verdict is Verdict.NOT_APPLICABLE:
         if fact.command:
             blocks += [Paragraph(("What is missing comes from:",)), CodeBlock((fact.command,))]
@@ -104,7 +107,7 @@ def _measures(measures: Sequence[Measure]) -> TableBlock:
         if with_interval:
             cells.append((" to ".join(map(number, measure.interval)) if measure.interval is not None else "",))
         if with_threshold:
-            met = "" if measure.passed is None else "✓ yes" if measure.passed else "✗ no"
+            met = "" if measure.passed is None else "yes" if measure.passed else "no"
             cells += [(typeset(measure.threshold),), (met,)]
         rows.append(tuple(cells))
     return TableBlock(tuple(columns), tuple(rows), "Numbers behind the verdict", layout="stacked")

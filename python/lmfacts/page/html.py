@@ -7,7 +7,6 @@ from html import escape as escape_html
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
-from lmfacts.facts.fact import Verdict
 from lmfacts.page.document import (
     Badge,
     Block,
@@ -28,22 +27,14 @@ from lmfacts.page.document import (
     Words,
 )
 from lmfacts.page.palette import style_sheet, themed
+from lmfacts.report.verdicts import SIGNS
 from lmfacts.visible_text import visible
 
 if TYPE_CHECKING:
+    from lmfacts.facts.fact import Verdict
     from lmfacts.page.document import Key, Page
 
-__all__ = ["SIGNS", "to_html"]
-
-SIGNS: Final = {
-    Verdict.HOLDS: "✓",
-    Verdict.BODY_ONLY: "≈",
-    Verdict.FAILS: "✗",
-    Verdict.INCONCLUSIVE: "?",
-    Verdict.NOT_APPLICABLE: "\N{EN DASH}",
-    Verdict.MEASURED: "·",
-}
-"""The sign of each verdict, which reads without its color."""
+__all__ = ["to_html"]
 
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -199,4 +190,4 @@ def _(part: Context) -> str:
 
 def _badge(verdict: Verdict) -> str:
     name = verdict.value.lower()
-    return f'<span class="badge {name}"><span aria-hidden="true">{SIGNS[verdict]}</span> {escape(verdict.value)}</span>'
+    return f'<span class="badge {name}"><span aria-hidden="true">{SIGNS[verdict]}</span> {escape(verdict.words)}</span>'

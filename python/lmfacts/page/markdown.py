@@ -27,7 +27,7 @@ from lmfacts.page.document import (
     TableBlock,
     Words,
 )
-from lmfacts.page.html import SIGNS
+from lmfacts.report.verdicts import SIGNS
 from lmfacts.visible_text import visible
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def to_markdown(page: Page, figures_folder: str) -> str:
 
 def _section(section: Section, folder: str) -> list[str]:
     eyebrow = f"{section.eyebrow} " if section.eyebrow else ""
-    badge = "" if section.verdict is None else f": {SIGNS[section.verdict]} {section.verdict.value}"
+    badge = "" if section.verdict is None else f": {SIGNS[section.verdict]} {section.verdict.words}"
     heading = f'<a id="{escape(section.id)}"></a>\n\n## {_escaped(eyebrow + section.title + badge)}'
     return [heading, *(_block(block, folder) for block in section.blocks)]
 
@@ -169,7 +169,7 @@ def _(part: Link) -> str:
 
 @_inline.register
 def _(part: Badge) -> str:
-    return f"{SIGNS[part.verdict]} **{part.verdict.value}**"
+    return f"{SIGNS[part.verdict]} **{part.verdict.words}**"
 
 
 @_inline.register

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from lmfacts.codes import is_exact
+from lmfacts.facts.intervals import COVERAGE
 from lmfacts.page.document import CodeBlock, Listing, Paragraph, Section, Strong
 from lmfacts.page.runs_view import model_name
 from lmfacts.report.verdicts import MEANINGS
@@ -47,7 +48,7 @@ _VERDICTS: Final = (
 )
 _INTERVALS: Final = (
     "An interval is one of 90 %, from leaving out each of eight blocks of whole sequences in turn. Tokens of one "
-    "sequence depend on each other, so that single tokens would make it too narrow."
+    "sequence depend on each other, so that single tokens would make it too narrow. " + COVERAGE
 )
 
 
@@ -65,7 +66,7 @@ def method_section(view: RunsView) -> Section:
         ]
     if view.weights is not None:
         items.append((Strong("Weights. "), _WEIGHTS))
-    meanings = "; ".join(f"{verdict}: {meaning}" for verdict, meaning in MEANINGS.items())
+    meanings = "; ".join(f"{verdict.words}: {meaning}" for verdict, meaning in MEANINGS.items())
     items.append((Strong("Verdicts. "), f"{_VERDICTS}{meanings}."))
     if view.activations is not None:
         items.append((Strong("Intervals. "), _INTERVALS))

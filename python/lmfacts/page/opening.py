@@ -33,10 +33,10 @@ _REST_OF_INTRODUCTION: Final = (
 )
 _MOST_NAMES: Final = 6
 _COUNTED: Final = {
-    Verdict.HOLDS: ("holds", "hold"),
+    Verdict.HOLDS: ("holds here", "hold here"),
     Verdict.BODY_ONLY: ("holds for the body only", "hold for the body only"),
-    Verdict.FAILS: ("fails", "fail"),
-    Verdict.INCONCLUSIVE: ("is inconclusive", "are inconclusive"),
+    Verdict.FAILS: ("is not so here", "are not so here"),
+    Verdict.INCONCLUSIVE: ("is open", "are open"),
     Verdict.NOT_APPLICABLE: ("does not apply", "do not apply"),
     Verdict.MEASURED: ("is measured without a claim", "are measured without a claim"),
 }

@@ -98,7 +98,7 @@ _MEASURES: Final = (
 
 
 def _verdict(fact: Fact) -> str:
-    return f"{fact.verdict} ({fact.fact_class})" if fact.fact_class else str(fact.verdict)
+    return f"{fact.verdict.words} ({fact.fact_class})" if fact.fact_class else fact.verdict.words
 
 
 def _summary(fact_id: str, side: str, fact: Fact) -> RenderableType:

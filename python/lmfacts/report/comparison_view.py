@@ -183,7 +183,7 @@ class Unchanged:
     def _verdicts(self) -> str:
         same = [fact for fact in self.comparison.facts if not fact.verdict_changed]
         told = [fact for fact in same if fact.a.verdict != "NOT-APPLICABLE"]
-        return ", ".join(f"{fact.id} {fact.a.verdict}" for fact in told)
+        return ", ".join(f"{fact.id} {fact.a.verdict.words}" for fact in told)
 
 
 def _left_out(comparison: Comparison) -> str:

@@ -12,10 +12,11 @@ from rich.text import Text
 
 from lmfacts import formats
 from lmfacts.facts.fact import Verdict
+from lmfacts.facts.intervals import COVERAGE
 from lmfacts.report.console import paragraph, result_console, section
 from lmfacts.report.facts_header import Title
 from lmfacts.report.run_header import LabeledLines
-from lmfacts.report.verdicts import NO, YES, verdict_text
+from lmfacts.report.verdicts import neighbors, verdict_text
 from lmfacts.report.wrapped_rows import WrappedColumn, WrappedRows
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def render_fact(fact: Fact, definition: Definition) -> RenderableType:
     lines += [
         (name, text)
         for name, text in (
+            ("", neighbors(fact)),
             ("class", fact.fact_class),
             ("found", fact.summary),
             ("claim", fact.claim),
@@ -68,7 +70,8 @@ def render_fact(fact: Fact, definition: Definition) -> RenderableType:
     ]
     parts: list[RenderableType] = [Title(f"{fact.id} {fact.title}"), LabeledLines(lines)]
     if evidence.measures:
-        parts.append(section("Numbers", _measures(evidence.measures)))
+        coverage = [Text(""), paragraph(COVERAGE)] if any(one.interval for one in evidence.measures) else []
+        parts.append(section("Numbers", _measures(evidence.measures), *coverage))
     if evidence.notes:
         parts.append(section("Notes", _listed(evidence.notes)))
     if definition.thresholds:
@@ -112,7 +115,7 @@ def _measures(measures: Sequence[Measure]) -> RenderableType:
 def _passed(passed: bool | None) -> Text:
     if passed is None:
         return Text("")
-    return Text(f"{YES} met", style="green") if passed else Text(f"{NO} not met", style="red")
+    return Text("met", style="cyan") if passed else Text("not met", style="magenta")
 
 
 def _listed(lines: Sequence[str]) -> RenderableType:

@@ -10,7 +10,8 @@ One object that `json.dumps(..., allow_nan=False)` accepts: NaN and infinities a
 | `facts` | list in the catalogue's order, see below |
 | `requirements` | list: `fact`, `required` (the least verdict), `found`, `met` |
 
-Each fact: `id`, `title`, `claim`, `source`, `verdict`, `class` (or null), `summary`, `command` (what would supply what is missing, or null) and `evidence`:
+Each fact: `id`, `title`, `claim`, `source`, `verdict`, `class` (or null), `summary`, `command` (what would supply what is missing, or null), `looser` and `stricter`
+(the verdict with thresholds 10 % looser and stricter, or null where nothing was judged) and `evidence`:
 `measures` (list of `name`, `value`, `threshold`, `passed`, `interval`, `note`), `tables` (list of `title`, `columns`, `rows`, `note`) and `notes`.
 A fact that is explained has `definition` as well: `needs`, `measured`, `formula`, `thresholds`, `objections` (`who`, `what`) and `published`
 (`model`, `quantity`, `value`, `source`, `confidence`).

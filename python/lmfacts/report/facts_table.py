@@ -16,7 +16,7 @@ from rich.text import Text
 from lmfacts.facts.fact import Verdict
 from lmfacts.report.console import paragraph, result_console, section
 from lmfacts.report.facts_header import FactsHeader
-from lmfacts.report.verdicts import MEANINGS, NO, YES, verdict_text
+from lmfacts.report.verdicts import MEANINGS, verdict_text
 from lmfacts.report.wrapped_rows import WrappedColumn, WrappedRows
 from lmfacts.visible_text import shell_word
 
@@ -96,16 +96,18 @@ def render_requirements(facts: Sequence[Fact], requirements: Sequence[Requiremen
     for requirement in requirements:
         fact = found[requirement.fact_id]
         met = requirement.is_met(fact)
-        mark = Text(f"{YES} met", style="bold green") if met else Text(f"{NO} NOT MET", style="bold red")
+        mark = Text("✓ met", style="bold green") if met else Text("✗ NOT MET", style="bold red")
         rows.append([mark, Text(str(requirement), style="bold"), f"is {fact.verdict}"])
     return section("Required", WrappedRows([WrappedColumn()] * 3, rows))
 
 
 def _legend(facts: Sequence[Fact]) -> RenderableType:
-    """The verdicts that occur, how often, and what they mean."""
+    """The verdicts that occur, how often, what they mean, and what `--require` and JSON call them."""
     counts = Counter(fact.verdict for fact in facts)
     rows: list[list[str | Text]] = [
-        [verdict_text(verdict), str(counts[verdict]), MEANINGS[verdict]] for verdict in Verdict if counts[verdict]
+        [verdict_text(verdict), str(counts[verdict]), f"{MEANINGS[verdict]} ({verdict})"]
+        for verdict in Verdict
+        if counts[verdict]
     ]
     return section(
         "Verdicts", WrappedRows([WrappedColumn(), WrappedColumn(align="right"), WrappedColumn(wraps=True)], rows)

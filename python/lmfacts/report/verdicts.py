@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
 from lmfacts.facts.fact import Verdict
 
-__all__ = ["MEANINGS", "NO", "YES", "verdict_text"]
+if TYPE_CHECKING:
+    from lmfacts.facts.fact import Fact
 
-YES: Final = "✓"
-NO: Final = "✗"
+__all__ = ["MEANINGS", "SIGNS", "neighbors", "verdict_text"]
 
-_MARKS: Final[dict[Verdict, tuple[str, str]]] = {
-    Verdict.HOLDS: (YES, "bold green"),
-    Verdict.BODY_ONLY: ("≈", "bold cyan"),
-    Verdict.FAILS: (NO, "bold red"),
-    Verdict.INCONCLUSIVE: ("?", "bold"),
-    Verdict.NOT_APPLICABLE: ("-", ""),
-    Verdict.MEASURED: ("·", ""),
+SIGNS: Final[dict[Verdict, str]] = {
+    Verdict.HOLDS: "●",
+    Verdict.BODY_ONLY: "◐",
+    Verdict.FAILS: "○",
+    Verdict.INCONCLUSIVE: "?",
+    Verdict.NOT_APPLICABLE: "-",
+    Verdict.MEASURED: "·",
 }
-"""The sign and the style of each verdict; the sign reads without the color."""
+"""The sign of each verdict, which reads without its color. A claim that is not true of a model is no fault of it."""
+
+_STYLES: Final[dict[Verdict, str]] = {
+    Verdict.HOLDS: "bold cyan",
+    Verdict.BODY_ONLY: "cyan",
+    Verdict.FAILS: "bold magenta",
+    Verdict.INCONCLUSIVE: "bold",
+    Verdict.NOT_APPLICABLE: "",
+    Verdict.MEASURED: "",
+}
 
 MEANINGS: Final[dict[Verdict, str]] = {
     Verdict.HOLDS: "the claim is true of this model, by the rules of the fact",
@@ -35,6 +44,15 @@ MEANINGS: Final[dict[Verdict, str]] = {
 
 
 def verdict_text(verdict: Verdict) -> Text:
-    """A verdict with its sign, in its color."""
-    mark, style = _MARKS[verdict]
-    return Text(f"{mark} {verdict}", style=style)
+    """A verdict in words, with its sign, in its color."""
+    return Text(f"{SIGNS[verdict]} {verdict.words}", style=_STYLES[verdict])
+
+
+def neighbors(fact: Fact) -> str | None:
+    """What looser and stricter thresholds would have said, or None where nothing was judged."""
+    if fact.looser is None or fact.stricter is None:
+        return None
+    if fact.looser is fact.stricter:
+        same = "the same" if fact.looser is fact.verdict else fact.looser.words
+        return f"with thresholds 10 % looser or 10 % stricter: {same}"
+    return f"with thresholds 10 % looser: {fact.looser.words}; 10 % stricter: {fact.stricter.words}"
