@@ -194,15 +194,15 @@ def test_paths_of_files_stay_at_home():
 
 
 ALL_BUT_HOLDS_AND_FAILS = (
-    "Of 5 facts: 1 holds for the body only, 1 is inconclusive, 2 do not apply and 1 is measured without a claim."
+    "Of 5 facts: 1 holds for the body only, 1 is open, 2 do not apply and 1 is measured without a claim."
 )
 
 
 @pytest.mark.parametrize(
     ("verdicts", "expected"),
     [
-        ([Verdict.HOLDS], "Of 1 fact: 1 holds."),
-        ([Verdict.HOLDS, Verdict.HOLDS, Verdict.FAILS], "Of 3 facts: 2 hold and 1 fails."),
+        ([Verdict.HOLDS], "Of 1 fact: 1 holds here."),
+        ([Verdict.HOLDS, Verdict.HOLDS, Verdict.FAILS], "Of 3 facts: 2 hold here and 1 is not so here."),
         (
             [Verdict.BODY_ONLY, Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE, Verdict.NOT_APPLICABLE, Verdict.MEASURED],
             ALL_BUT_HOLDS_AND_FAILS,
@@ -260,8 +260,8 @@ def test_numbers_stand_beside_their_thresholds():
     (table,) = [t for t in blocks_of(TableBlock, fact_section(FACT, DEFINITION, []).blocks) if t.layout == "stacked"]
     assert [column.name for column in table.columns] == ["number", "value", "90 % interval", "threshold", "met"]
     assert [[text_of(cell) for cell in row] for row in table.rows] == [
-        ["share of layers (of 4)", "0.7500", "0.7000 to 0.8000", "≥ 0.5", "✓ yes"],
-        ["overlap", "0.2500", "", "≤ 0.1", "✗ no"],
+        ["share of layers (of 4)", "0.7500", "0.7000 to 0.8000", "≥ 0.5", "yes"],
+        ["overlap", "0.2500", "", "≤ 0.1", "no"],
         ["number", "4", "", "", ""],
         ["nothing", "\N{EN DASH}", "", "", ""],
     ]
@@ -334,7 +334,7 @@ def test_the_end_says_how_to_do_it_again(page):
     assert "lmfacts scan synthetic -o activations.lmfacts" in told
     assert "lmfacts weights synthetic -o weights.lmfacts" in told
     assert "lmfacts report activations.lmfacts weights.lmfacts -o report.html" in told
-    assert all(verdict.value in told for verdict in Verdict)
+    assert all(verdict.words in told for verdict in Verdict)
 
 
 def test_how_exact_the_numbers_are_depends_on_the_dtype():

@@ -144,9 +144,9 @@ def test_characters_that_are_not_visible_or_not_allowed_are_escaped():
 def test_a_verdict_is_a_word_with_a_sign_and_a_class():
     for verdict in Verdict:
         html = to_html(page(Paragraph((Badge(verdict),))))
-        badge = re.search(r'<span class="badge ([\w-]+)"><span aria-hidden="true">(.)</span> ([\w-]+)</span>', html)
+        badge = re.search(r'<span class="badge ([\w-]+)"><span aria-hidden="true">(.)</span> ([\w ]+)</span>', html)
         assert badge[1] == verdict.value.lower()
-        assert badge[3] == verdict.value
+        assert badge[3] == verdict.words
         assert f".{badge[1]} {{" in html  # it has a color
 
 

@@ -15,7 +15,7 @@ from lmfacts.report.console import to_text
 from lmfacts.report.fact_page import render_fact
 from lmfacts.report.facts_json import facts_json
 from lmfacts.report.facts_table import render_facts
-from lmfacts.report.verdicts import MEANINGS, verdict_text
+from lmfacts.report.verdicts import MEANINGS, neighbors, verdict_text
 from lmfacts.report.wrapped_rows import WrappedColumn, WrappedRows
 from support.example_facts import DEFINITION, FACTS, WEIGHTS_COMMAND, inputs
 from support.synthetic_runs import gaussian_run
@@ -97,17 +97,18 @@ def test_the_table_cuts_nothing_and_keeps_to_the_width(width):
 def test_every_verdict_has_a_sign_of_its_own_and_a_meaning():
     signs = {verdict_text(verdict).plain.split()[0] for verdict in Verdict}
     assert len(signs) == len(Verdict) == len(MEANINGS)
-    assert all(verdict_text(verdict).plain.endswith(verdict) for verdict in Verdict)
+    assert all(verdict_text(verdict).plain.endswith(verdict.words) for verdict in Verdict)
 
 
 def test_only_verdicts_that_occur_are_explained_and_counted():
     text = table(FACTS[:3])
     legend = text.partition("Verdicts ─")[2]
-    assert [line.split()[:3] for line in legend.splitlines()[1:4]] == [
-        ["✓", "HOLDS", "1"],
-        ["≈", "BODY-ONLY", "1"],
-        ["✗", "FAILS", "1"],
+    assert [line.split("   ")[0].split()[:4] for line in legend.splitlines()[1:4]] == [
+        ["●", "holds", "here"],
+        ["◐", "body", "only"],
+        ["○", "not", "so", "here"],
     ]
+    assert all(f"({name})" in legend for name in ("HOLDS", "BODY-ONLY", "FAILS"))  # as `--require` and JSON call them
     assert "NOT-APPLICABLE" not in text
 
 
@@ -188,15 +189,25 @@ def test_a_page_leaves_nothing_out(width):
 def test_numbers_stand_beside_their_thresholds():
     text = to_text(render_fact(FACTS[0], DEFINITION), 120)
     rows = text.partition("Numbers ─")[2].splitlines()[2:]
-    assert rows[0].split() == ["dims", "at", "75", "%", "of", "the", "layers", "4", ">=", "1", "✓", "met"]
-    assert rows[1].split()[-8:] == ["0.833", "0.750", "to", "0.900", ">=", "0.5", "✓", "met"]
+    assert rows[0].split() == ["dims", "at", "75", "%", "of", "the", "layers", "4", ">=", "1", "met"]
+    assert rows[1].split()[-7:] == ["0.833", "0.750", "to", "0.900", ">=", "0.5", "met"]
     (undecided,) = [row for row in rows if "0.310" in row]
     assert undecided.startswith("  share of the energy")
     assert "met" not in undecided
     (unmet,) = [row for row in rows if "0.250" in row]
-    assert unmet.split()[-3:] == ["✗", "not", "met"]
+    assert unmet.split()[-2:] == ["not", "met"]
     assert any(row.endswith(" -") and "over all tokens" in row for row in rows)
     assert any(row.endswith("3.20e-7") for row in rows)
+
+
+def test_what_other_thresholds_would_say_stands_below_the_verdict():
+    lines = to_text(render_fact(FACTS[0], DEFINITION), 120).splitlines()
+    assert lines[2].strip() == "with thresholds 10 % looser: holds here; 10 % stricter: open"
+    same = replace(FACTS[0], looser=Verdict.HOLDS, stricter=Verdict.HOLDS)
+    assert neighbors(same) == "with thresholds 10 % looser or 10 % stricter: the same"
+    open_either_way = replace(same, looser=Verdict.FAILS, stricter=Verdict.FAILS)
+    assert neighbors(open_either_way) == "with thresholds 10 % looser or 10 % stricter: not so here"
+    assert neighbors(FACTS[1]) is None
 
 
 def test_what_a_fact_lacks_has_no_place():
@@ -205,7 +216,7 @@ def test_what_a_fact_lacks_has_no_place():
     text = to_text(render_fact(bare, entry), 100)
     assert text.splitlines() == [
         f"F9 Norms {'─' * 91}",
-        "  verdict  - NOT-APPLICABLE",
+        "  verdict  - not applicable",
         "  found    The model has no norms.",
         "  source   somebody",
     ]

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from lmfacts.moments import Moments
     from lmfacts.run import Run
 
-__all__ = ["DEFINITION", "fit_window"]
+__all__ = ["DEFINITION", "LEAST_ADVANTAGE", "LEAST_GROWTH", "LEAST_R2", "fit_window"]
 
 _FIRST_SHARE: Final = 0.10
 _LAST_SHARE: Final = 0.85
 _LEAST_LAYERS: Final = 5
-_LEAST_GROWTH: Final = at_least(1.01, neutral=1.0)
-_LEAST_R2: Final = at_least(0.97, neutral=1.0)
-_LEAST_ADVANTAGE: Final = at_least(1.5, neutral=1.0)
+LEAST_GROWTH: Final = at_least(1.01, neutral=1.0)
+LEAST_R2: Final = at_least(0.97, neutral=1.0)
+LEAST_ADVANTAGE: Final = at_least(1.5, neutral=1.0)
 _OPEN: Final = "growing, law open"
 
 
@@ -158,7 +158,7 @@ class _Growth:
 
     def is_exponential(self, strictness: Strictness) -> bool | None:
         """Whether the exponential explains more than the other laws; None where the data do not tell."""
-        least = _LEAST_ADVANTAGE.at(strictness)
+        least = LEAST_ADVANTAGE.at(strictness)
         if self.fit.advantage >= least:
             return decided(self.fit.advantage, self.advantage, least, passed=True)
         if self.fit.advantage <= 1 / least:
@@ -168,7 +168,7 @@ class _Growth:
 
 def _judge(inputs: Inputs, layers: dict[int, _Layer], found: _Growth, strictness: Strictness) -> Fact:
     full = found.fit
-    least_growth, least_r2 = _LEAST_GROWTH.at(strictness), _LEAST_R2.at(strictness)
+    least_growth, least_r2 = LEAST_GROWTH.at(strictness), LEAST_R2.at(strictness)
     grows = decided(full.growth, found.growth, least_growth, passed=full.growth >= least_growth)
     straight = decided(full.r2, found.r2, least_r2, passed=full.r2 >= least_r2)
     best = found.is_exponential(strictness)
@@ -197,15 +197,15 @@ def _judge(inputs: Inputs, layers: dict[int, _Layer], found: _Growth, strictness
         fact_class = _class_of(found, strictness)
         summary = f"T{numbers[1:]}: {_words(fact_class, full)}."
     measures: tuple[Measure, ...] = (
-        Measure("factor per layer", full.growth, _LEAST_GROWTH.words(strictness), grows, found.growth),
-        Measure("R2 of the exponential, a line in ln norm", full.r2, _LEAST_R2.words(strictness), straight, found.r2),
+        Measure("factor per layer", full.growth, LEAST_GROWTH.words(strictness), grows, found.growth),
+        Measure("R2 of the exponential, a line in ln norm", full.r2, LEAST_R2.words(strictness), straight, found.r2),
         Measure(
             "residual of the best other law over the exponential's",
             full.advantage,
-            _LEAST_ADVANTAGE.words(strictness),
+            LEAST_ADVANTAGE.words(strictness),
             best,
             found.advantage,
-            note=f"{full.rival}, R2 {full.r2_rival:.4f}; at most 1/{_LEAST_ADVANTAGE.at(strictness):.4g}: another law",
+            note=f"{full.rival}, R2 {full.r2_rival:.4f}; at most 1/{LEAST_ADVANTAGE.at(strictness):.4g}: another law",
         ),
         Measure("R2 of the linear law", full.r2_linear),
         Measure("R2 of the square-root law", full.r2_square_root),
@@ -228,7 +228,7 @@ def _words(fact_class: str, fit: GrowthFit) -> str:
     if fact_class == fit.rival:
         return f"growth by a {fact_class} law, whose residual is {_times(fit.advantage)} that of the exponential"
     return {
-        "non-growing": f"it does not grow by {100 * (_LEAST_GROWTH.value - 1):.0f} % per layer",
+        "non-growing": f"it does not grow by {100 * (LEAST_GROWTH.value - 1):.0f} % per layer",
         "super-exponential": "growth that speeds up with depth, super-exponential",
         "irregular": "no steady exponential",
     }[fact_class]
@@ -241,9 +241,9 @@ def _times(ratio: float) -> str:
 
 def _class_of(found: _Growth, strictness: Strictness) -> str:
     """Why it fails."""
-    if not _LEAST_GROWTH.passed(found.fit.growth, strictness):
+    if not LEAST_GROWTH.passed(found.fit.growth, strictness):
         return "non-growing"
-    if found.is_exponential(strictness) is False and _LEAST_R2.passed(found.fit.r2_rival, strictness):
+    if found.is_exponential(strictness) is False and LEAST_R2.passed(found.fit.r2_rival, strictness):
         return found.fit.rival
     return "super-exponential" if found.fit.curvature > 0 and found.curvature[0] > 0 else "irregular"
 
@@ -263,7 +263,7 @@ def _notes(inputs: Inputs, found: _Growth, verdict: Verdict) -> tuple[str, ...]:
             "The runs do not say which norm the model has: norms of the vectors as they are. A model with LayerNorm "
             "sees them without their mean."
         )
-    if _LEAST_GROWTH.passed(found.fit.growth) and found.curvature[1] < 0:
+    if LEAST_GROWTH.passed(found.fit.growth) and found.curvature[1] < 0:
         notes.append("The quadratic term is negative: the growth of ln norm slows down with depth.")
     if verdict is Verdict.HOLDS:
         notes.append(
