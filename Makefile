@@ -16,7 +16,7 @@ ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
-.PHONY: help demo test test-rust test-python test-families test-newest test-oldest fuzz lock lint format golden picture bench bench-guard bench-guard-update clean
+.PHONY: help demo test test-rust test-python test-families test-newest test-oldest fuzz lock lint format golden picture bench calibration bench-guard bench-guard-update clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -72,6 +72,9 @@ picture: $(INSTALLED) ## Draw the README's picture from a run of the embedded mo
 
 bench: $(VENV)/.bench ## Run all benchmarks in 15 minutes, on a machine that does nothing else, and write its processor's record.
 	$(BIN)/python benches/run_all.py
+
+calibration: $(INSTALLED) ## Show how often verdicts are firm and wrong, on models whose numbers are known, and write the record.
+	OMP_NUM_THREADS=1 $(BIN)/python benches/calibration.py
 
 bench-guard: $(INSTALLED) ## Show whether an update or a hook became slower, by counting instructions (needs valgrind).
 	$(BIN)/python benches/guard.py

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import chi2
+from scipy.stats import chi2, gennorm
 
 from calibration_cases import OWN_SCALES, Case
 from lmfacts import _native
+from lmfacts.distribution import Distribution
+from lmfacts.distribution_shape import weibull
+from lmfacts.facts import Verdict
 from lmfacts.facts.f07_residual_growth import LEAST_ADVANTAGE, LEAST_GROWTH, fit_window
 from lmfacts.facts.growth_laws import growth_fit
-from lmfacts.facts.strictness import at_least
+from lmfacts.facts.strictness import at_least, at_most
 from lmfacts.run import Run
 from lmfacts.site_state import SiteState
 from support.accumulated_runs import accumulated_run, inputs_of
@@ -31,6 +34,7 @@ __all__ = ["ACTIVATION_CASES"]
 N_SEQUENCES: Final = 16
 N_DIMS: Final = 48
 N_LAYERS: Final = 12
+GAUSSIAN_K: Final = 1.205
 
 
 def _scales(rng: np.random.Generator, own_scales: bool) -> NDArray[np.float64]:
@@ -51,6 +55,35 @@ def _run(
         return values_of(layer, sequence, position) * scales[sequence, None]
 
     return inputs_of(accumulated_run(scaled, n_sequences=N_SEQUENCES, **options))
+
+
+# F1: generalized normal values, whose pool has a given Weibull k whatever the sequences' scales
+
+
+@cache
+def _beta_of_pool(k: float, own_scales: bool) -> float:
+    """The law of the values before the sequences' scales, by the quantiles of the pool's law."""
+    middles = (np.arange(20_000) + 0.5) / 20_000
+    nodes, shares = np.polynomial.hermite_e.hermegauss(15) if own_scales else (np.zeros(1), np.ones(1))
+
+    def of(beta: float) -> float:
+        values = gennorm.ppf(middles, beta)[None, :] * np.exp(OWN_SCALES * nodes)[:, None]
+        codes = values.astype(np.float32).view(np.uint32) >> 16
+        shares_of_values = np.repeat(shares / shares.sum(), middles.size)
+        counts = np.rint(1e5 * np.bincount(codes.ravel(), weights=shares_of_values, minlength=1 << 16))
+        held = np.flatnonzero(counts)
+        return weibull(Distribution(held.astype(np.uint16), counts[held].astype(np.uint64), "float32")).k - k
+
+    return float(brentq(of, 1.2, 4.0, xtol=1e-4))
+
+
+def _of_k(rng: np.random.Generator, distance: float, own_scales: bool) -> Inputs:
+    beta = _beta_of_pool(GAUSSIAN_K - distance, own_scales)
+
+    def values_of(_layer: int, _sequence: object, position: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.asarray(gennorm.rvs(beta, size=(position.size, 64), random_state=rng))
+
+    return _run(rng, own_scales, values_of, n_layers=1, n_positions=129)
 
 
 # F2: one dim that is so many times the median, at every layer or at some
@@ -229,6 +262,15 @@ def _mixed_law(rng: np.random.Generator, advantage: float, own_scales: bool) -> 
 _FAR_TOO: Final = (-0.5, -0.1, -0.03, 0.0, 0.03, 0.1, 0.5, 4.0)
 
 ACTIVATION_CASES: Final = (
+    Case(
+        "F1",
+        "|k - 1.205| of the pool",
+        at_most(0.02),
+        _of_k,
+        passing=(Verdict.HOLDS, Verdict.BODY_ONLY),
+        measure="Weibull k, clean pool",
+        measured=lambda distance: GAUSSIAN_K - distance,
+    ),
     Case("F2", "RMS of a dim over the median", at_least(5.0), _outlier_dim),
     Case(
         "F2",

@@ -186,7 +186,14 @@ WEIGHT_CASES: Final = (
         distances=(-0.5, -0.1, -0.05, 0.0, 0.05, 0.1, 0.25),
     ),
     Case("F10", "total factor of what writes", at_least(1.25), _writing_grows, has_tokens=False),
-    Case("F10", "total factor of what reads", at_most(1.35), _reading_grows, has_tokens=False),
+    Case(
+        "F10",
+        "total factor of what reads",
+        at_most(1.35),
+        _reading_grows,
+        has_tokens=False,
+        distances=(-0.5, -0.1, -0.03, 0.0, 0.03, 0.1, 0.25),
+    ),
     Case(
         "F10",
         "rank correlation",
