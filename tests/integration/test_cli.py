@@ -244,7 +244,7 @@ def test_bad_input_gets_a_sentence(tmp_path, lmfacts_here, arguments, code, said
     )
     # One of each command is a process, as somebody would run it.
     command = lmfacts_command if arguments[1:2] in ([], ["text.txt"]) else lmfacts_here
-    assert said in failure(*arguments, cwd=tmp_path, code=code, command=command)
+    assert said.casefold() in failure(*arguments, cwd=tmp_path, code=code, command=command).casefold()
 
 
 def test_an_unknown_site_of_a_run(saved, tmp_path):
