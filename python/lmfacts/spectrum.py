@@ -76,10 +76,16 @@ class WindowFit:
     slope_second_half: float
 
     @property
+    def bend(self) -> float:
+        """How far the slope of a half is from the whole window's, at most, over that slope."""
+        halves = (self.slope_first_half, self.slope_second_half)
+        farthest = max(abs(half - self.slope) for half in halves)
+        return farthest / abs(self.slope) if self.slope else math.inf
+
+    @property
     def stable(self) -> bool:
         """Whether the slopes of both halves are within 20 % of the whole window's."""
-        halves = (self.slope_first_half, self.slope_second_half)
-        return all(abs(half - self.slope) <= _STABLE_SLOPE * abs(self.slope) for half in halves)
+        return self.bend <= _STABLE_SLOPE
 
 
 def head_window(rank: int) -> tuple[int, int]:
