@@ -109,6 +109,14 @@ class FoldedCells:
             return np.full(at.shape, np.nan)
         return np.asarray(np.interp(at, self.distances, self.cumulative))
 
+    def most_frequent(self) -> tuple[float, float]:
+        """The magnitude at the middle of the cell with the most values (0 for that of zero), and their share."""
+        if not self.n:
+            return float("nan"), 0.0
+        index = int(np.argmax(np.diff(self.cumulative)))
+        middle = self.distances[index] + self.distances[index + 1]
+        return (float(middle) / 2.0 if self.distances[index] > 0 else 0.0), float(np.diff(self.cumulative)[index])
+
     def quantile(self, q: ArrayLike) -> NDArray[np.float64]:
         """The distance within which a share `q` of the values lies; NaN without values."""
         share = np.asarray(q, dtype=np.float64)

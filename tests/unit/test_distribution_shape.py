@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from lmfacts.cells import Cells
-from lmfacts.codes import decode
+from lmfacts.codes import decode, float8_values
 from lmfacts.distribution import Distribution
 from lmfacts.distribution_shape import (
     NULL_TABLE,
@@ -166,6 +166,40 @@ def test_weibull_equals_a_plain_histogram_of_the_values():
     fit = weibull(distribution_of(values))
     assert fit.k == pytest.approx(slope, abs=5e-4)
     assert fit.lambda_ == pytest.approx(math.exp(-intercept / slope), rel=5e-4)
+
+
+def with_equal_ones(share, value):
+    """A Gaussian sample of which a share is one magnitude, with either sign."""
+    values = 0.02 * sample("Gaussian", 200_000)
+    n = round(share * values.size)
+    values[:n] = value * np.where(np.arange(n) % 2, 1.0, -1.0)
+    return values
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("value", [0.0, 0.015625, 0.0625])
+def test_from_a_tenth_of_one_magnitude_on_there_is_no_weibull_fit(dtype, value):
+    below, above = (distribution_of(with_equal_ones(share, value), dtype) for share in (0.094, 0.101))
+    assert 0.5 < weibull(below).k < 2.0
+    assert weibull(below).problem is None
+    fit = weibull(above)
+    assert math.isnan(fit.k)
+    assert math.isnan(fit.lambda_)
+    found = float(fit.problem.split()[0])
+    assert found == pytest.approx(10.1, abs=0.6)
+    assert fit.problem.endswith("% of the values have one magnitude (0)" if value == 0 else ")")
+    assert math.isnan(shape_statistics(above).weibull_k)
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])
+def test_the_cells_of_float8_hold_less_than_a_tenth(dtype):
+    values = sample("Gaussian", 200_000)
+    table = float8_values(dtype)
+    table = np.unique(table[np.isfinite(table)].astype(np.float64))
+    stored = table[np.searchsorted((table[1:] + table[:-1]) / 2, values)]
+    codes, counts = np.unique(stored.astype(np.float16).view(np.uint16), return_counts=True)
+    fit = weibull(Distribution(codes, counts, dtype))
+    assert fit.k == pytest.approx(1.2054, abs=0.005)
 
 
 # Extremes, shares, distances

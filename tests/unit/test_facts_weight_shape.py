@@ -325,6 +325,18 @@ def test_embeddings_do_not_count(tmp_path):
     assert "no matrix with a known role" in fact.summary
 
 
+def test_a_matrix_of_few_values_is_left_out_and_it_is_said(tmp_path):
+    few = 0.02 * np.round(3 * gaussian(0) / 0.02)
+    fact = check(one_kind(tmp_path / "one", [few, gaussian(1)]))
+    assert fact.verdict is Verdict.HOLDS
+    assert measure(fact, "share with a Gaussian body").note == "1 of 1 matrices"
+    assert any(note.startswith("1 of 2 matrices have fewer than") for note in fact.evidence.notes)
+    assert any(note.startswith("1 of 2 matrices has no Weibull k") for note in fact.evidence.notes)
+    fact = check(one_kind(tmp_path / "all", [few, few]))
+    assert fact.verdict is Verdict.INCONCLUSIVE
+    assert "of the values have one magnitude (" in fact.summary
+
+
 def test_values_that_are_not_finite_are_passed_over(tmp_path):
     matrix = gaussian(1)
     matrix[3, 4], matrix[5, 6] = np.nan, np.inf

@@ -23,7 +23,10 @@ def _quantile(q: float) -> Statistic:
 
 
 _SHAPE_DEFINITIONS: Final = {
-    "weibull_k": (NONE, "Shape k of the Weibull law that fits the body of the magnitudes; a Gaussian has 1.206."),
+    "weibull_k": (
+        NONE,
+        "Shape k of the Weibull law that fits the body of the magnitudes: 1.206 for a Gaussian; none if a tenth are equal.",
+    ),
     "beyond_3": (SHARE, "Share of the values more than 3 std from the mean; a Gaussian has 0.0027."),
     "beyond_6": (SHARE, "Share of the values more than 6 std from the mean; a Gaussian has 2e-9."),
     "q999_over_q50": (NONE, "99.9 % quantile of the magnitudes over their median; a centered Gaussian has 4.9."),

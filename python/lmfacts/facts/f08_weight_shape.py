@@ -19,6 +19,7 @@ from lmfacts.facts.block_matrices import (
     matrix_shapes,
     median,
     weight,
+    without_k,
 )
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
@@ -169,7 +170,8 @@ def _why(matrices: Sequence[MatrixShape]) -> str:
     most = max(matrix.raw.n for matrix in matrices)
     if most < LEAST_VALUES:
         return f"the largest has {most:,} values, {LEAST_VALUES:,} are needed"
-    return "those that are large enough hold one value only, or one value too often for a k"
+    reasons = [matrix.raw.no_k for matrix in matrices if matrix.raw.std > 0 and matrix.raw.no_k is not None]
+    return reasons[0] if reasons else "those that are large enough hold one value only"
 
 
 def _judge(matrices: Sequence[MatrixShape], measured: Evidence, strictness: Strictness) -> Fact:
@@ -344,18 +346,13 @@ def _tail(matrix: MatrixShape) -> float:
 
 def _notes(matrices: Sequence[MatrixShape], kept: Sequence[MatrixShape]) -> tuple[str, ...]:
     notes = []
-    discrete = [m for m in matrices if m.raw.n >= LEAST_VALUES and m.raw.std > 0 and math.isnan(m.raw.weibull_k)]
-    left = len(matrices) - len(kept) - len(discrete)
+    left = len(matrices) - len(kept)
     if left:
         notes.append(
-            f"{left} of {len(matrices)} matrices have fewer than {LEAST_VALUES:,} values, or only one value, and are "
-            "left out of the shares."
+            f"{left} of {len(matrices)} matrices have fewer than {LEAST_VALUES:,} values, only one value, or no k, and "
+            "are left out of the shares."
         )
-    if discrete:
-        notes.append(
-            f"{len(discrete)} of {len(matrices)} matrices have no k and are left out of the shares: a tenth of their "
-            f"values or more have one magnitude ({discrete[0].matrix.name} is the first)."
-        )
+    notes += without_k(matrices)
     before = median(matrix.raw.excess_kurtosis for matrix in kept)
     after = median(matrix.scaled.excess_kurtosis for matrix in kept)
     if before > _MOST_KURTOSIS.value:
@@ -420,7 +417,7 @@ DEFINITION: Final = Definition(
         "scaled weights are judged by the same rules; the class is `Gaussian up to scales` if only they HOLD (ours)",
         f"matrices below {LEAST_VALUES:,} values are left out: 2.5 SD of a Gaussian's k must fit in 0.03 (ours)",
         f"scaled weights of matrices with a side below {_LEAST_SIDE} are left out: scaling thins their tails (ours)",
-        "matrices that have one magnitude a tenth of the time or more have no k, and are left out (ours)",
+        "matrices without a k, a tenth of whose values or more have one magnitude, are left out (ours)",
         "INCONCLUSIVE if no matrix can be judged (ours)",
         "10 % looser or stricter: of the distance of 1.25, 80 % and 90 % from 1, and of the other limits (ours)",
     ),

@@ -24,7 +24,7 @@ from lmfacts.report.weight_figures import emphasis
 from lmfacts.site_figures import SiteFigures
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from lmfacts.distribution import Distribution
     from lmfacts.report.weight_figures import WeightFigures
@@ -75,7 +75,15 @@ class ShapeTable:
             paragraph(self._caption()),
             Text(""),
             NumberTable(columns, self._rows(samples)),
+            *self._problems(samples),
         )
+
+    def _problems(self, samples: list[Distribution]) -> list[RenderableType]:
+        """Why something has no number."""
+        problem = weibull(samples[0]).problem
+        if not self.weight.is_matrix or problem is None:
+            return []
+        return [Text(""), paragraph(f"There is no Weibull fit, since it would mean nothing: {problem}.")]
 
     def _caption(self) -> str:
         if not self.weight.is_matrix:
