@@ -21,7 +21,7 @@ from lmfacts.distribution_shape import (
 from lmfacts.moments import Moments
 from lmfacts.site_record import SiteRecord
 from lmfacts.spectrum import Spectrum
-from lmfacts.weight_arrays import arrays_of
+from lmfacts.weight_arrays import N_SLICE_FIELDS, arrays_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -195,6 +195,14 @@ class WeightRecord(SiteRecord):
         moments = Moments(n, mean, m2, m3, m4, least, greatest)
         codes, counts = self._array("scaled_codes"), self._array("scaled_counts")
         return ScaledWeights(Distribution(codes, counts, "float32", moments), moments)
+
+    @property
+    def slices(self) -> NDArray[np.float64]:
+        """Number of values, third and fourth standardized moment of a few rows and columns by themselves: [n, 3].
+
+        Of matrices inside the blocks; empty for others, and in runs of earlier versions.
+        """
+        return self._array("slices").reshape(-1, N_SLICE_FIELDS)
 
     @property
     def singular_values(self) -> NDArray[np.float64] | None:

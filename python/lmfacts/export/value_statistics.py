@@ -25,7 +25,7 @@ def _quantile(q: float) -> Statistic:
 _SHAPE_DEFINITIONS: Final = {
     "weibull_k": (
         NONE,
-        "Shape k of the Weibull law that fits the body of the magnitudes: 1.206 for a Gaussian; none if a tenth are equal.",
+        "Shape k of the Weibull law that fits the body of the magnitudes: 1.206 for a Gaussian; none if a tenth equal.",
     ),
     "beyond_3": (SHARE, "Share of the values more than 3 std from the mean; a Gaussian has 0.0027."),
     "beyond_6": (SHARE, "Share of the values more than 6 std from the mean; a Gaussian has 2e-9."),
