@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Cells", "FoldedCells"]
 
 _BEYOND_FLOAT32 = 2.0**128
+_POINT_WIDTH = 2.0**-23
+_LEAST_POINT_WIDTH = 2.0**-149
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,8 @@ class Cells:
     @classmethod
     def of(cls, distribution: Distribution) -> Self:
         """The cells of a distribution; without finite values both arrays are empty."""
-        lower, upper = _bounds(distribution.values, distribution.dtype)
+        values = distribution.values
+        lower, upper = _points(values) if distribution.pointwise else _bounds(values, distribution.dtype)
         above = np.cumsum(distribution.counts)
         edges = np.stack([lower, upper], axis=1).ravel()
         cumulative = np.stack([above - distribution.counts, above], axis=1).ravel()
@@ -70,6 +73,13 @@ class Cells:
     def median(self) -> float:
         """The value at which F passes 1/2; NaN without values."""
         return float(np.interp(0.5, self.cumulative / self.n, self.edges)) if self.n else float("nan")
+
+    def width_at_median(self) -> float:
+        """The width of the cell that holds the median; NaN without values."""
+        if not self.n:
+            return float("nan")
+        end = int(np.searchsorted(self.cumulative, self.n / 2.0))
+        return float(self.edges[end] - self.edges[end - 1])
 
     def folded(self, center: float = 0.0) -> FoldedCells:
         """The distribution of |x - center|."""
@@ -123,6 +133,15 @@ class FoldedCells:
         if not self.n:
             return np.full(share.shape, np.nan)
         return np.asarray(np.interp(share, self.cumulative, self.distances))
+
+
+def _points(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Edges around values that are known one by one: as wide as float32's rounding, and not beyond the next value."""
+    with np.errstate(over="ignore"):
+        upper = values + np.maximum(np.abs(values) * _POINT_WIDTH, _LEAST_POINT_WIDTH)
+    upper[:-1] = np.minimum(upper[:-1], values[1:])
+    beyond = ~np.isfinite(upper)
+    return np.where(beyond, values * (1.0 - _POINT_WIDTH), values), np.where(beyond, values, upper)
 
 
 def _bounds(values: NDArray[np.float64], dtype: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

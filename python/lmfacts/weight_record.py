@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lmfacts.codes import is_exact
 from lmfacts.distribution import Distribution
 from lmfacts.distribution_shape import (
     ShapeStatistics,
@@ -141,6 +142,22 @@ class WeightRecord(SiteRecord):
     def is_matrix(self) -> bool:
         """Whether it has rows and columns."""
         return len(self.shape) > 1
+
+    @property
+    def exact(self) -> bool:
+        """Whether quantiles, histograms and moments of every order are exact: of vectors, and of 16-bit matrices."""
+        return not self.is_matrix or super().exact
+
+    @cached_property
+    def distribution(self) -> Distribution:
+        """The distribution behind the statistics; of a vector that of its entries, all of which are known."""
+        codes, counts = self.codes()
+        if self.is_matrix or is_exact(self.dtype):
+            return super().distribution
+        counted = Distribution(codes, counts, self.dtype)
+        entries = self.dims.mean
+        finite = entries[np.isfinite(entries)]
+        return Distribution.of_values(finite, self.dtype, n_nan=counted.n_nan, n_inf=counted.n_inf)
 
     @cached_property
     def _stored_column_rms(self) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from lmfacts.distribution_shape import (
     bimodality_coefficient,
     expected_max_abs_z,
     max_abs_z,
+    shape_problem,
     shape_statistics,
     weibull,
 )
@@ -80,10 +81,8 @@ class ShapeTable:
 
     def _problems(self, samples: list[Distribution]) -> list[RenderableType]:
         """Why something has no number."""
-        problem = weibull(samples[0]).problem
-        if not self.weight.is_matrix or problem is None:
-            return []
-        return [Text(""), paragraph(f"There is no Weibull fit, since it would mean nothing: {problem}.")]
+        problem = shape_problem(samples[0]) if self.weight.is_matrix else None
+        return [] if problem is None else [Text(""), paragraph(problem)]
 
     def _caption(self) -> str:
         if not self.weight.is_matrix:
