@@ -26,11 +26,14 @@ if TYPE_CHECKING:
 
     from lmfacts.moments import Moments
 
-__all__ = ["WIDEST_CELL", "Distribution"]
+__all__ = ["WIDEST_BODY_CELL", "WIDEST_CELL", "Distribution"]
 
 _LARGEST_MOMENT_ORDER_FROM_SUMS = 4
 WIDEST_CELL: Final = 0.1
 """From this many standard deviations on a cell is too wide for what depends on where in it the values are."""
+
+WIDEST_BODY_CELL: Final = 0.2
+"""The same, of scales of the body: of heavy-tailed laws they are smaller than the standard deviation."""
 
 
 class Distribution:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lmfacts.distribution import WIDEST_CELL
+from lmfacts.distribution import WIDEST_BODY_CELL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lmfacts.distribution import Distribution
 
 __all__ = [
+    "BIMODAL",
     "GAUSSIAN_WEIBULL_K",
     "GAUSSIAN_WEIBULL_LAMBDA",
     "NULL_TABLE",
@@ -56,6 +57,10 @@ GAUSSIAN_WEIBULL_K: Final = 1.2054
 
 GAUSSIAN_WEIBULL_LAMBDA: Final = 0.8875
 """Its lambda, in standard deviations (the same source); 0.8866 to 0.8883."""
+
+BIMODAL: Final = 0.6
+"""The bimodality coefficient that suggests two modes: that of two equal Gaussian ones 4.2 of their standard deviations
+apart. A uniform law, which has no two modes, has 5/9; that of 96 uniform values scatters by 0.03."""
 
 _WEIBULL_BINS_PER_DECADE = 1024 / 14
 _WEIBULL_FIRST_EDGE = -12.0
@@ -233,7 +238,7 @@ def weibull(distribution: Distribution, center: float = 0.0) -> Weibull:
 def mad_scale(distribution: Distribution) -> float:
     """MAD / 0.6745: the standard deviation that a Gaussian of the same median absolute deviation has.
 
-    NaN if fewer than two different values occur, or where it would be that of cells: less than ten of them wide.
+    NaN if fewer than two different values occur, or where it would be that of cells: less than five of them wide.
     """
     return _median_and_mad_scale(distribution)[1]
 
@@ -241,8 +246,9 @@ def mad_scale(distribution: Distribution) -> float:
 def bimodality_coefficient(distribution: Distribution) -> float:
     """(skewness^2 + 1) / kurtosis: 1/3 for a Gaussian, 5/9 for a uniform law, 1 for two points.
 
-    SAS/STAT's coefficient (PROC CLUSTER) without its correction for small samples; more than 0.555 suggests two modes
-    (Pfister et al. 2013, doi:10.3389/fpsyg.2013.00700), and strong skewness gives that too.
+    SAS/STAT's coefficient (PROC CLUSTER) without its correction for small samples. Pfister et al. (2013,
+    doi:10.3389/fpsyg.2013.00700) take more than a uniform law's 0.555 for a sign of two modes, here it is `BIMODAL`;
+    strong skewness gives that too.
     """
     return (distribution.standardized_moment(3) ** 2 + 1.0) / distribution.standardized_moment(4)
 
@@ -361,7 +367,7 @@ def _median_and_mad_scale(distribution: Distribution) -> tuple[float, float]:
     if cells.n_occupied < 2 or distribution.is_coarse:  # noqa: PLR2004  one is no spread
         return median, math.nan
     scale = float(cells.folded(median).quantile(0.5)) / _GAUSSIAN_MAD
-    return median, scale if cells.width_at_median() <= WIDEST_CELL * scale else math.nan
+    return median, scale if cells.width_at_median() <= WIDEST_BODY_CELL * scale else math.nan
 
 
 def _ks(cells: Cells, center: float, scale: float) -> float:

@@ -64,8 +64,9 @@ OF_VALUES: Final = (
     Statistic(
         "exact",
         "0 or 1",
-        "1 where quantiles, moments above order 4 and the shape are exact (bfloat16, float16); 0 where they are within "
-        "a cell of at most 0.8 % (float32, float64).",
+        "1 where quantiles, moments above order 4 and the shape are exact (bfloat16, float16, vectors of weights); 0 "
+        "where a value is known within a cell of at most 0.8 % (float32, float64), and what depends on the place in it "
+        "(body_std, the shape) is empty if the cell of the median is wider than a tenth of std.",
         "both",
         lambda s: float(s.record.exact),
     ),

@@ -188,7 +188,7 @@ def _judge(matrices: Sequence[MatrixShape], measured: Evidence, strictness: Stri
     evidence = Evidence(measures, measured.tables, measured.notes)
     summary = f"Of {counts.n} matrices {counts.words}"
     if scaled_counts.n:
-        said = f" ({scaled_verdict.words})"
+        said = "" if scaled_verdict is Verdict.INCONCLUSIVE else f" ({scaled_verdict.words})"
         summary += f"; with row and column scales divided out {scaled_counts.words}{said}"
     if verdict is Verdict.INCONCLUSIVE:
         summary += f". The open ones decide: their k is within 2.7 / sqrt(N), two sampling SDs, of {_GAUSSIAN_K} +- "

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from lmfacts import formats
+from lmfacts.distribution_shape import BIMODAL
 from lmfacts.facts.block_matrices import block_matrices, by_kind, matrix_shapes, median, weight
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
@@ -32,10 +33,7 @@ __all__ = ["DEFINITION", "is_flagged"]
 
 _UNIFORM: Final = 5 / 9
 _KURTOSIS: Final = at_least(1.5)
-_BIMODALITY: Final = at_least(0.6, neutral=_UNIFORM)
-"""A uniform law has 5/9 and no two modes; two equal Gaussian modes have 0.6 where they are 4.2 of their SDs apart. The
-coefficient of 96 uniform values, the fewest that are judged, scatters by 0.03."""
-
+_BIMODALITY: Final = at_least(BIMODAL, neutral=_UNIFORM)
 _SHARE: Final = at_least(0.8, neutral=1.0)
 _RATIO: Final = at_most(0.5)
 _LEAST_DIMS: Final = 96

@@ -171,7 +171,7 @@ def _quantiles(figures: dict[Population, SiteFigures]) -> RenderableType:
                 f"{q:g}",
                 formats.number(float(values[i]), 6),
                 "exact" if off <= 0 else formats.number(off, 1),
-                f"{z:+.2f}",
+                f"{z:+.2f}" if math.isfinite(z) else "-",
                 f"{GAUSSIAN_QUANTILES[i]:+.2f}" if math.isfinite(GAUSSIAN_QUANTILES[i]) else "",
                 *(formats.number(float(v[i]), 6) for v in other_values),
             ]

@@ -90,7 +90,7 @@ class ShapeTable:
             chance = formats.number(math.sqrt(24 / n), 1)
             return (
                 f"The excess kurtosis of {n:,} Gaussian values scatters by ± {chance}; a bimodality coefficient above "
-                "0.555 hints at two modes."
+                "0.6 hints at two modes."
             )
         return (
             "After scaling: columns, then rows, divided by their RMS; where that makes a Gaussian, the tails came from "
@@ -178,12 +178,13 @@ class QuantileTable:
         columns.append(Column("|z|", "left"))
         rows: list[list[str | Text]] = []
         for q, value, z, expected in zip(quantiles, weight.quantile(quantiles), raw, normal, strict=True):
-            ratio = f"{z / expected:.2f}x" if abs(expected) > 0.1 else ""  # noqa: PLR2004  not at the median
+            known = math.isfinite(z)
+            ratio = f"{z / expected:.2f}x" if known and abs(expected) > 0.1 else ""  # noqa: PLR2004  not at the median
             rows.append(
                 [
                     f"{q:g}",
                     formats.number(float(value), 4),
-                    f"{z:+.2f}",
+                    f"{z:+.2f}" if known else "-",
                     f"{expected:+.2f}",
                     ratio,
                     _bar_and_mark(
