@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from lmfacts.distribution import Distribution
 
-__all__ = ["Cells", "FoldedCells"]
+__all__ = ["Cells", "FoldedCells", "cell_edges", "points"]
 
 _BEYOND_FLOAT32 = 2.0**128
 _POINT_WIDTH = 2.0**-23
@@ -45,7 +45,7 @@ class Cells:
     def of(cls, distribution: Distribution) -> Self:
         """The cells of a distribution; without finite values both arrays are empty."""
         values = distribution.values
-        lower, upper = _points(values) if distribution.pointwise else _bounds(values, distribution.dtype)
+        lower, upper = points(values) if distribution.pointwise else cell_edges(values, distribution.dtype)
         above = np.cumsum(distribution.counts)
         edges = np.stack([lower, upper], axis=1).ravel()
         cumulative = np.stack([above - distribution.counts, above], axis=1).ravel()
@@ -73,13 +73,6 @@ class Cells:
     def median(self) -> float:
         """The value at which F passes 1/2; NaN without values."""
         return float(np.interp(0.5, self.cumulative / self.n, self.edges)) if self.n else float("nan")
-
-    def width_at_median(self) -> float:
-        """The width of the cell that holds the median; NaN without values."""
-        if not self.n:
-            return float("nan")
-        end = int(np.searchsorted(self.cumulative, self.n / 2.0))
-        return float(self.edges[end] - self.edges[end - 1])
 
     def folded(self, center: float = 0.0) -> FoldedCells:
         """The distribution of |x - center|."""
@@ -135,7 +128,7 @@ class FoldedCells:
         return np.asarray(np.interp(share, self.cumulative, self.distances))
 
 
-def _points(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def points(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Edges around values that are known one by one: as wide as float32's rounding, and not beyond the next value."""
     with np.errstate(over="ignore"):
         upper = values + np.maximum(np.abs(values) * _POINT_WIDTH, _LEAST_POINT_WIDTH)
@@ -144,7 +137,7 @@ def _points(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
     return np.where(beyond, values * (1.0 - _POINT_WIDTH), values), np.where(beyond, values, upper)
 
 
-def _bounds(values: NDArray[np.float64], dtype: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def cell_edges(values: NDArray[np.float64], dtype: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Lower and upper edge of the cell of each value of `Distribution.values`."""
     magnitudes = np.abs(values)
     inner, outer = _neighbors(magnitudes, dtype)

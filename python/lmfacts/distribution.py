@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 import numpy as np
 
-from lmfacts.cells import Cells
+from lmfacts.cells import Cells, cell_edges, points
 from lmfacts.codes import MAGNITUDE, SIGN, cell_bounds, decode, infinity_code, is_exact, subnormal_mask
 from lmfacts.errors import UsageError
 
@@ -136,7 +136,17 @@ class Distribution:
         Then most of the values lie in a few cells, and what depends on where in them is not known: distances to a
         Gaussian, scales of the body, tails, fits.
         """
-        return self.cells.width_at_median() > WIDEST_CELL * self.std > 0
+        return self.width_at_median > WIDEST_CELL * self.std > 0
+
+    @cached_property
+    def width_at_median(self) -> float:
+        """The width of the cell that holds the median; NaN without values."""
+        if not self.n:
+            return float("nan")
+        at = int(np.searchsorted(self._cumulative, self.n / 2.0))
+        value = self.values[at : at + 1]
+        low, high = points(value) if self.pointwise else cell_edges(value, self.dtype)
+        return float(high[0] - low[0])
 
     # Counts
 

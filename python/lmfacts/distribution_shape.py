@@ -173,7 +173,7 @@ def coarse_problem(distribution: Distribution) -> str | None:
     """Where cells are wide beside the standard deviation, that they are, as a sentence; else None."""
     if not distribution.is_coarse:
         return None
-    width, spread = distribution.cells.width_at_median(), distribution.std
+    width, spread = distribution.width_at_median, distribution.std
     return (
         "What depends on how values lie in their cells is not given: the cell of the median is "
         f"{width:.2g} wide, more than a tenth of the std, {spread:.2g}."
@@ -367,7 +367,7 @@ def _median_and_mad_scale(distribution: Distribution) -> tuple[float, float]:
     if cells.n_occupied < 2 or distribution.is_coarse:  # noqa: PLR2004  one is no spread
         return median, math.nan
     scale = float(cells.folded(median).quantile(0.5)) / _GAUSSIAN_MAD
-    return median, scale if cells.width_at_median() <= WIDEST_BODY_CELL * scale else math.nan
+    return median, scale if distribution.width_at_median <= WIDEST_BODY_CELL * scale else math.nan
 
 
 def _ks(cells: Cells, center: float, scale: float) -> float:

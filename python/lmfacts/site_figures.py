@@ -100,7 +100,7 @@ class SiteFigures:
     @cached_property
     def _width(self) -> float:
         """Of the cell of the median; 0 for that of zero."""
-        return self.site.distribution.cells.width_at_median() if self.median != 0 else 0.0
+        return self.site.distribution.width_at_median if self.median != 0 else 0.0
 
     @property
     def _in_cells(self) -> bool:
