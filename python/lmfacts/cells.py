@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
     from lmfacts.distribution import Distribution
 
-__all__ = ["Cells", "FoldedCells"]
+__all__ = ["Cells", "FoldedCells", "cell_edges", "points"]
 
 _BEYOND_FLOAT32 = 2.0**128
+_POINT_WIDTH = 2.0**-23
+_LEAST_POINT_WIDTH = 2.0**-149
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,8 @@ class Cells:
     @classmethod
     def of(cls, distribution: Distribution) -> Self:
         """The cells of a distribution; without finite values both arrays are empty."""
-        lower, upper = _bounds(distribution.values, distribution.dtype)
+        values = distribution.values
+        lower, upper = points(values) if distribution.pointwise else cell_edges(values, distribution.dtype)
         above = np.cumsum(distribution.counts)
         edges = np.stack([lower, upper], axis=1).ravel()
         cumulative = np.stack([above - distribution.counts, above], axis=1).ravel()
@@ -109,6 +112,14 @@ class FoldedCells:
             return np.full(at.shape, np.nan)
         return np.asarray(np.interp(at, self.distances, self.cumulative))
 
+    def most_frequent(self) -> tuple[float, float]:
+        """The magnitude at the middle of the cell with the most values (0 for that of zero), and their share."""
+        if not self.n:
+            return float("nan"), 0.0
+        index = int(np.argmax(np.diff(self.cumulative)))
+        middle = self.distances[index] + self.distances[index + 1]
+        return (float(middle) / 2.0 if self.distances[index] > 0 else 0.0), float(np.diff(self.cumulative)[index])
+
     def quantile(self, q: ArrayLike) -> NDArray[np.float64]:
         """The distance within which a share `q` of the values lies; NaN without values."""
         share = np.asarray(q, dtype=np.float64)
@@ -117,7 +128,16 @@ class FoldedCells:
         return np.asarray(np.interp(share, self.cumulative, self.distances))
 
 
-def _bounds(values: NDArray[np.float64], dtype: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def points(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Edges around values that are known one by one: as wide as float32's rounding, and not beyond the next value."""
+    with np.errstate(over="ignore"):
+        upper = values + np.maximum(np.abs(values) * _POINT_WIDTH, _LEAST_POINT_WIDTH)
+    upper[:-1] = np.minimum(upper[:-1], values[1:])
+    beyond = ~np.isfinite(upper)
+    return np.where(beyond, values * (1.0 - _POINT_WIDTH), values), np.where(beyond, values, upper)
+
+
+def cell_edges(values: NDArray[np.float64], dtype: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Lower and upper edge of the cell of each value of `Distribution.values`."""
     magnitudes = np.abs(values)
     inner, outer = _neighbors(magnitudes, dtype)

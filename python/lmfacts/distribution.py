@@ -11,22 +11,29 @@ from __future__ import annotations
 
 import operator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 import numpy as np
 
-from lmfacts.cells import Cells
+from lmfacts.cells import Cells, cell_edges, points
 from lmfacts.codes import MAGNITUDE, SIGN, cell_bounds, decode, infinity_code, is_exact, subnormal_mask
 from lmfacts.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike, NDArray
 
     from lmfacts.moments import Moments
 
-__all__ = ["Distribution"]
+__all__ = ["WIDEST_BODY_CELL", "WIDEST_CELL", "Distribution"]
 
 _LARGEST_MOMENT_ORDER_FROM_SUMS = 4
+WIDEST_CELL: Final = 0.1
+"""From this many standard deviations on a cell is too wide for what depends on where in it the values are."""
+
+WIDEST_BODY_CELL: Final = 0.2
+"""The same, of scales of the body: of heavy-tailed laws they are smaller than the standard deviation."""
 
 
 class Distribution:
@@ -34,7 +41,8 @@ class Distribution:
 
     Attributes:
         dtype: the dtype the codes were counted from.
-        exact: whether each code is one value (bfloat16, float16).
+        exact: whether each code is one value (bfloat16, float16), or each value is known.
+        pointwise: whether the values are those that were given to `of_values`, and no codes.
         n: number of finite values.
         n_nan: number of NaN.
         n_inf: number of infinities, of either sign.
@@ -46,7 +54,12 @@ class Distribution:
     """
 
     def __init__(
-        self, codes: NDArray[np.uint16], counts: NDArray[Any], dtype: str, moments: Moments | None = None
+        self,
+        codes: NDArray[np.uint16],
+        counts: NDArray[Any],
+        dtype: str,
+        moments: Moments | None = None,
+        largest: NDArray[np.float64] | None = None,
     ) -> None:
         """Sort the codes by value and set zeros, NaN and infinities apart.
 
@@ -56,9 +69,12 @@ class Distribution:
             dtype: the dtype they were counted from.
             moments: the moments of the same values (0-d fields); for float32 and float64 they make the minimum, the
                 maximum and the moments of orders 1 to 4 exact.
+            largest: some of the values themselves, those of largest magnitude; for float32 and float64 moments of
+                higher orders, which hang on them, then take them and not the middles of their cells.
         """
         self.dtype = dtype
         self.exact = is_exact(dtype)
+        self.pointwise = False
         self._moments = moments
         codes = np.asarray(codes, dtype=np.uint16)
         counts = np.asarray(counts).astype(np.int64)
@@ -79,6 +95,30 @@ class Distribution:
         if moments is not None and not self.exact and self.n:
             self.low = np.clip(self.low, moments.min, moments.max)
             self.high = np.clip(self.high, moments.min, moments.max)
+        self._known = np.empty(0)
+        self._unknown = self.counts
+        if largest is not None and not self.exact:
+            self._keep(np.asarray(largest, dtype=np.float64))
+
+    @classmethod
+    def of_values(cls, values: NDArray[np.float64], dtype: str, *, n_nan: int = 0, n_inf: int = 0) -> Self:
+        """The distribution of values that are known one by one: exact, whatever their dtype.
+
+        Args:
+            values: finite.
+            dtype: what they are stored as.
+            n_nan: number of NaN that were left out.
+            n_inf: number of infinities.
+        """
+        own = cls(np.empty(0, dtype=np.uint16), np.empty(0, dtype=np.int64), dtype)
+        own.exact = own.pointwise = True
+        own.values, own.counts = np.unique(np.asarray(values, dtype=np.float64) + 0.0, return_counts=True)
+        own.low = own.high = own.values
+        own._unknown = own.counts
+        own.n, own.n_nan, own.n_inf = int(own.counts.sum()), n_nan, n_inf
+        smallest = float(np.finfo(np.float64 if dtype == "float64" else np.float32).tiny)
+        own.n_subnormal = int(own.counts[(own.values != 0) & (np.abs(own.values) < smallest)].sum())
+        return own
 
     def __repr__(self) -> str:
         kind = "values" if self.exact else "cells"
@@ -88,6 +128,25 @@ class Distribution:
     def cells(self) -> Cells:
         """The same as cells of the real line, for what is asked of F between values."""
         return Cells.of(self)
+
+    @cached_property
+    def is_coarse(self) -> bool:
+        """Whether the cell of the median is wider than a tenth of the standard deviation.
+
+        Then most of the values lie in a few cells, and what depends on where in them is not known: distances to a
+        Gaussian, scales of the body, tails, fits.
+        """
+        return self.width_at_median > WIDEST_CELL * self.std > 0
+
+    @cached_property
+    def width_at_median(self) -> float:
+        """The width of the cell that holds the median; NaN without values."""
+        if not self.n:
+            return float("nan")
+        at = int(np.searchsorted(self._cumulative, self.n / 2.0))
+        value = self.values[at : at + 1]
+        low, high = points(value) if self.pointwise else cell_edges(value, self.dtype)
+        return float(high[0] - low[0])
 
     # Counts
 
@@ -147,8 +206,9 @@ class Distribution:
     def central_moment(self, order: int) -> float:
         """Mean of (x - mean)^order.
 
-        For float32 and float64, orders up to 4 come exactly from the moments; a higher order takes each value at the
-        middle of its cell, and `central_moment_bounds` encloses it.
+        For float32 and float64, orders up to 4 come exactly from the moments; a higher order takes the largest values
+        as they are, where they are known, every other at the middle of its cell, and `central_moment_bounds` encloses
+        it.
 
         Raises:
             UsageError: `order` is not an integer of at least 0.
@@ -161,7 +221,7 @@ class Distribution:
         if self._has_sums(order):
             return float(self._moments.central_moment(order))  # type: ignore[union-attr]  # _has_sums: not None
         with np.errstate(all="ignore"):
-            return float(_power(self._centers - self.mean, order) @ self._weights)
+            return self._mean_of(lambda x: _power(x - self.mean, order))
 
     def standardized_moment(self, order: int) -> float:
         """central_moment(order) / std^order; NaN where the standard deviation is 0.
@@ -177,12 +237,12 @@ class Distribution:
                 return float(order == 0)
             if self._has_sums(order):
                 return float(np.float64(self.central_moment(order)) / np.float64(self.std) ** order)
-            return float(_power((self._centers - self.mean) / self.std, order) @ self._weights)
+            return self._mean_of(lambda x: _power((x - self.mean) / self.std, order))
 
     def central_moment_bounds(self, order: int) -> tuple[float, float]:
         """Bounds of `central_moment(order)`, equal where it is known exactly.
 
-        Each value may lie anywhere in its cell; the mean is taken as known.
+        Each value that is not known may lie anywhere in its cell; the mean is taken as known.
 
         Raises:
             UsageError: `order` is not an integer of at least 0.
@@ -196,7 +256,8 @@ class Distribution:
             least, greatest = np.minimum(at_low, at_high), np.maximum(at_low, at_high)
             if order % 2 == 0:
                 least = np.where((self.low <= self.mean) & (self.mean <= self.high), 0.0, least)
-            return float(least @ self._weights), float(greatest @ self._weights)
+            known = float(_power(self._known - self.mean, order).sum())
+            return (float(least @ self._unknown) + known) / self.n, (float(greatest @ self._unknown) + known) / self.n
 
     # Quantiles
 
@@ -269,6 +330,21 @@ class Distribution:
         return np.diff(below[index]), edges
 
     # Inside
+
+    def _keep(self, largest: NDArray[np.float64]) -> None:
+        """Take note of values that are known, unless they contradict the counts."""
+        index = np.searchsorted(self.low, largest, side="right") - 1
+        if not self.n or (index < 0).any() or (largest > self.high[index]).any():
+            return
+        unknown = self.counts - np.bincount(index, minlength=self.counts.size)
+        if (unknown >= 0).all():
+            self._known, self._unknown = largest, unknown
+
+    def _mean_of(self, function: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> float:
+        """The mean of a function of the values, of those that are not known at the middles of their cells."""
+        if not self._known.size:
+            return float(function(self._centers) @ self._weights)
+        return (float(function(self._centers) @ self._unknown) + float(function(self._known).sum())) / self.n
 
     def _merge_zeros(self) -> None:
         """Make one cell of those of -0 and +0 (neighbors, because the cells ascend)."""

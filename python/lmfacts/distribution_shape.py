@@ -6,7 +6,9 @@ of a cell. They are effect sizes, to be read beside `NULL_TABLE`, which has the 
 with 10^7 values a test of significance rejects everything.
 
 Finite values only. Where a statistic has no meaning (no values, one value, all values equal, a tail of too few values)
-it is NaN, and nothing raises.
+it is NaN, and nothing raises. So it is where it would say how wide the cells are and not how the values lie in them:
+where the cell of the median is wider than a tenth of the standard deviation, as for float32 values of 1 +- 0.001, whose
+cells are 0.004 and 0.008 wide. `shape_problem` says so in words.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lmfacts.distribution import WIDEST_BODY_CELL
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -27,12 +31,14 @@ if TYPE_CHECKING:
     from lmfacts.distribution import Distribution
 
 __all__ = [
+    "BIMODAL",
     "GAUSSIAN_WEIBULL_K",
     "GAUSSIAN_WEIBULL_LAMBDA",
     "NULL_TABLE",
     "ShapeStatistics",
     "Weibull",
     "bimodality_coefficient",
+    "coarse_problem",
     "expected_max_abs_z",
     "fraction_beyond",
     "ks_mean_std",
@@ -40,6 +46,7 @@ __all__ = [
     "ks_to_gaussian",
     "mad_scale",
     "max_abs_z",
+    "shape_problem",
     "shape_statistics",
     "tail_exponent",
     "weibull",
@@ -51,10 +58,24 @@ GAUSSIAN_WEIBULL_K: Final = 1.2054
 GAUSSIAN_WEIBULL_LAMBDA: Final = 0.8875
 """Its lambda, in standard deviations (the same source); 0.8866 to 0.8883."""
 
+BIMODAL: Final = 0.6
+"""The bimodality coefficient that suggests two modes: that of two equal Gaussian ones 4.2 of their standard deviations
+apart. A uniform law, which has no two modes, has 5/9; that of 96 uniform values scatters by 0.03."""
+
 _WEIBULL_BINS_PER_DECADE = 1024 / 14
 _WEIBULL_FIRST_EDGE = -12.0
 _WEIBULL_BODY = (0.1, 0.9)
+_MOST_IN_ONE_MAGNITUDE: Final = 0.1
+"""From this share of the values in one magnitude on there is no Weibull fit.
+
+That many zeros reach into the window of the fit, which then takes in magnitudes that no value has, down to 1e-40: k of
+0.07 came from a tensor with 11 % zeros. Anywhere else F jumps by an eighth of the window. The cells of values that vary
+smoothly hold less: at most 0.4 % in float32 and bfloat16, 6 % in float8_e4m3fn, just under 10 % in float8_e5m2. Fewer
+zeros than that are a part of F, and take k down with their number: 1 % of them to 1.17, 5 % to 1.02."""
+
 _LEAST_POINTS_OF_A_LINE = 3
+_COARSE: Final = "the cells of the values are wider than a tenth of their std"
+_TOO_FEW: Final = "there are too few different magnitudes"
 
 _GAUSSIAN_MAD = 0.6744897501960817  # Phi^-1(3/4): MAD / std of a Gaussian
 _EXPECTED_MAX_TWO_SIDED = 0.28
@@ -74,10 +95,12 @@ class Weibull:
     Attributes:
         k: shape. A centered Gaussian gives 1.206, an exponential tail (Laplace) 1.
         lambda_: scale, in the unit of the values.
+        problem: why there is no fit and both are NaN, as the end of a sentence, or None.
     """
 
     k: float
     lambda_: float
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +169,24 @@ def shape_statistics(distribution: Distribution) -> ShapeStatistics:
     )
 
 
+def coarse_problem(distribution: Distribution) -> str | None:
+    """Where cells are wide beside the standard deviation, that they are, as a sentence; else None."""
+    if not distribution.is_coarse:
+        return None
+    width, spread = distribution.width_at_median, distribution.std
+    return (
+        "What depends on how values lie in their cells is not given: the cell of the median is "
+        f"{width:.2g} wide, more than a tenth of the std, {spread:.2g}."
+    )
+
+
+def shape_problem(distribution: Distribution) -> str | None:
+    """Why statistics of the shape are NaN, as a sentence, or None where nothing stands against them."""
+    coarse = coarse_problem(distribution)
+    problem = weibull(distribution).problem if coarse is None and distribution.std > 0 else None
+    return coarse if problem is None else f"There is no Weibull fit, since it would mean nothing: {problem}."
+
+
 # The body
 
 
@@ -163,13 +204,19 @@ def weibull(distribution: Distribution, center: float = 0.0) -> Weibull:
         center: what to subtract first; the source has 0.
 
     Returns:
-        k and lambda; both NaN if fewer than 3 bins of the body hold values.
+        k and lambda; both NaN, with the reason, if a tenth of the values or more have one magnitude, if cells are wide
+        beside the standard deviation, or if fewer than 3 bins of the body hold values.
     """
+    if distribution.is_coarse:
+        return Weibull(math.nan, math.nan, _COARSE)
     folded = distribution.cells.folded(center)
+    largest, share = folded.most_frequent()
+    if share >= _MOST_IN_ONE_MAGNITUDE:
+        return Weibull(math.nan, math.nan, f"{100 * share:.3g} % of the values have one magnitude ({largest:.4g})")
     low, high = folded.quantile(_WEIBULL_BODY)
     smallest = folded.distances[folded.distances > 0][:1]
     if not smallest.size or not 0 < high < math.inf:
-        return Weibull(math.nan, math.nan)
+        return Weibull(math.nan, math.nan, _TOO_FEW)
     first, last = (
         math.floor((math.log10(value) - _WEIBULL_FIRST_EDGE) * _WEIBULL_BINS_PER_DECADE)
         for value in (max(float(low), float(smallest[0])), float(high))
@@ -181,24 +228,27 @@ def weibull(distribution: Distribution, center: float = 0.0) -> Weibull:
     cumulative = folded.cdf(middles)
     body = (cumulative >= _WEIBULL_BODY[0]) & (cumulative <= _WEIBULL_BODY[1]) & (mass > 0)
     if np.count_nonzero(body) < _LEAST_POINTS_OF_A_LINE:
-        return Weibull(math.nan, math.nan)
+        return Weibull(math.nan, math.nan, _TOO_FEW)
     slope, intercept = _line(np.log(middles[body]), np.log(-np.log1p(-cumulative[body])), mass[body])
-    return Weibull(slope, math.exp(-intercept / slope)) if slope > 0 else Weibull(math.nan, math.nan)
+    if not slope > 0:
+        return Weibull(math.nan, math.nan, _TOO_FEW)
+    return Weibull(slope, math.exp(-intercept / slope))
 
 
 def mad_scale(distribution: Distribution) -> float:
     """MAD / 0.6745: the standard deviation that a Gaussian of the same median absolute deviation has.
 
-    NaN if fewer than two different values occur; 0 is possible where more than half of the values are equal.
+    NaN if fewer than two different values occur, or where it would be that of cells: less than five of them wide.
     """
-    return _median_and_mad_scale(distribution.cells)[1]
+    return _median_and_mad_scale(distribution)[1]
 
 
 def bimodality_coefficient(distribution: Distribution) -> float:
     """(skewness^2 + 1) / kurtosis: 1/3 for a Gaussian, 5/9 for a uniform law, 1 for two points.
 
-    SAS/STAT's coefficient (PROC CLUSTER) without its correction for small samples; more than 0.555 suggests two modes
-    (Pfister et al. 2013, doi:10.3389/fpsyg.2013.00700), and strong skewness gives that too.
+    SAS/STAT's coefficient (PROC CLUSTER) without its correction for small samples. Pfister et al. (2013,
+    doi:10.3389/fpsyg.2013.00700) take more than a uniform law's 0.555 for a sign of two modes, here it is `BIMODAL`;
+    strong skewness gives that too.
     """
     return (distribution.standardized_moment(3) ** 2 + 1.0) / distribution.standardized_moment(4)
 
@@ -209,8 +259,11 @@ def ks_to_gaussian(distribution: Distribution, center: float, scale: float) -> f
     At the edges F is exact, and the supremum lies within a cell's mass of what they give.
 
     Returns:
-        The distance; NaN if fewer than two different values occur, or if `scale` is not above 0.
+        The distance; NaN if fewer than two different values occur, where cells are wide beside the standard deviation,
+        or if `scale` is not above 0.
     """
+    if distribution.is_coarse:
+        return math.nan
     return _ks(distribution.cells, center, scale)
 
 
@@ -221,8 +274,7 @@ def ks_mean_std(distribution: Distribution) -> float:
 
 def ks_median_mad(distribution: Distribution) -> float:
     """KS distance to the Gaussian of the same median and MAD, which outliers do not move."""
-    cells = distribution.cells
-    return _ks(cells, *_median_and_mad_scale(cells))
+    return ks_to_gaussian(distribution, *_median_and_mad_scale(distribution))
 
 
 # The tail
@@ -263,7 +315,7 @@ def fraction_beyond(distribution: Distribution, z: float) -> float:
     line, and what no value reaches is 0.
 
     Returns:
-        The share; NaN where std is 0 or without values.
+        The share; NaN where std is 0, where cells are wide beside it, or without values.
     """
     spread, mean = distribution.std, distribution.mean
     if not spread > 0:
@@ -271,6 +323,8 @@ def fraction_beyond(distribution: Distribution, z: float) -> float:
     if distribution.exact:
         beyond = np.abs(distribution.values - mean) > z * spread
         return int(distribution.counts[beyond].sum()) / distribution.n
+    if distribution.is_coarse:
+        return math.nan
     cells = distribution.cells
     low, high = mean - z * spread, mean + z * spread
     below = float(cells.cdf(low)) if distribution.min < low else 0.0
@@ -286,8 +340,11 @@ def tail_exponent(distribution: Distribution, center: float = 0.0) -> float:
 
     Returns:
         The slope; NaN if 10 values are more than 1e-2 of all (fewer than 1000 values), or if those points are fewer
-        than 3 different magnitudes. A law that ends, such as the uniform, has a slope that means nothing.
+        than 3 different magnitudes, and where cells are wide beside the standard deviation. A law that ends, such as
+        the uniform, has a slope that means nothing.
     """
+    if distribution.is_coarse:
+        return math.nan
     cells = distribution.cells
     folded = cells.folded(center)
     depth = max(_TAIL_TO, _LEAST_VALUES_IN_TAIL / folded.n) if folded.n else math.inf
@@ -303,12 +360,14 @@ def tail_exponent(distribution: Distribution, center: float = 0.0) -> float:
 # Inside
 
 
-def _median_and_mad_scale(cells: Cells) -> tuple[float, float]:
-    """Median, and MAD / 0.6745 (NaN where fewer than two cells are occupied)."""
+def _median_and_mad_scale(distribution: Distribution) -> tuple[float, float]:
+    """Median, and MAD / 0.6745 (NaN where fewer than two cells are occupied, or where it is that of cells)."""
+    cells = distribution.cells
     median = cells.median()
-    if cells.n_occupied < 2:  # noqa: PLR2004  one is no spread
+    if cells.n_occupied < 2 or distribution.is_coarse:  # noqa: PLR2004  one is no spread
         return median, math.nan
-    return median, float(cells.folded(median).quantile(0.5)) / _GAUSSIAN_MAD
+    scale = float(cells.folded(median).quantile(0.5)) / _GAUSSIAN_MAD
+    return median, scale if distribution.width_at_median <= WIDEST_BODY_CELL * scale else math.nan
 
 
 def _ks(cells: Cells, center: float, scale: float) -> float:

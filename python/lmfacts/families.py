@@ -254,11 +254,11 @@ def fit_families(distribution: Distribution, names: Sequence[str] | None = None)
         names: which of `FAMILIES`; by default all.
 
     Returns:
-        One fit per family, the likeliest first. Empty where a fit means nothing: fewer than 3 different values, or
-        a standard deviation beyond float64.
+        One fit per family, the likeliest first. Empty where a fit means nothing: fewer than 3 different values, cells
+        that are wide beside the standard deviation, or a standard deviation beyond float64.
     """
     cells = distribution.cells
-    if cells.n_occupied < _LEAST_OCCUPIED:
+    if cells.n_occupied < _LEAST_OCCUPIED or distribution.is_coarse:
         return []
     center, unit = _robust_location_and_scale(cells, distribution)
     if not 0 < unit < math.inf:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from lmfacts.distribution import WIDEST_BODY_CELL
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -67,8 +69,11 @@ class SiteFigures:
 
     @cached_property
     def beyond_6_std(self) -> float:
-        """Share of the finite values more than 6 standard deviations from the mean (float32: up to a cell)."""
-        if not self.n_values or not self.std > 0:
+        """Share of the finite values more than 6 standard deviations from the mean (float32: up to a cell).
+
+        NaN where cells are wide beside the standard deviation.
+        """
+        if not self.n_values or not self.std > 0 or self._in_cells:
             return math.nan
         limits = [self.mean - 6 * self.std, self.mean + 6 * self.std]
         counts, _ = self.site.histogram(limits)
@@ -81,10 +86,26 @@ class SiteFigures:
 
     @cached_property
     def body_std(self) -> float:
-        """Scale of the bulk: interquartile range / 1.349, a Gaussian's std; the std itself where that is 0."""
+        """Scale of the bulk: interquartile range / 1.349, a Gaussian's std; the std itself where that is 0.
+
+        NaN where it would be that of cells: wider than a fifth of it, or than a tenth of the standard deviation.
+        """
         low, high = self.site.quantile([0.25, 0.75])
         robust = float(high - low) / IQR_OF_GAUSSIAN
+        blurred = not self.site.distribution.exact and self._width > WIDEST_BODY_CELL * robust
+        if self.std > 0 and (self._in_cells or blurred):
+            return math.nan
         return robust if robust > 0 else self.std
+
+    @cached_property
+    def _width(self) -> float:
+        """Of the cell of the median; 0 for that of zero."""
+        return self.site.distribution.width_at_median if self.median != 0 else 0.0
+
+    @property
+    def _in_cells(self) -> bool:
+        """Whether cells are too wide to say how the values lie in them."""
+        return not self.site.distribution.exact and self.site.distribution.is_coarse
 
     @cached_property
     def largest_dim(self) -> int:
@@ -106,12 +127,12 @@ class SiteFigures:
         return int(self.site.dims.n_nonfinite.sum())
 
     def histogram(self, n_bins: int, limit: float) -> tuple[NDArray[np.int64], NDArray[np.float64], int, int]:
-        """A histogram about the median over +- `limit` body stds.
+        """A histogram about the median over +- `limit` body stds, or stds where the body's is not known.
 
         Returns:
             counts [n_bins], edges [n_bins + 1], and the number of values below and above the edges.
         """
-        half = limit * self.body_std
+        half = limit * (self.std if math.isnan(self.body_std) else self.body_std)
         if not self.n_values:
             return np.zeros(n_bins, np.int64), np.full(n_bins + 1, math.nan), 0, 0
         if not half > 0:

@@ -181,7 +181,9 @@ class SiteRecord:
     def distribution(self) -> Distribution:
         """The distribution behind the statistics below, with bounds where it is not exact."""
         codes, counts = self._codes
-        return Distribution(codes, counts, self.dtype, None if self.exact else self._pooled_moments())
+        if self.exact:
+            return Distribution(codes, counts, self.dtype)
+        return Distribution(codes, counts, self.dtype, self._pooled_moments(), self.outliers["value"])
 
     # Statistics of the values
 

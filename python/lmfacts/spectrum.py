@@ -76,10 +76,16 @@ class WindowFit:
     slope_second_half: float
 
     @property
+    def bend(self) -> float:
+        """How far the slope of a half is from the whole window's, at most, over that slope."""
+        halves = (self.slope_first_half, self.slope_second_half)
+        farthest = max(abs(half - self.slope) for half in halves)
+        return farthest / abs(self.slope) if self.slope else math.inf
+
+    @property
     def stable(self) -> bool:
         """Whether the slopes of both halves are within 20 % of the whole window's."""
-        halves = (self.slope_first_half, self.slope_second_half)
-        return all(abs(half - self.slope) <= _STABLE_SLOPE * abs(self.slope) for half in halves)
+        return self.bend <= _STABLE_SLOPE
 
 
 def head_window(rank: int) -> tuple[int, int]:
@@ -280,7 +286,7 @@ class PowerLawFit:
     Attributes:
         alpha: exponent of the density.
         xmin: smallest eigenvalue of the tail.
-        distance: Kolmogorov-Smirnov distance of the tail to the law.
+        distance: D, the distance of the tail to the law: see `weightwatcher`.
         n_tail: eigenvalues in the tail.
         sigma: standard error of alpha, (alpha - 1) / sqrt(n_tail).
         alpha_weighted: alpha log10(lambda_max).
@@ -307,9 +313,12 @@ class PowerLawFit:
 def weightwatcher(values: NDArray[np.float64]) -> PowerLawFit:
     """Fit a power law to the tail of the squared singular values, as WeightWatcher does.
 
-    For each eigenvalue as xmin: alpha = 1 + n / sum ln(lambda_i / xmin) over the n eigenvalues from xmin up, and D the
-    KS distance between their empirical distribution and 1 - (x / xmin)^(1 - alpha); the xmin with the smallest D wins
-    (Clauset, Shalizi and Newman 2009, arXiv:0706.1062; Martin, Peng and Mahoney 2021, doi:10.1038/s41467-021-24025-8).
+    For each eigenvalue but the largest as xmin: alpha = 1 + n / sum ln(lambda_i / xmin) over the n eigenvalues from
+    xmin up, in ascending order, and D = max |1 - (lambda_i / xmin)^(1 - alpha) - i / n| for i = 0 to n - 1; the xmin
+    with the smallest D wins (Clauset, Shalizi and Newman 2009, arXiv:0706.1062; Martin, Peng and Mahoney 2021,
+    doi:10.1038/s41467-021-24025-8). D holds the law against the share below each eigenvalue only, as WeightWatcher's
+    code does; the Kolmogorov-Smirnov distance would take the share up to it, (i + 1) / n, too, and can choose another
+    xmin.
 
     Args:
         values: singular values in any order; zeros are left out.
@@ -331,14 +340,14 @@ def weightwatcher(values: NDArray[np.float64]) -> PowerLawFit:
     rates = (n_values - starts) / excesses[starts]
     bounds = _least_distances(logs, starts, rates)
     best, found = math.inf, (math.nan, 0)
-    steps = np.arange(n_values + 1, dtype=np.float64)
+    steps = np.arange(n_values, dtype=np.float64)
     for index in np.argsort(bounds, kind="stable"):
         if bounds[index] > best + _PROBE_MARGIN:
             break
         start, rate = int(starts[index]), float(rates[index])
         size = n_values - start
         law = -np.expm1((logs[start] - logs[start:]) * rate)
-        distance = max(float((steps[1 : size + 1] / size - law).max()), float((law - steps[:size] / size).max()))
+        distance = float(np.abs(law - steps[:size] / size).max())
         if distance < best or (distance == best and start < found[1]):
             best, found = distance, (1.0 + rate, start)
     alpha, start = found
@@ -363,16 +372,14 @@ def weightwatcher(values: NDArray[np.float64]) -> PowerLawFit:
 def _least_distances(
     logs: NDArray[np.float64], starts: NDArray[np.int64], rates: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """A lower bound of the KS distance of each tail, from a few of its points: [len(starts)].
+    """A lower bound of the distance D of each tail, from a few of its points: [len(starts)].
 
     The exact distance takes all points of all tails. With the bounds only the few tails need it that could be best.
     """
     sizes = logs.size - starts
     places = np.floor(np.linspace(0.0, 1.0, _PROBES) * (sizes[:, None] - 1)).astype(np.int64)
     law = -np.expm1((logs[starts][:, None] - logs[starts[:, None] + places]) * rates[:, None])
-    above = ((places + 1) / sizes[:, None] - law).max(axis=1, initial=-np.inf)
-    below = (law - places / sizes[:, None]).max(axis=1, initial=-np.inf)
-    return np.asarray(np.maximum(above, below))
+    return np.asarray(np.abs(law - places / sizes[:, None]).max(axis=1, initial=-np.inf))
 
 
 def _ratio(above: float, below: float) -> float:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["EXTRA_FIELDS", "arrays_of", "weight_arrays_problem"]
+__all__ = ["EXTRA_FIELDS", "N_SLICE_FIELDS", "SLICES_A_SIDE", "arrays_of", "weight_arrays_problem"]
 
 EXTRA_FIELDS: Final[dict[str, str]] = {
     "row_means": "<f8",
@@ -20,9 +20,16 @@ EXTRA_FIELDS: Final[dict[str, str]] = {
     "scaled_counts": "<u8",
     "scaled_moments": "<f8",
     "singular_values": "<f8",
+    "slices": "<f8",
 }
 """Their names, under `NAME/FIELD`, and dtypes; `lmfacts.weights` says what they hold. Those that would be empty may be
-missing, but for `scaled_moments`."""
+missing, but for `scaled_moments`; `slices` may be missing in any case, since earlier versions did not keep them."""
+
+SLICES_A_SIDE: Final = 4
+"""How many rows, and how many columns, of a matrix in a block `slices` describes at most."""
+
+N_SLICE_FIELDS: Final = 3
+"""Numbers in `slices` for each: how many finite values it has, and their third and fourth standardized moments."""
 
 _N_MOMENTS: Final = 7
 
@@ -55,7 +62,7 @@ def weight_arrays_problem(entry: Mapping[str, Any], arrays: Mapping[str, NDArray
     }.items():
         if sizes[field] not in allowed:
             return f"{field} has {sizes[field]} entries, expected {' or '.join(map(str, allowed))}"
-    return _scaled_problem(entry, own) or _singular_values_problem(own)
+    return _scaled_problem(entry, own) or _singular_values_problem(own) or _slices_problem(entry, own)
 
 
 def _scaled_problem(entry: Mapping[str, Any], own: Mapping[str, NDArray[Any]]) -> str | None:
@@ -78,4 +85,23 @@ def _singular_values_problem(own: Mapping[str, NDArray[Any]]) -> str | None:
     values = own.get("singular_values", np.empty(0))
     if not np.isfinite(values).all() or (values < 0).any() or (values[1:] > values[:-1]).any():
         return "singular_values do not descend to 0 or more"
+    return None
+
+
+def _slices_problem(entry: Mapping[str, Any], own: Mapping[str, NDArray[Any]]) -> str | None:
+    """What is wrong with the moments of single rows and columns."""
+    slices = own.get("slices", np.empty(0))
+    if not slices.size:
+        return None
+    most = 2 * SLICES_A_SIDE * N_SLICE_FIELDS
+    if len(entry["shape"]) < 2 or slices.size % N_SLICE_FIELDS or slices.size > most:  # noqa: PLR2004  axes
+        return f"slices has {slices.size} entries, expected up to {most} of a matrix, {N_SLICE_FIELDS} a slice"
+    counts, third, fourth = slices.reshape(-1, N_SLICE_FIELDS).T
+    if not ((counts >= 0) & (counts <= entry["n_values"]) & (counts == np.floor(counts))).all():
+        return "slices do not begin with their numbers of values"
+    known = ~np.isnan(fourth)
+    # The fourth standardized moment is at least 1 + the square of the third (Pearson), and at most their number.
+    within = (fourth >= (third**2 + 1) * (1 - 1e-9)) & (fourth <= counts)
+    if (np.isnan(third) == known).any() or not within[known].all():
+        return "slices have moments that no values have"
     return None

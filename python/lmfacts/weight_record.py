@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lmfacts.codes import is_exact
 from lmfacts.distribution import Distribution
 from lmfacts.distribution_shape import (
     ShapeStatistics,
@@ -21,7 +22,7 @@ from lmfacts.distribution_shape import (
 from lmfacts.moments import Moments
 from lmfacts.site_record import SiteRecord
 from lmfacts.spectrum import Spectrum
-from lmfacts.weight_arrays import arrays_of
+from lmfacts.weight_arrays import N_SLICE_FIELDS, arrays_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -142,6 +143,22 @@ class WeightRecord(SiteRecord):
         """Whether it has rows and columns."""
         return len(self.shape) > 1
 
+    @property
+    def exact(self) -> bool:
+        """Whether quantiles, histograms and moments of every order are exact: of vectors, and of 16-bit matrices."""
+        return not self.is_matrix or super().exact
+
+    @cached_property
+    def distribution(self) -> Distribution:
+        """The distribution behind the statistics; of a vector that of its entries, all of which are known."""
+        codes, counts = self.codes()
+        if self.is_matrix or is_exact(self.dtype):
+            return super().distribution
+        counted = Distribution(codes, counts, self.dtype)
+        entries = self.dims.mean
+        finite = entries[np.isfinite(entries)]
+        return Distribution.of_values(finite, self.dtype, n_nan=counted.n_nan, n_inf=counted.n_inf)
+
     @cached_property
     def _stored_column_rms(self) -> NDArray[np.float64]:
         return self.dims.rms
@@ -195,6 +212,14 @@ class WeightRecord(SiteRecord):
         moments = Moments(n, mean, m2, m3, m4, least, greatest)
         codes, counts = self._array("scaled_codes"), self._array("scaled_counts")
         return ScaledWeights(Distribution(codes, counts, "float32", moments), moments)
+
+    @property
+    def slices(self) -> NDArray[np.float64]:
+        """Number of values, third and fourth standardized moment of a few rows and columns by themselves: [n, 3].
+
+        Of matrices inside the blocks; empty for others, and in runs of earlier versions.
+        """
+        return self._array("slices").reshape(-1, N_SLICE_FIELDS)
 
     @property
     def singular_values(self) -> NDArray[np.float64] | None:

@@ -23,6 +23,7 @@ from lmfacts.site_record import SiteRecord
 from lmfacts.site_state import SiteState
 from lmfacts.spectrum import shuffled_edge
 from lmfacts.weight_files import float_values, open_weights
+from lmfacts.weight_slices import Slices
 
 if TYPE_CHECKING:
     import os
@@ -108,6 +109,7 @@ class _Scan:
     skipped: dict[str, str] = field(default_factory=dict)
     aliases: dict[str, list[str]] = field(default_factory=dict)
     gains: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    slices: Slices = field(default_factory=Slices)
 
     def run(self) -> Run:
         start = time.perf_counter()
@@ -120,6 +122,7 @@ class _Scan:
         for view in layout.views:
             views.setdefault(view.parameter, []).append(view)
         self._read_gains(measured, views, layout)
+        self.slices = Slices({gain.size for gain in self.gains.values()})
         n_done = 0
         for tensor in owned:
             if tensor.name in views:
@@ -128,6 +131,7 @@ class _Scan:
             self.progress(n_done, self.source.n_bytes, tensor.name)
         if not self.entries:
             raise ModelError(f"{self.source.name}: expected parameters of a floating-point type, got none")
+        self.arrays |= {f"{name}/slices": moments.ravel() for name, moments in self.slices.moments().items()}
         self.entries.sort(key=_depth)
         described = self.source.describe()
         metadata = {
@@ -200,6 +204,8 @@ class _Scan:
         if is_matrix:
             self.arrays[f"{name}/row_means"] = np.frombuffer(measured["row_means"], "<f8")
             self.arrays[f"{name}/row_rms"] = np.frombuffer(measured["row_rms"], "<f8")
+        if is_matrix and view.layer is not None:
+            self.slices.add(name, values, tensor.dtype)
         self.arrays[f"{name}/scaled_codes"] = np.frombuffer(measured["scaled_codes"] if is_matrix else b"", "<u2")
         self.arrays[f"{name}/scaled_counts"] = np.frombuffer(measured["scaled_counts"] if is_matrix else b"", "<u8")
         nothing = np.array([0, 0, 0, 0, 0, np.inf, -np.inf])

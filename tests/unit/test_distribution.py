@@ -351,3 +351,92 @@ def test_counts_beyond_32_bits():
     assert found.mean == pytest.approx(5 / 3, rel=1e-15)
     assert found.quantile(1 / 3 - 1e-9) == 1.0
     assert found.quantile(0.34) == 2.0
+
+
+# Values that are known
+
+
+def heavy(n=20_000, seed=3):
+    return np.random.default_rng(seed).standard_t(4, size=n).astype(np.float32).astype(np.float64)
+
+
+def with_largest(values, dtype, k=64):
+    """As a site has them: with the k values of largest magnitude, largest first."""
+    stored = oracle.store(values, dtype)
+    codes, counts = np.unique(oracle.code_of(stored, dtype), return_counts=True)
+    moments = Moments(*map(np.asarray, oracle.moments_of(values)))
+    largest = values[np.argsort(-np.abs(values), kind="stable")][:k]
+    return Distribution(codes, counts, dtype, moments, largest)
+
+
+@pytest.mark.parametrize("dtype", WIDE)
+@pytest.mark.parametrize("order", [6, 8, 10])
+def test_high_moments_take_the_largest_values_as_they_are(dtype, order):
+    values = heavy()
+    plain = with_largest(values, dtype, k=0)
+    found = with_largest(values, dtype)
+    z = (values - values.mean()) / values.std()
+    expected = (z**order).mean()
+    assert found.standardized_moment(order) == pytest.approx(expected, rel=2e-4)
+    assert found.central_moment(order) == pytest.approx(expected * values.std() ** order, rel=2e-4)
+    assert abs(plain.standardized_moment(order) / expected - 1) > 5e-3
+    low, high = found.central_moment_bounds(order)
+    plain_low, plain_high = plain.central_moment_bounds(order)
+    assert plain_low < low <= expected * values.std() ** order <= high < plain_high
+
+
+def test_a_single_value_far_out_is_not_taken_for_the_middle_of_its_cell():
+    values = np.concatenate([np.random.default_rng(4).standard_normal(1000), [50.24]]).astype(np.float32).astype(float)
+    z = (values - values.mean()) / values.std()
+    assert with_largest(values, "float32").standardized_moment(8) == pytest.approx((z**8).mean(), rel=1e-6)
+    assert with_largest(values, "float32", k=0).standardized_moment(8) < 0.995 * (z**8).mean()
+
+
+@pytest.mark.parametrize("largest", [[99.0], [-99.0], [6.0] * 5000, [0.5] * 4001])
+def test_values_that_contradict_the_counts_are_left_aside(largest):
+    values = heavy(4000)
+    plain = with_largest(values, "float32", k=0)
+    stored = oracle.store(values, "float32")
+    codes, counts = np.unique(oracle.code_of(stored, "float32"), return_counts=True)
+    moments = Moments(*map(np.asarray, oracle.moments_of(values)))
+    found = Distribution(codes, counts, "float32", moments, np.array(largest))
+    assert found.central_moment(6) == plain.central_moment(6)
+
+
+@pytest.mark.parametrize("dtype", WIDE)
+def test_of_values_everything_is_numpy_s(dtype):
+    rng = np.random.default_rng(5)
+    values = np.concatenate([1 + 1e-3 * rng.standard_normal(700), [0.0, -0.0, 0.0, 5.0, -3.0, 1e-40]])
+    values = oracle.widen(oracle.store(values, dtype), dtype)
+    found = Distribution.of_values(values, dtype, n_nan=2, n_inf=1)
+    assert found.exact
+    assert (found.n, found.n_nan, found.n_inf, found.n_zero, found.n_subnormal) == (
+        *(values.size, 2, 1, 3),
+        1 if dtype == "float32" else 0,
+    )
+    np.testing.assert_array_equal(found.quantile(QUANTILES), oracle.quantile(values, QUANTILES))
+    assert (found.min, found.max) == (values.min(), values.max())
+    assert found.mean == pytest.approx(values.mean(), rel=1e-14)
+    assert found.std == pytest.approx(values.std(), rel=1e-12)
+    z = (values - values.mean()) / values.std()
+    for order in (3, 4, 8):
+        assert found.standardized_moment(order) == pytest.approx((z**order).mean(), rel=1e-9)
+        assert found.central_moment_bounds(order) == (found.central_moment(order),) * 2
+    counts, edges = found.histogram(50)
+    np.testing.assert_array_equal(counts, np.histogram(values, edges)[0])
+    ascending = np.unique(values)
+    # F is the share of values up to each, and below it.
+    np.testing.assert_allclose(found.cells.cdf(ascending), [np.mean(values < v) for v in ascending], atol=1e-12)
+    between = (ascending[1:] + ascending[:-1])[np.diff(ascending) > 1e-6] / 2
+    np.testing.assert_allclose(found.cells.cdf(between), [np.mean(values <= v) for v in between], atol=1e-12)
+    assert found.cells.n == values.size
+
+
+def test_values_next_to_each_other_and_at_the_end_of_the_range_keep_their_counts():
+    largest = np.finfo(np.float64).max
+    values = np.array([-largest, 1.0, np.nextafter(1.0, 2.0), np.nextafter(1.0, 0.0), largest])
+    found = Distribution.of_values(values, "float64")
+    assert (np.diff(found.cells.edges) > 0).all()
+    assert found.cells.n == 5
+    assert found.cells.n_occupied == 5
+    assert Distribution.of_values(np.empty(0), "float32").cells.n == 0

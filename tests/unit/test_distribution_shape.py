@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from lmfacts.cells import Cells
-from lmfacts.codes import decode
+from lmfacts.codes import decode, float8_values
 from lmfacts.distribution import Distribution
 from lmfacts.distribution_shape import (
     NULL_TABLE,
@@ -21,6 +21,7 @@ from lmfacts.distribution_shape import (
     ks_to_gaussian,
     mad_scale,
     max_abs_z,
+    shape_problem,
     shape_statistics,
     tail_exponent,
     weibull,
@@ -168,6 +169,40 @@ def test_weibull_equals_a_plain_histogram_of_the_values():
     assert fit.lambda_ == pytest.approx(math.exp(-intercept / slope), rel=5e-4)
 
 
+def with_equal_ones(share, value):
+    """A Gaussian sample of which a share is one magnitude, with either sign."""
+    values = 0.02 * sample("Gaussian", 200_000)
+    n = round(share * values.size)
+    values[:n] = value * np.where(np.arange(n) % 2, 1.0, -1.0)
+    return values
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("value", [0.0, 0.015625, 0.0625])
+def test_from_a_tenth_of_one_magnitude_on_there_is_no_weibull_fit(dtype, value):
+    below, above = (distribution_of(with_equal_ones(share, value), dtype) for share in (0.094, 0.101))
+    assert 0.5 < weibull(below).k < 2.0
+    assert weibull(below).problem is None
+    fit = weibull(above)
+    assert math.isnan(fit.k)
+    assert math.isnan(fit.lambda_)
+    found = float(fit.problem.split()[0])
+    assert found == pytest.approx(10.1, abs=0.6)
+    assert fit.problem.endswith("% of the values have one magnitude (0)" if value == 0 else ")")
+    assert math.isnan(shape_statistics(above).weibull_k)
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])
+def test_the_cells_of_float8_hold_less_than_a_tenth(dtype):
+    values = sample("Gaussian", 200_000)
+    table = float8_values(dtype)
+    table = np.unique(table[np.isfinite(table)].astype(np.float64))
+    stored = table[np.searchsorted((table[1:] + table[:-1]) / 2, values)]
+    codes, counts = np.unique(stored.astype(np.float16).view(np.uint16), return_counts=True)
+    fit = weibull(Distribution(codes, counts, dtype))
+    assert fit.k == pytest.approx(1.2054, abs=0.005)
+
+
 # Extremes, shares, distances
 
 
@@ -226,6 +261,94 @@ def test_column_scales_and_gross_entries_show_where_they_should():
     assert max_abs_z(body) > 1.25 * expected_max_abs_z(gross.size)
     plain = distribution_of(gaussian.ravel())
     assert max_abs_z(plain) <= 1.25 * expected_max_abs_z(gaussian.size)
+
+
+# Cells that are wide beside the standard deviation
+
+
+def about(center, cells, n=200_000, seed=21):
+    """A logistic law whose std is so many of the cells at its center."""
+    values = np.random.default_rng(seed).logistic(size=n)
+    return center + values / values.std() * cells * 2.0**-7
+
+
+@pytest.mark.parametrize("center", [1.5, -1.5])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_just_below_a_tenth_the_shape_is_that_of_the_values(center, dtype):
+    values = about(center, 10.3)
+    distribution = distribution_of(values, dtype)
+    assert not distribution.is_coarse
+    assert shape_problem(distribution) is None
+    found = shape_statistics(distribution)
+    mad = stats.median_abs_deviation(values, scale="normal")
+    assert mad_scale(distribution) == pytest.approx(mad, rel=0.005)
+    assert found.std_over_mad == pytest.approx(values.std() / mad, rel=0.005)
+    assert found.ks_mean_std == pytest.approx(
+        stats.kstest(values, "norm", (values.mean(), values.std())).statistic, abs=0.002
+    )
+    assert found.ks_median_mad == pytest.approx(
+        stats.kstest(values, "norm", (np.median(values), mad)).statistic, abs=0.002
+    )
+    assert found.beyond_3 == pytest.approx(np.mean(np.abs(values - values.mean()) > 3 * values.std()), abs=0.0015)
+    assert fit_families(distribution)[0].name in (
+        "logistic",
+        "Student-t",
+        "generalized normal",
+        "Gaussian scale mixture",
+    )
+
+
+@pytest.mark.parametrize("center", [1.5, -1.5])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_just_above_a_tenth_what_depends_on_cells_is_not_given(center, dtype):
+    values = about(center, 9.7)
+    distribution = distribution_of(values, dtype)
+    assert distribution.is_coarse
+    found = shape_statistics(distribution)
+    assert found.excess_kurtosis == pytest.approx(stats.kurtosis(values), abs=0.01)
+    for name in ("weibull_k", "std_over_mad", "tail_exponent", "ks_mean_std", "ks_median_mad"):
+        assert math.isnan(getattr(found, name)), name
+    # Of 16-bit values it is counted.
+    assert math.isnan(found.beyond_3) is (dtype != "bfloat16")
+    assert math.isnan(mad_scale(distribution))
+    assert math.isnan(ks_to_gaussian(distribution, center, 0.1))
+    assert fit_families(distribution) == []
+    assert "the cell of the median is 0.0078 wide, more than a tenth of the std, 0.076." in shape_problem(distribution)
+    assert weibull(distribution).problem == "the cells of the values are wider than a tenth of their std"
+
+
+def test_a_body_in_few_cells_has_no_scale_also_where_outliers_widen_the_std():
+    values = about(1.5, 0.2, 10_000)
+    values[:20] = 40.0
+    distribution = distribution_of(values)
+    assert not distribution.is_coarse
+    assert math.isnan(mad_scale(distribution))
+    assert math.isnan(ks_median_mad(distribution))
+    assert ks_mean_std(distribution) == pytest.approx(
+        stats.kstest(values, "norm", (values.mean(), values.std())).statistic, abs=0.01
+    )
+
+
+@pytest.mark.parametrize(("cells", "known"), [(5.2, True), (4.8, False)])
+def test_a_body_of_five_cells_has_a_scale(cells, known):
+    body = 1.5 + cells * 2.0**-7 * sample("Gaussian", 200_000)
+    body[:2000] = 3.0
+    distribution = distribution_of(body)
+    assert not distribution.is_coarse
+    mad = stats.median_abs_deviation(body, scale="normal")
+    assert mad_scale(distribution) == pytest.approx(mad if known else math.nan, rel=0.02, nan_ok=True)
+
+
+def test_entries_that_are_known_have_the_shape_that_scipy_finds():
+    """Gains of 1 +- 0.001, whose cells are four and eight of their stds wide."""
+    values = (1 + 0.001 * np.random.default_rng(22).standard_normal(768)).astype(np.float32).astype(np.float64)
+    assert distribution_of(values).is_coarse
+    known = Distribution.of_values(values, "float32")
+    assert not known.is_coarse
+    exact = stats.kstest(values, "norm", (values.mean(), values.std())).statistic
+    assert ks_mean_std(known) == pytest.approx(exact, abs=1e-4)
+    assert mad_scale(known) == pytest.approx(stats.median_abs_deviation(values, scale="normal"), rel=0.01)
+    assert fraction_beyond(known, 2.0) == np.mean(np.abs(values - values.mean()) > 2 * values.std())
 
 
 # Families

@@ -11,6 +11,7 @@ import pytest
 from lmfacts.facts.block_matrices import BlockMatrix
 from lmfacts.facts.f11_singular_values import DEFINITION, _Spectral, is_power_law
 from lmfacts.facts.fact import Verdict
+from lmfacts.facts.strictness import Strictness
 from lmfacts.spectrum import WindowFit
 from support.checkpoints import scanned, weights_inputs
 from support.synthetic_weights import weights_run
@@ -137,12 +138,53 @@ def test_kinds_of_other_slopes_are_not_the_same_pattern(tmp_path):
     assert fact.verdict is Verdict.FAILS
 
 
-@pytest.mark.parametrize(("n_power", "expected"), [(4, Verdict.HOLDS), (3, Verdict.FAILS)])
-def test_eighty_percent_decide(tmp_path, n_power, expected):
-    matrices = [power(0.5, seed) if seed < n_power else exponential(seed) for seed in range(5)]
+HOLDS, OPEN, FAILS = Verdict.HOLDS, Verdict.INCONCLUSIVE, Verdict.FAILS
+R64 = np.arange(1, 65)
+
+
+def small(values, seed=0):
+    """A matrix of rank 64, the least that is judged."""
+    rng = np.random.default_rng(seed)
+    left, right = (np.linalg.qr(rng.standard_normal((64, 64)))[0] for _ in range(2))
+    return (left * values) @ right.T
+
+
+@pytest.mark.parametrize(
+    ("n_power", "n", "verdicts"),
+    [
+        (5, 6, (HOLDS, HOLDS, HOLDS)),  # 0.833
+        (9, 11, (HOLDS, OPEN, FAILS)),  # 0.818
+        (4, 5, (HOLDS, OPEN, FAILS)),
+        (15, 19, (HOLDS, OPEN, FAILS)),  # 0.789
+        (7, 9, (FAILS, FAILS, FAILS)),  # 0.778
+    ],
+)
+def test_eighty_percent_decide(tmp_path, n_power, n, verdicts):
+    matrices = [small(R64**-0.5 if seed < n_power else np.exp(-R64 / 8.0), seed) for seed in range(n)]
     fact = check(model(tmp_path, W_Q=matrices))
-    assert fact.verdict is expected
-    assert measure(fact, BODY) == pytest.approx(n_power / 5)
+    assert (fact.looser, fact.verdict, fact.stricter) == verdicts
+    assert measure(fact, BODY) == pytest.approx(n_power / n)
+    for name in (HEAD, BODY):
+        (found,) = [one for one in fact.evidence.measures if one.name == name]
+        assert found.passed is (n_power / n >= 0.8)
+
+
+@pytest.mark.parametrize(
+    ("cv", "verdicts"),
+    [
+        (0.224, (HOLDS, HOLDS, HOLDS)),
+        (0.226, (HOLDS, OPEN, FAILS)),
+        (0.249, (HOLDS, OPEN, FAILS)),
+        (0.251, (HOLDS, OPEN, FAILS)),
+        (0.274, (HOLDS, OPEN, FAILS)),
+        (0.276, (FAILS, FAILS, FAILS)),
+    ],
+)
+def test_how_far_the_slopes_of_kinds_may_be_apart(tmp_path, cv, verdicts):
+    slopes = {"W_Q": 0.5 * (1 - cv), "W_O": 0.5 * (1 + cv)}
+    fact = check(model(tmp_path, **{kind: [small(R64**-slope)] for kind, slope in slopes.items()}))
+    assert measure(fact, CV) == pytest.approx(cv, abs=5e-4)
+    assert (fact.looser, fact.verdict, fact.stricter) == verdicts
 
 
 def test_a_power_law_in_the_head_alone_fails(tmp_path):
@@ -158,31 +200,68 @@ def fit(r2_power=0.99, r2_exponential=0.9, slope=-1.0, first=-1.0, second=-1.0):
     return WindowFit(1, 64, slope, r2_power, r2_exponential, first, second)
 
 
+LOOSER, STATED, STRICTER = Strictness.LOOSER, Strictness.STATED, Strictness.STRICTER
+
+
 @pytest.mark.parametrize(
     ("window", "expected"),
     [
-        (fit(), True),
-        (fit(r2_exponential=0.991), False),
-        (fit(r2_power=0.969), False),
-        (fit(first=-0.79), False),
-        (fit(second=-1.21), False),
-        (fit(first=-0.81, second=-1.19), True),
-        (fit(r2_power=math.nan), False),
+        (fit(), (True, True, True)),
+        (fit(r2_exponential=0.991), (False, False, False)),
+        (fit(r2_power=0.9735), (True, True, True)),
+        (fit(r2_power=0.9725), (True, True, False)),
+        (fit(r2_power=0.9705), (True, True, False)),
+        (fit(r2_power=0.9695), (True, False, False)),
+        (fit(r2_power=0.9665), (False, False, False)),
+        (fit(first=-0.83), (True, True, True)),
+        (fit(first=-0.81, second=-1.19), (True, True, False)),
+        (fit(first=-0.79), (True, False, False)),
+        (fit(second=-1.21), (True, False, False)),
+        (fit(second=-1.23), (False, False, False)),
+        (fit(r2_power=math.nan), (False, False, False)),
+        (fit(slope=0.0), (False, False, False)),
     ],
 )
 def test_the_rules_of_a_power_law(window, expected):
-    assert is_power_law(window) is expected
+    assert tuple(is_power_law(window, one) for one in (LOOSER, STATED, STRICTER)) == expected
+    assert is_power_law(window) is expected[1]
 
 
 @pytest.mark.parametrize(
     ("n_above", "slope", "expected"),
-    [(3, -0.33, True), (2, -0.33, False), (3, -0.31, False), (100, -0.27, False)],
+    [
+        (3, -0.33, (True, True, True)),
+        (2, -0.33, (False, False, False)),
+        (3, -0.326, (True, True, True)),
+        (3, -0.321, (True, True, False)),
+        (3, -0.319, (True, False, False)),
+        (3, -0.314, (False, False, False)),
+        (100, -0.27, (False, False, False)),
+    ],
 )
 def test_the_rules_of_structure(n_above, slope, expected):
     matrix = BlockMatrix("blocks.0.W_Q", "W_Q", 0, (R, R))  # 1 % of the rank is 2.56
     window = fit(slope=slope)
     spectral = _Spectral(matrix, window, window, -0.27, 1.0, n_above, False, 1.0, (0.5, 0.5, 0.5))
-    assert spectral.structured is expected
+    assert tuple(spectral.structured(one) for one in (LOOSER, STATED, STRICTER)) == expected
+
+
+@pytest.mark.parametrize(
+    ("n_above", "expected"),
+    [
+        (111, (True, True, True)),
+        (109, (True, True, False)),
+        (101, (True, True, False)),
+        (99, (True, False, False)),
+        (91, (True, False, False)),
+        (89, (False, False, False)),
+    ],
+)
+def test_one_percent_above_the_edge(n_above, expected):
+    window = fit(slope=-0.5)
+    matrix = BlockMatrix("blocks.0.W_Q", "W_Q", 0, (10_000, 20_000))
+    spectral = _Spectral(matrix, window, window, -0.27, 1.0, n_above, False, 1.0, (0.5, 0.5, 0.5))
+    assert tuple(spectral.structured(one) for one in (LOOSER, STATED, STRICTER)) == expected
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,19 @@ def test_without_singular_values_there_is_no_second_panel(tmp_path):
     assert any("lmfacts weights" in note for note in fact.evidence.notes)
 
 
+def test_values_that_are_few_have_no_k_and_it_is_said(tmp_path):
+    rng = np.random.default_rng(3)
+    few = 0.02 * np.clip(np.round(4 * rng.standard_normal((64, 64))), -16, 15)  # 5 bits, 10 % zeros
+    plain = weibull_values(1.1, (64, 64))
+    fact = check(scanned(tmp_path, {"blocks.0.W_O": few, "blocks.0.W_Q": plain}, spectra=0))
+    assert math.isnan(row(fact, "Weibull shape by kind", "W_O")["k"])
+    assert math.isnan(row(fact, "Weibull shape by kind", "W_O")["lambda"])
+    assert row(fact, "Weibull shape by kind", "W_Q")["k"] == pytest.approx(1.1, abs=0.05)
+    (note,) = [note for note in fact.evidence.notes if "no Weibull k" in note]
+    assert note.startswith("1 of 2 matrices has no Weibull k, since a fit would mean nothing: in blocks.0.W_O ")
+    assert "% of the values have one magnitude (" in note
+
+
 @pytest.mark.parametrize("value", [0.0, 0.5])
 def test_constant_matrices_have_no_figures(tmp_path, value):
     fact = check(scanned(tmp_path, {f"blocks.{layer}.W_O": np.full((64, 64), value) for layer in range(2)}))

@@ -8,6 +8,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
+import lmfacts
+from lmfacts.demo import MODEL_DIR
 from lmfacts.errors import UsageError
 from lmfacts.singular_values import (
     frobenius_norm,
@@ -275,20 +277,51 @@ SAMPLES = {
 }
 
 
+def published_fit(singular_values, *, two_sided=False):
+    """(D, alpha, xmin, n) as the paper's formulas have them, every candidate in full; or with the KS distance as D."""
+    eigenvalues = sorted(float(s) ** 2 for s in singular_values if s > 0)
+    candidates = []
+    for start, xmin in enumerate(eigenvalues[:-1]):
+        tail = np.array(eigenvalues[start:])
+        n = tail.size
+        if tail[-1] == xmin:
+            continue
+        alpha = 1 + n / np.sum(np.log(tail / xmin))
+        law = 1 - (tail / xmin) ** (1 - alpha)
+        distance = np.max(np.abs(law - np.arange(n) / n))
+        if two_sided:
+            distance = max(distance, np.max(np.abs(law - (np.arange(n) + 1) / n)))
+        candidates.append((distance, alpha, xmin, n))
+    return min(candidates, key=lambda candidate: candidate[0])
+
+
+def real_spectra(source):
+    run = lmfacts.scan_weights(source)
+    return {
+        entry["name"]: run[entry["name"]].singular_values
+        for entry in run.metadata["sites"]
+        if entry["weight_kind"] in ("W_Q", "W_K", "W_V", "W_O", "W_in", "W_out")
+    }
+
+
+def test_the_fit_of_trained_matrices_is_the_published_one():
+    """Real spectra tell the published D from a Kolmogorov-Smirnov distance; Pareto samples do not."""
+    spectra = real_spectra(MODEL_DIR)
+    assert len(spectra) == 24
+    n_other = 0
+    for values in spectra.values():
+        fit = weightwatcher(values)
+        distance, alpha, xmin, n_tail = published_fit(values)
+        assert (fit.distance, fit.alpha, fit.xmin) == pytest.approx((distance, alpha, xmin))
+        assert fit.n_tail == n_tail
+        n_other += published_fit(values, two_sided=True)[3] != n_tail
+    assert n_other >= 3
+
+
 @pytest.mark.parametrize("values", SAMPLES.values(), ids=SAMPLES.keys())
 def test_the_fit_is_the_best_of_all_thresholds(values):
     fit = weightwatcher(values)
-    eigenvalues = np.sort(values**2)
-    candidates = []
-    for start in range(eigenvalues.size - 1):
-        tail = eigenvalues[start:]
-        if tail[-1] == tail[0]:
-            continue
-        alpha = 1 + tail.size / np.log(tail / tail[0]).sum()
-        law = 1 - (tail / tail[0]) ** (1 - alpha)
-        steps = np.arange(tail.size + 1) / tail.size
-        candidates.append((max((steps[1:] - law).max(), (law - steps[:-1]).max()), alpha, tail[0], tail.size))
-    distance, alpha, xmin, n_tail = min(candidates)
+    distance, alpha, xmin, n_tail = published_fit(values)
     assert fit.distance == pytest.approx(distance)
     assert fit.alpha == pytest.approx(alpha)
     assert fit.xmin == pytest.approx(xmin)

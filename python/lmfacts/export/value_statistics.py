@@ -23,7 +23,10 @@ def _quantile(q: float) -> Statistic:
 
 
 _SHAPE_DEFINITIONS: Final = {
-    "weibull_k": (NONE, "Shape k of the Weibull law that fits the body of the magnitudes; a Gaussian has 1.206."),
+    "weibull_k": (
+        NONE,
+        "Shape k of the Weibull law that fits the body of the magnitudes: 1.206 for a Gaussian; none if a tenth equal.",
+    ),
     "beyond_3": (SHARE, "Share of the values more than 3 std from the mean; a Gaussian has 0.0027."),
     "beyond_6": (SHARE, "Share of the values more than 6 std from the mean; a Gaussian has 2e-9."),
     "q999_over_q50": (NONE, "99.9 % quantile of the magnitudes over their median; a centered Gaussian has 4.9."),
@@ -61,8 +64,9 @@ OF_VALUES: Final = (
     Statistic(
         "exact",
         "0 or 1",
-        "1 where quantiles, moments above order 4 and the shape are exact (bfloat16, float16); 0 where they are within "
-        "a cell of at most 0.8 % (float32, float64).",
+        "1 where quantiles, moments above order 4 and the shape are exact (bfloat16, float16, vectors of weights); 0 "
+        "where a value is known within a cell of at most 0.8 % (float32, float64), and what depends on the place in it "
+        "(body_std, the shape) is empty if the cell of the median is wider than a tenth of std.",
         "both",
         lambda s: float(s.record.exact),
     ),

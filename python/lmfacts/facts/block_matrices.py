@@ -34,6 +34,7 @@ __all__ = [
     "matrix_shapes",
     "median",
     "weight",
+    "without_k",
 ]
 
 NO_MATRICES: Final = "The run has no matrix with a known role inside the blocks (W_Q, W_O, W_in, ...)."
@@ -84,9 +85,10 @@ class ValueShape:
         mean: their mean.
         std: their standard deviation.
         excess_kurtosis: fourth standardized moment less 3; NaN where all are equal.
-        weibull_k: k of the Weibull law that fits the body of |x|; NaN where |x| has too few different values.
+        weibull_k: k of the Weibull law that fits the body of |x|; NaN where such a fit has no meaning.
         weibull_lambda: its scale.
         max_z_ratio: the largest |z| over the one to expect among n Gaussian values.
+        no_k: why there is no k, or None.
     """
 
     n: int
@@ -96,6 +98,7 @@ class ValueShape:
     weibull_k: float
     weibull_lambda: float
     max_z_ratio: float
+    no_k: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,17 @@ def matrix_shapes(run: Run) -> tuple[MatrixShape, ...]:
 
 
 _SHAPES: Final[WeakKeyDictionary[Run, tuple[MatrixShape, ...]]] = WeakKeyDictionary()
+
+
+def without_k(matrices: Sequence[MatrixShape]) -> tuple[str, ...]:
+    """A note on the matrices whose values vary, and yet have no Weibull k."""
+    found = [matrix for matrix in matrices if matrix.raw.std > 0 and matrix.raw.no_k is not None]
+    if not found:
+        return ()
+    verb = "has" if len(found) == 1 else "have"
+    first = found[0]
+    counted = f"{len(found)} of {len(matrices)} matrices {verb} no Weibull k, since a fit would mean nothing"
+    return (f"{counted}: in {first.matrix.name} {first.raw.no_k}.",)
 
 
 def weight(run: Run, name: str) -> WeightRecord:
@@ -184,7 +198,7 @@ def _measure(run: Run, matrix: BlockMatrix) -> MatrixShape:
 def _shape(distribution: Distribution, excess_kurtosis: float, law: Weibull) -> ValueShape:
     n = distribution.n
     ratio = max_abs_z(distribution) / expected_max_abs_z(n) if n > 1 else float("nan")
-    return ValueShape(n, distribution.mean, distribution.std, excess_kurtosis, law.k, law.lambda_, ratio)
+    return ValueShape(n, distribution.mean, distribution.std, excess_kurtosis, law.k, law.lambda_, ratio, law.problem)
 
 
 def _place(kind: str) -> tuple[int, int]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -17,9 +19,11 @@ from lmfacts.facts.block_matrices import (
     matrix_shapes,
     median,
     weight,
+    without_k,
 )
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
+from lmfacts.facts.strictness import Strictness, at_least, at_most, judged
 from lmfacts.families import fit_families, tied_families
 
 if TYPE_CHECKING:
@@ -29,19 +33,21 @@ if TYPE_CHECKING:
     from lmfacts.facts.inputs import Inputs
     from lmfacts.run import Run
 
-__all__ = ["DEFINITION", "LEAST_VALUES", "Shape", "shape_of", "verdict_of"]
+__all__ = ["DEFINITION", "LEAST_VALUES", "Shape", "bounds_of", "shape_of", "verdict_between", "verdict_of"]
 
 LEAST_VALUES: Final = 12_844
 """Values from which k is judged: 2.5 sampling SDs of a Gaussian's k, 1.36 / sqrt(N) each, then fit in its band."""
 
 _LEAST_SIDE: Final = 32
 _GAUSSIAN_K: Final = 1.205
-_BODY_WIDTH: Final = 0.03
-_MOST_KURTOSIS: Final = 0.3
-_MOST_MAX_Z: Final = 1.25
-_BODY_SHARE: Final = 0.9
-_GAUSSIAN_SHARE: Final = 0.5
-_BODY_ONLY_SHARE: Final = 0.8
+_BODY_WIDTH: Final = at_most(0.03)
+_OPEN_WIDTH: Final = 2.7
+"""Two sampling SDs of k, times the root of the number of values: a k that near to a limit may lie on either side."""
+_MOST_KURTOSIS: Final = at_most(0.3)
+_MOST_MAX_Z: Final = at_most(1.25, neutral=1.0)
+_BODY_SHARE: Final = at_least(0.9, neutral=1.0)
+_GAUSSIAN_SHARE: Final = at_least(0.5)
+_BODY_ONLY_SHARE: Final = at_least(0.8, neutral=1.0)
 _N_WORST: Final = 5
 _N_DEPTHS: Final = 5
 _COLLAPSE: Final = 0.5
@@ -54,30 +60,84 @@ class Shape(StrEnum):
     BODY = "BODY"
     """Its body is Gaussian, its tails or its largest values are not."""
     NON_GAUSSIAN = "NON-GAUSSIAN"
+    OPEN = "OPEN"
+    """Its k is so near to a limit that it may be on either side."""
     INCONCLUSIVE = "INCONCLUSIVE"
-    """Too few values, or all of them equal."""
+    """Too few values, all of them equal, or so many equal ones that k means nothing."""
 
 
-def shape_of(values: ValueShape) -> Shape:
+def bounds_of(values: ValueShape, strictness: Strictness = Strictness.STATED) -> tuple[Shape, Shape]:
+    """What the values of one matrix are if the scatter of k went against a Gaussian body, and if it went for one."""
+    if values.n < LEAST_VALUES or not values.std > 0 or math.isnan(values.weibull_k):
+        return Shape.INCONCLUSIVE, Shape.INCONCLUSIVE
+    away = abs(values.weibull_k - _GAUSSIAN_K) - _BODY_WIDTH.at(strictness)
+    margin = _OPEN_WIDTH / math.sqrt(values.n)
+    tails = _MOST_KURTOSIS.passed(abs(values.excess_kurtosis), strictness) and _MOST_MAX_Z.passed(
+        values.max_z_ratio, strictness
+    )
+    body = Shape.GAUSSIAN if tails else Shape.BODY
+    at_worst, at_best = (body if distance <= 0 else Shape.NON_GAUSSIAN for distance in (away + margin, away - margin))
+    return at_worst, at_best
+
+
+def shape_of(values: ValueShape, strictness: Strictness = Strictness.STATED) -> Shape:
     """Judge the values of one matrix."""
-    if values.n < LEAST_VALUES or not values.std > 0:
-        return Shape.INCONCLUSIVE
-    if not abs(values.weibull_k - _GAUSSIAN_K) <= _BODY_WIDTH:
-        return Shape.NON_GAUSSIAN
-    tails = abs(values.excess_kurtosis) <= _MOST_KURTOSIS and values.max_z_ratio <= _MOST_MAX_Z
-    return Shape.GAUSSIAN if tails else Shape.BODY
+    at_worst, at_best = bounds_of(values, strictness)
+    return at_worst if at_worst is at_best else Shape.OPEN
 
 
-def verdict_of(shapes: Sequence[Shape]) -> Verdict:
-    """The verdict on a model from those of its matrices; INCONCLUSIVE if none could be judged."""
+def verdict_of(shapes: Sequence[Shape], strictness: Strictness = Strictness.STATED) -> Verdict:
+    """The verdict on a model from those of its matrices, none of them OPEN; INCONCLUSIVE if none could be judged."""
     counts = Counter(shape for shape in shapes if shape is not Shape.INCONCLUSIVE)
     n = counts.total()
     if not n:
         return Verdict.INCONCLUSIVE
     body = (n - counts[Shape.NON_GAUSSIAN]) / n
-    if body >= _BODY_SHARE and counts[Shape.GAUSSIAN] / n >= _GAUSSIAN_SHARE:
+    if _BODY_SHARE.passed(body, strictness) and _GAUSSIAN_SHARE.passed(counts[Shape.GAUSSIAN] / n, strictness):
         return Verdict.HOLDS
-    return Verdict.BODY_ONLY if body >= _BODY_ONLY_SHARE else Verdict.FAILS
+    return Verdict.BODY_ONLY if _BODY_ONLY_SHARE.passed(body, strictness) else Verdict.FAILS
+
+
+def verdict_between(bounds: Sequence[tuple[Shape, Shape]], strictness: Strictness = Strictness.STATED) -> Verdict:
+    """The verdict from `bounds_of` matrices: INCONCLUSIVE if it hangs on those that may be on either side."""
+    at_worst, at_best = (verdict_of([pair[end] for pair in bounds], strictness) for end in (0, 1))
+    return at_worst if at_worst is at_best else Verdict.INCONCLUSIVE
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """How many of the matrices that could be judged are what.
+
+    Attributes:
+        n: all of them.
+        body: a Gaussian body, and at most as many.
+        gaussian: Gaussian, and at most as many.
+        n_open: those whose k is within two sampling SDs of a limit.
+    """
+
+    n: int
+    body: tuple[int, int]
+    gaussian: tuple[int, int]
+    n_open: int
+
+    @classmethod
+    def of(cls, bounds: Sequence[tuple[Shape, Shape]]) -> _Counts:
+        """From `bounds_of` all matrices."""
+        kept = [pair for pair in bounds if Shape.INCONCLUSIVE not in pair]
+        body, gaussian = (
+            tuple(sum(pair[end] in shapes for pair in kept) for end in (0, 1))
+            for shapes in ((Shape.GAUSSIAN, Shape.BODY), (Shape.GAUSSIAN,))
+        )
+        return cls(len(kept), (body[0], body[1]), (gaussian[0], gaussian[1]), sum(a is not b for a, b in kept))
+
+    @property
+    def words(self) -> str:
+        """`10 have a Gaussian body and 5 are Gaussian; 2 are open`."""
+        is_open = "is" if self.n_open == 1 else "are"
+        return (
+            f"{self.body[0]} have a Gaussian body and {self.gaussian[0]} are Gaussian"
+            f"{f'; {self.n_open} {is_open} open' if self.n_open else ''}"
+        )
 
 
 def _check(inputs: Inputs) -> Fact:
@@ -86,82 +146,87 @@ def _check(inputs: Inputs) -> Fact:
     matrices = matrix_shapes(run)
     if not matrices:
         return DEFINITION.not_applicable(NO_MATRICES)
-    raw = [shape_of(matrix.raw) for matrix in matrices]
-    scaled = [_scaled_shape(matrix) for matrix in matrices]
-    verdict, scaled_verdict = verdict_of(raw), verdict_of(scaled)
-    judged = [(matrix, shape) for matrix, shape in zip(matrices, raw, strict=True) if shape is not Shape.INCONCLUSIVE]
-    worst = sorted(judged, key=lambda entry: -_tail(entry[0]))[:_N_WORST]
+    kept = [matrix for matrix in matrices if shape_of(matrix.raw) is not Shape.INCONCLUSIVE]
+    worst = sorted(kept, key=lambda matrix: -_tail(matrix))[:_N_WORST]
     evidence = Evidence(
-        measures=(*_measures("", raw), *_measures("after scaling: ", scaled, decides=False), *_medians(judged)),
-        tables=(_kinds_table(matrices, raw), _depth_table(matrices), *([_worst_table(run, worst)] if worst else [])),
-        notes=(*_notes(raw, judged), *_not_finite(run, matrices), *_family(run, worst), *_quantized(run, matrices)),
+        measures=_medians(kept),
+        tables=(_kinds_table(matrices), _depth_table(matrices), *([_worst_table(run, worst)] if worst else [])),
+        notes=(
+            *_notes(matrices, kept),
+            *_not_finite(run, matrices),
+            *_family(run, worst),
+            *_quantized(run, matrices),
+        ),
     )
+    if not kept:
+        return DEFINITION.fact(
+            Verdict.INCONCLUSIVE, f"None of the {len(matrices)} matrices can be judged: {_why(matrices)}.", evidence
+        )
+    return judged(functools.partial(_judge, matrices, evidence), has_interval=False)
+
+
+def _why(matrices: Sequence[MatrixShape]) -> str:
+    """Why no matrix can be judged."""
+    most = max(matrix.raw.n for matrix in matrices)
+    if most < LEAST_VALUES:
+        return f"the largest has {most:,} values, {LEAST_VALUES:,} are needed"
+    reasons = [matrix.raw.no_k for matrix in matrices if matrix.raw.std > 0 and matrix.raw.no_k is not None]
+    return reasons[0] if reasons else "those that are large enough hold one value only"
+
+
+def _judge(matrices: Sequence[MatrixShape], measured: Evidence, strictness: Strictness) -> Fact:
+    """The verdict; `measured` is what does not depend on thresholds."""
+    raw = [bounds_of(matrix.raw, strictness) for matrix in matrices]
+    scaled = [_scaled_bounds(matrix, strictness) for matrix in matrices]
+    verdict, scaled_verdict = verdict_between(raw, strictness), verdict_between(scaled, strictness)
+    counts, scaled_counts = _Counts.of(raw), _Counts.of(scaled)
+    measures = (
+        *_measures("", counts, strictness),
+        *_measures("after scaling: ", scaled_counts, strictness, decides=False),
+        *measured.measures,
+    )
+    evidence = Evidence(measures, measured.tables, measured.notes)
+    summary = f"Of {counts.n} matrices {counts.words}"
+    if scaled_counts.n:
+        said = "" if scaled_verdict is Verdict.INCONCLUSIVE else f" ({scaled_verdict.words})"
+        summary += f"; with row and column scales divided out {scaled_counts.words}{said}"
     if verdict is Verdict.INCONCLUSIVE:
-        most = max(matrix.raw.n for matrix in matrices)
-        why = f"the largest has {most:,} values, {LEAST_VALUES:,} are needed"
-        if most >= LEAST_VALUES:
-            why = "those that are large enough hold one value only"
-        return DEFINITION.fact(verdict, f"None of the {len(matrices)} matrices can be judged: {why}.", evidence)
-    summary = _counted(raw)
-    if scaled_verdict is not Verdict.INCONCLUSIVE:
-        summary += f"; with row and column scales divided out {_counts(scaled)} ({scaled_verdict})"
+        summary += f". The open ones decide: their k is within 2.7 / sqrt(N), two sampling SDs, of {_GAUSSIAN_K} +- "
+        return DEFINITION.fact(verdict, f"{summary}{_BODY_WIDTH.at(strictness):g}.", evidence)
     up_to_scales = scaled_verdict is Verdict.HOLDS and verdict is not Verdict.HOLDS
     return DEFINITION.fact(
         verdict, f"{summary}.", evidence, fact_class="Gaussian up to scales" if up_to_scales else None
     )
 
 
-def _scaled_shape(matrix: MatrixShape) -> Shape:
-    return shape_of(matrix.scaled) if matrix.matrix.rank >= _LEAST_SIDE else Shape.INCONCLUSIVE
-
-
-def _shares(shapes: Sequence[Shape]) -> tuple[int, int, int]:
-    """How many were judged, how many of them have a Gaussian body, how many are Gaussian."""
-    counts = Counter(shapes)
-    n = len(shapes) - counts[Shape.INCONCLUSIVE]
-    return n, n - counts[Shape.NON_GAUSSIAN], counts[Shape.GAUSSIAN]
-
-
-def _counted(shapes: Sequence[Shape]) -> str:
-    n, body, gaussian = _shares(shapes)
-    return f"Of {n} matrices {body} have a Gaussian body and {gaussian} are Gaussian"
-
-
-def _counts(shapes: Sequence[Shape]) -> str:
-    _, body, gaussian = _shares(shapes)
-    return f"{body} and {gaussian}"
+def _scaled_bounds(matrix: MatrixShape, strictness: Strictness) -> tuple[Shape, Shape]:
+    if matrix.matrix.rank < _LEAST_SIDE:
+        return Shape.INCONCLUSIVE, Shape.INCONCLUSIVE
+    return bounds_of(matrix.scaled, strictness)
 
 
 # Evidence
 
 
-def _measures(prefix: str, shapes: Sequence[Shape], *, decides: bool = True) -> tuple[Measure, ...]:
-    n, n_body, n_gaussian = _shares(shapes)
-    if not n:
+def _measures(prefix: str, counts: _Counts, strictness: Strictness, *, decides: bool = True) -> tuple[Measure, ...]:
+    if not counts.n:
         return ()
-    body, gaussian = n_body / n, n_gaussian / n
-    return (
-        Measure(
-            f"{prefix}share with a Gaussian body",
-            body,
-            f">= {_BODY_SHARE:g} (BODY-ONLY: {_BODY_ONLY_SHARE:g})",
-            body >= _BODY_SHARE if decides else None,
-            note=f"{n_body} of {n} matrices",
-        ),
-        Measure(
-            f"{prefix}share that is Gaussian",
-            gaussian,
-            f">= {_GAUSSIAN_SHARE:g}",
-            gaussian >= _GAUSSIAN_SHARE if decides else None,
-            note=f"{n_gaussian} of {n} matrices",
-        ),
-    )
+    body_words = f"{_BODY_SHARE.words(strictness)} (BODY-ONLY: {_BODY_ONLY_SHARE.at(strictness):.4g})"
+    measures = []
+    for name, (least, most), threshold, words in (
+        ("share with a Gaussian body", counts.body, _BODY_SHARE, body_words),
+        ("share that is Gaussian", counts.gaussian, _GAUSSIAN_SHARE, _GAUSSIAN_SHARE.words(strictness)),
+    ):
+        passed = [threshold.passed(n / counts.n, strictness) for n in (least, most)]
+        note = f"{least} of {counts.n} matrices" + (f", or up to {most} with open ones" if most > least else "")
+        decided = passed[0] if decides and passed[0] is passed[1] else None
+        measures.append(Measure(f"{prefix}{name}", least / counts.n, words, decided, note=note))
+    return tuple(measures)
 
 
-def _medians(judged: Sequence[tuple[MatrixShape, Shape]]) -> tuple[Measure, ...]:
-    if not judged:
+def _medians(matrices: Sequence[MatrixShape]) -> tuple[Measure, ...]:
+    if not matrices:
         return ()
-    matrices = [matrix for matrix, _ in judged]
     return (
         Measure("median Weibull k", median(m.raw.weibull_k for m in matrices), "Gaussian 1.205 +- 0.03"),
         Measure("median Weibull k after scaling", median(m.scaled.weibull_k for m in matrices)),
@@ -170,17 +235,16 @@ def _medians(judged: Sequence[tuple[MatrixShape, Shape]]) -> tuple[Measure, ...]
         Measure(
             "median of max |z| over the expected",
             median(m.raw.max_z_ratio for m in matrices),
-            f"Gaussian <= {_MOST_MAX_Z:g}",
+            f"Gaussian {_MOST_MAX_Z.words()}",
         ),
         Measure("largest |mean| over std", max(abs(m.raw.mean) / m.raw.std for m in matrices)),
     )
 
 
-def _kinds_table(matrices: Sequence[MatrixShape], shapes: Sequence[Shape]) -> Table:
-    of = {matrix.matrix.name: shape for matrix, shape in zip(matrices, shapes, strict=True)}
+def _kinds_table(matrices: Sequence[MatrixShape]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for kind, group in by_kind(matrices).items():
-        counts = Counter(of[matrix.matrix.name] for matrix in group)
+        counts = Counter(shape_of(matrix.raw) for matrix in group)
         worst = max(group, key=_tail)
         rows.append(
             (
@@ -189,6 +253,7 @@ def _kinds_table(matrices: Sequence[MatrixShape], shapes: Sequence[Shape]) -> Ta
                 counts[Shape.GAUSSIAN],
                 counts[Shape.BODY],
                 counts[Shape.NON_GAUSSIAN],
+                counts[Shape.OPEN],
                 median(m.raw.weibull_k for m in group),
                 median(m.scaled.weibull_k for m in group),
                 median(m.raw.excess_kurtosis for m in group),
@@ -205,6 +270,7 @@ def _kinds_table(matrices: Sequence[MatrixShape], shapes: Sequence[Shape]) -> Ta
             "Gaussian",
             "body only",
             "non-Gaussian",
+            "open",
             "k",
             "k scaled",
             "ex. kurtosis",
@@ -213,7 +279,8 @@ def _kinds_table(matrices: Sequence[MatrixShape], shapes: Sequence[Shape]) -> Ta
             "in layer",
         ),
         tuple(rows),
-        "Medians. Scaled: columns, then rows, divided by their root mean squares. Worst: the largest excess kurtosis.",
+        "Medians. Open: k within two sampling SDs of a limit. Scaled: columns, then rows, divided by their root mean "
+        "squares. Worst: the largest excess kurtosis.",
     )
 
 
@@ -226,14 +293,14 @@ def _depth_table(matrices: Sequence[MatrixShape]) -> Table:
     return Table("Excess kurtosis by depth", ("kind", *(f"layer {layer}" for layer in layers)), tuple(rows))
 
 
-def _worst_table(run: Run, worst: Sequence[tuple[MatrixShape, Shape]]) -> Table:
+def _worst_table(run: Run, worst: Sequence[MatrixShape]) -> Table:
     rows: list[tuple[Cell, ...]] = []
-    for matrix, shape in worst:
+    for matrix in worst:
         distribution = weight(run, matrix.matrix.name).distribution
         rows.append(
             (
                 matrix.matrix.name,
-                str(shape),
+                str(shape_of(matrix.raw)),
                 matrix.raw.excess_kurtosis,
                 matrix.scaled.excess_kurtosis,
                 matrix.raw.weibull_k,
@@ -260,11 +327,11 @@ def _worst_table(run: Run, worst: Sequence[tuple[MatrixShape, Shape]]) -> Table:
     )
 
 
-def _family(run: Run, worst: Sequence[tuple[MatrixShape, Shape]]) -> tuple[str, ...]:
+def _family(run: Run, worst: Sequence[MatrixShape]) -> tuple[str, ...]:
     """What describes the first of the worst; of one only, since a fit takes as long as the shapes of 30 matrices."""
-    if not worst or worst[0][1] is Shape.GAUSSIAN:
+    if not worst or shape_of(worst[0].raw) is Shape.GAUSSIAN:
         return ()
-    name = worst[0][0].matrix.name
+    name = worst[0].matrix.name
     fits = fit_families(weight(run, name).distribution)
     behind = [fit.gap for fit in fits if fit.name == "Gaussian"]
     if not behind:
@@ -277,17 +344,18 @@ def _tail(matrix: MatrixShape) -> float:
     return -math.inf if math.isnan(matrix.raw.excess_kurtosis) else matrix.raw.excess_kurtosis
 
 
-def _notes(shapes: Sequence[Shape], judged: Sequence[tuple[MatrixShape, Shape]]) -> tuple[str, ...]:
+def _notes(matrices: Sequence[MatrixShape], kept: Sequence[MatrixShape]) -> tuple[str, ...]:
     notes = []
-    left = len(shapes) - len(judged)
+    left = len(matrices) - len(kept)
     if left:
         notes.append(
-            f"{left} of {len(shapes)} matrices have fewer than {LEAST_VALUES:,} values, or only one value, and are "
-            "left out of the shares."
+            f"{left} of {len(matrices)} matrices have fewer than {LEAST_VALUES:,} values, only one value, or no k, and "
+            "are left out of the shares."
         )
-    before = median(matrix.raw.excess_kurtosis for matrix, _ in judged)
-    after = median(matrix.scaled.excess_kurtosis for matrix, _ in judged)
-    if before > _MOST_KURTOSIS:
+    notes += without_k(matrices)
+    before = median(matrix.raw.excess_kurtosis for matrix in kept)
+    after = median(matrix.scaled.excess_kurtosis for matrix in kept)
+    if before > _MOST_KURTOSIS.value:
         change = f"takes the median excess kurtosis from {before:.2f} to {after:.2f}"
         cause = (
             "most of the tails are rows and columns of different scale"
@@ -344,10 +412,14 @@ DEFINITION: Final = Definition(
         "it is GAUSSIAN if it is BODY, |excess kurtosis| <= 0.3 and max |z| <= 1.25 x the expected",
         "HOLDS if at least 90 % of the matrices are BODY or GAUSSIAN, and at least 50 % GAUSSIAN",
         "BODY-ONLY if at least 80 % are BODY or GAUSSIAN; otherwise FAILS",
+        "a matrix whose k is within two sampling SDs, 2.7 / sqrt(N), of a limit is open",
+        "INCONCLUSIVE if the open ones decide",
         "scaled weights are judged by the same rules; the class is `Gaussian up to scales` if only they HOLD (ours)",
         f"matrices below {LEAST_VALUES:,} values are left out: 2.5 SD of a Gaussian's k must fit in 0.03 (ours)",
         f"scaled weights of matrices with a side below {_LEAST_SIDE} are left out: scaling thins their tails (ours)",
+        "matrices without a k, a tenth of whose values or more have one magnitude, are left out (ours)",
         "INCONCLUSIVE if no matrix can be judged (ours)",
+        "10 % looser or stricter: of the distance of 1.25, 80 % and 90 % from 1, and of the other limits (ours)",
     ),
     check=_check,
     objections=(

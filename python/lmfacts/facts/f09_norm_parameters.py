@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lmfacts.facts.block_matrices import by_kind, matrix_shapes, median, weight
+from lmfacts import formats
+from lmfacts.distribution_shape import BIMODAL
+from lmfacts.facts.block_matrices import block_matrices, by_kind, matrix_shapes, median, weight
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
+from lmfacts.facts.strictness import Strictness, at_least, at_most, judged
+from lmfacts.weight_arrays import SLICES_A_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,13 +29,13 @@ if TYPE_CHECKING:
     from lmfacts.facts.inputs import Inputs
     from lmfacts.run import Run
 
-__all__ = ["DEFINITION"]
+__all__ = ["DEFINITION", "is_flagged"]
 
-_KURTOSIS: Final = 1.5
-_BIMODALITY: Final = 0.555
-_SHARE: Final = 0.8
-_RATIO: Final = 5.0
-_FLOOR: Final = 0.05
+_UNIFORM: Final = 5 / 9
+_KURTOSIS: Final = at_least(1.5)
+_BIMODALITY: Final = at_least(BIMODAL, neutral=_UNIFORM)
+_SHARE: Final = at_least(0.8, neutral=1.0)
+_RATIO: Final = at_most(0.5)
 _LEAST_DIMS: Final = 96
 _FAR: Final = 3.0
 _BEYOND_3: Final = math.erfc(_FAR / math.sqrt(2.0))
@@ -98,10 +104,47 @@ class _Vector:
         """Whether it is long enough and not constant."""
         return self.values.size >= _LEAST_DIMS and self.z.size > 0
 
-    @property
-    def non_gaussian(self) -> bool:
+    def flagged(self, strictness: Strictness = Strictness.STATED) -> bool:
         """Whether it is heavy-tailed or bimodal."""
-        return self.excess_kurtosis > _KURTOSIS or self.bimodality > _BIMODALITY
+        return is_flagged(self.excess_kurtosis, self.bimodality, strictness)
+
+
+def is_flagged(excess_kurtosis: float, bimodality: float, strictness: Strictness = Strictness.STATED) -> bool:
+    """Whether a sample is not Gaussian: heavy-tailed or bimodal."""
+    return _KURTOSIS.passed(excess_kurtosis, strictness) or _BIMODALITY.passed(bimodality, strictness)
+
+
+@dataclass(frozen=True)
+class _Slices:
+    """Rows and columns of the matrices that are as long as the gains, or nearly.
+
+    Attributes:
+        length: how many values they have; 0 without any.
+        shapes: excess kurtosis and bimodality coefficient of each.
+    """
+
+    length: int
+    shapes: tuple[tuple[float, float], ...]
+
+    @classmethod
+    def of(cls, run: Run, n_dims: int) -> _Slices:
+        """Of the matrices in the blocks: those whose length is nearest to `n_dims`, by their ratio."""
+        found = np.concatenate([np.zeros((0, 3)), *(weight(run, m.name).slices for m in block_matrices(run))])
+        found = found[(found[:, 0] > 0) & np.isfinite(found[:, 2])]
+        if not found.size:
+            return cls(0, ())
+        if (found[:, 0] >= _LEAST_DIMS).any():
+            found = found[found[:, 0] >= _LEAST_DIMS]
+        lengths = np.unique(found[:, 0])
+        nearest = lengths[np.argmin(np.abs(np.log(lengths / n_dims)))]
+        _, third, fourth = found[found[:, 0] == nearest].T
+        return cls(int(nearest), tuple(zip((fourth - 3.0).tolist(), ((third**2 + 1.0) / fourth).tolist(), strict=True)))
+
+    def share(self, strictness: Strictness) -> float:
+        """The share that is not Gaussian, by the same test; NaN without any."""
+        if not self.shapes:
+            return math.nan
+        return sum(is_flagged(*shape, strictness) for shape in self.shapes) / len(self.shapes)
 
 
 def _check(inputs: Inputs) -> Fact:
@@ -111,37 +154,80 @@ def _check(inputs: Inputs) -> Fact:
     gains = [vector for vector in vectors if vector.is_gain]
     if not gains:
         return DEFINITION.not_applicable("The checkpoint has no gains of norms: its norms have no parameters.")
-    judged = [vector for vector in gains if vector.judged]
+    kept = [vector for vector in gains if vector.judged]
+    notes = _notes(run, gains, kept)
     tables = (_kinds_table(vectors), *_kovaleva_table(vectors))
-    if not judged:
-        why = "they are constant, as before training"
-        if not any(np.isfinite(vector.values).any() for vector in gains):
-            why = "they have no finite values"
-        elif all(vector.values.size < _LEAST_DIMS for vector in gains):
-            why = f"they have fewer than {_LEAST_DIMS} values, too few for a kurtosis"
-        elif any(vector.z.size for vector in gains):
-            why = f"they are constant or have fewer than {_LEAST_DIMS} values"
+    if not kept:
         return DEFINITION.fact(
             Verdict.INCONCLUSIVE,
-            f"None of the {len(gains)} gain vectors can be judged: {why}.",
-            Evidence(tables=tables, notes=_notes(run, gains, judged)),
+            f"None of the {len(gains)} gain vectors can be judged: {_why_open(gains)}.",
+            Evidence(tables=tables, notes=notes),
         )
-    flagged = [vector for vector in judged if vector.non_gaussian]
-    share = len(flagged) / len(judged)
-    of_gains = median(vector.excess_kurtosis for vector in judged)
-    of_matrices = median(matrix.raw.excess_kurtosis for matrix in matrix_shapes(run))
-    least = math.nan if math.isnan(of_matrices) else _RATIO * max(of_matrices, _FLOOR)
-    evidence = Evidence(_measures(judged, share, of_gains, of_matrices, least), tables, _notes(run, gains, judged))
-    counted = f"{len(flagged)} of {len(judged)} gain vectors are not Gaussian"
-    if math.isnan(least):
-        why = f"{counted}, but the run has no matrix in the blocks to compare them with."
-        return DEFINITION.fact(Verdict.INCONCLUSIVE, why, evidence)
-    holds = share >= _SHARE and of_gains >= least
-    summary = (
-        f"{counted}; their median excess kurtosis is {of_gains:.3g}, that of the matrices {of_matrices:.2g}"
-        f"{_final_summary(gains)}."
+    matrices = block_matrices(run)
+    if matrices and not any(weight(run, matrix.name).slices.size for matrix in matrices):
+        return DEFINITION.not_applicable(
+            "The run keeps no single rows and columns of the matrices to compare the gains with: it was recorded by an "
+            "earlier version.",
+            f"lmfacts weights {inputs.model_argument} -o weights.lmfacts",
+        )
+    lengths = Counter(vector.values.size for vector in kept)
+    slices = _Slices.of(run, max(lengths, key=lambda length: (lengths[length], length)))
+    evidence = Evidence(_described(run, kept), tables, notes)
+    return judged(functools.partial(_judge, gains, kept, slices, evidence), has_interval=False)
+
+
+def _why_open(gains: Sequence[_Vector]) -> str:
+    """Why no gain vector can be judged."""
+    if not any(np.isfinite(vector.values).any() for vector in gains):
+        return "they have no finite values"
+    if all(vector.values.size < _LEAST_DIMS for vector in gains):
+        return f"they have fewer than {_LEAST_DIMS} values, too few for a kurtosis"
+    if any(vector.z.size for vector in gains):
+        return f"they are constant or have fewer than {_LEAST_DIMS} values"
+    return "they are constant, as before training"
+
+
+def _judge(
+    gains: Sequence[_Vector], kept: Sequence[_Vector], slices: _Slices, described: Evidence, strictness: Strictness
+) -> Fact:
+    """The verdict; `described` is what does not depend on thresholds."""
+    n_flagged = sum(vector.flagged(strictness) for vector in kept)
+    share, of_slices = n_flagged / len(kept), slices.share(strictness)
+    ratio = of_slices / share if share > 0 else math.nan if math.isnan(of_slices) else math.inf
+    enough = slices.length >= _LEAST_DIMS
+    often, rarely = _SHARE.passed(share, strictness), _RATIO.passed(ratio, strictness)
+    test = f"excess kurtosis {_KURTOSIS.words(strictness)} or bimodality coefficient {_BIMODALITY.words(strictness)}"
+    measures = (
+        Measure(
+            "share of gain vectors that are not Gaussian",
+            share,
+            _SHARE.words(strictness),
+            often,
+            note=f"of {len(kept)}; {test}",
+        ),
+        Measure(
+            "share of rows and columns that are not Gaussian, over the gains'",
+            ratio,
+            _RATIO.words(strictness),
+            rarely if enough else None,
+            note=f"{of_slices:.3g} of {len(slices.shapes)} of {slices.length} values, by the same test"
+            if slices.shapes
+            else "",
+        ),
+        *described.measures,
     )
-    return DEFINITION.fact(Verdict.HOLDS if holds else Verdict.FAILS, summary, evidence)
+    evidence = Evidence(measures, described.tables, described.notes)
+    counted = f"{n_flagged} of {len(kept)} gain vectors are not Gaussian"
+    if not enough:
+        why = "the run has no matrix in the blocks to compare them with"
+        if slices.shapes:
+            why = f"the rows and columns of the matrices have fewer than {_LEAST_DIMS} values, too few for a comparison"
+        return DEFINITION.fact(Verdict.INCONCLUSIVE, f"{counted}, but {why}.", evidence)
+    summary = (
+        f"{counted}; of {len(slices.shapes)} rows and columns of matrices, {slices.length} values each, "
+        f"{formats.percent(of_slices)} are not, by the same test{_final_summary(gains)}."
+    )
+    return DEFINITION.fact(Verdict.HOLDS if often and rarely else Verdict.FAILS, summary, evidence)
 
 
 # What is looked at
@@ -189,41 +275,23 @@ def _outlier_dims(vectors: Sequence[_Vector]) -> tuple[dict[int, int], int]:
 # Evidence
 
 
-def _measures(
-    judged: Sequence[_Vector], share: float, of_gains: float, of_matrices: float, least: float
-) -> tuple[Measure, ...]:
-    n_dims = min(vector.values.size for vector in judged)
+def _described(run: Run, kept: Sequence[_Vector]) -> tuple[Measure, ...]:
+    """Numbers that decide nothing."""
+    n_dims = min(vector.values.size for vector in kept)
     deviation = math.sqrt(24.0 / n_dims)
-    final = next((vector for vector in judged if vector.kind == _FINAL), None)
-    known = not math.isnan(least)
+    final = next((vector for vector in kept if vector.kind == _FINAL), None)
     measures = [
         Measure(
-            "share of gain vectors that are not Gaussian",
-            share,
-            f">= {_SHARE:g}",
-            share >= _SHARE,
-            note=f"of {len(judged)}; excess kurtosis > {_KURTOSIS:g} or bimodality coefficient > {_BIMODALITY:g}",
-        ),
-        Measure(
             "median excess kurtosis of the gains",
-            of_gains,
-            f">= {least:.3g}, {_RATIO:g} x the matrices'" if known else "",
-            of_gains >= least if known else None,
+            median(vector.excess_kurtosis for vector in kept),
             note=f"sampling SD sqrt(24 / d) = {deviation:.2f} at d = {n_dims}",
         ),
-        Measure(
-            "median excess kurtosis of the matrices",
-            of_matrices,
-            note=f"taken as {_FLOOR:g}" if of_matrices < _FLOOR else "",
-        ),
-        Measure("median bimodality coefficient of the gains", median(vector.bimodality for vector in judged)),
-        Measure(
-            "median share beyond 3 SD, over a Gaussian's",
-            median(vector.beyond_3 for vector in judged),
-        ),
+        Measure("median excess kurtosis of the matrices", median(m.raw.excess_kurtosis for m in matrix_shapes(run))),
+        Measure("median bimodality coefficient of the gains", median(vector.bimodality for vector in kept)),
+        Measure("median share beyond 3 SD, over a Gaussian's", median(vector.beyond_3 for vector in kept)),
     ]
     if final is not None:
-        others = median(vector.largest_over_median for vector in judged if vector is not final)
+        others = median(vector.largest_over_median for vector in kept if vector is not final)
         measures.append(
             Measure(
                 "final norm: largest gain over the median",
@@ -249,7 +317,7 @@ def _kinds_table(vectors: Sequence[_Vector]) -> Table:
             (
                 kind,
                 len(group),
-                sum(vector.non_gaussian for vector in group if vector.judged),
+                sum(vector.flagged() for vector in group if vector.judged),
                 median(vector.excess_kurtosis for vector in group),
                 median(vector.bimodality for vector in group),
                 median(vector.beyond_3 for vector in group),
@@ -272,8 +340,8 @@ def _kinds_table(vectors: Sequence[_Vector]) -> Table:
             "in layer",
         ),
         tuple(rows),
-        "Medians over the layers. Bimodality: (skewness^2 + 1) / kurtosis, a Gaussian has 0.333; more than 0.555 "
-        "suggests two modes, or strong skewness. Worst: the largest excess kurtosis.",
+        "Medians over the layers. Bimodality: (skewness^2 + 1) / kurtosis, a Gaussian has 0.333, a uniform law 0.556; "
+        "0.6 or more suggests two modes, or strong skewness. Worst: the largest excess kurtosis.",
     )
 
 
@@ -296,14 +364,14 @@ def _kovaleva_table(vectors: Sequence[_Vector]) -> tuple[Table, ...]:
     )
 
 
-def _notes(run: Run, gains: Sequence[_Vector], judged: Sequence[_Vector]) -> tuple[str, ...]:
+def _notes(run: Run, gains: Sequence[_Vector], kept: Sequence[_Vector]) -> tuple[str, ...]:
     notes = []
-    if len(judged) < len(gains):
+    if len(kept) < len(gains):
         notes.append(
-            f"{len(gains) - len(judged)} of {len(gains)} gain vectors are constant or have fewer than {_LEAST_DIMS} "
+            f"{len(gains) - len(kept)} of {len(gains)} gain vectors are constant or have fewer than {_LEAST_DIMS} "
             "values, and are left out of the shares."
         )
-    bimodal = [v for v in judged if v.bimodality > _BIMODALITY and not v.excess_kurtosis > _KURTOSIS]
+    bimodal = [v for v in kept if v.flagged() and not _KURTOSIS.passed(v.excess_kurtosis)]
     if bimodal:
         notes.append(
             f"{len(bimodal)} gain vectors are flagged by their bimodality alone: a test of kurtosis would miss them."
@@ -323,21 +391,23 @@ DEFINITION: Final = Definition(
     source='"Basic Facts about Language Model Internals" (2023), alignmentforum.org/posts/PDLfpRwSynu73mxGw, "Except '
     'For LayerNorm Parameters"',
     needs=("weights",),
-    measured="Every gain and bias of a norm, as one sample of d values; the verdict rests on the gains. Beside them: "
-    "the matrices in the blocks, all values of each as one sample. Norms inside the heads count as gains, but not in "
-    "the list of dims.",
+    measured="Every gain and bias of a norm, as one sample of d values; the verdict rests on the gains. They are "
+    f"compared with samples of the same length from the matrices in the blocks: {SLICES_A_SIDE} rows and "
+    f"{SLICES_A_SIDE} columns of each, drawn at random, of those lengths the one nearest to d. Norms inside the heads "
+    "count as gains, but not in the list of dims.",
     formula=(
         "excess kurtosis: mean(z^4) - 3, with a sampling SD of sqrt(24 / d) for a Gaussian",
         "bimodality coefficient: (skewness^2 + 1) / kurtosis",
         "beyond 3 SD: n(|z| > 3) / (0.0027 d)",
     ),
     thresholds=(
-        "a gain vector is not Gaussian if its excess kurtosis is above 1.5 or its bimodality coefficient above 0.555",
+        "a vector is not Gaussian if its excess kurtosis is at least 1.5 or its bimodality coefficient at least 0.6",
+        "0.6 (ours): above the 5/9 of a uniform law, which has no two modes",
         "HOLDS if at least 80 % of the gain vectors are not Gaussian, and",
-        "their median excess kurtosis is at least 5 x the matrices', which is taken as 0.05 where less (floor: ours)",
-        "otherwise FAILS",
+        "the share among rows and columns of the matrices is at most half of theirs (ours); otherwise FAILS",
         f"vectors that are constant or shorter than {_LEAST_DIMS} are left out: 3 sampling SDs must fit in 1.5 (ours)",
-        "INCONCLUSIVE if no gain vector or no matrix is left (ours)",
+        "INCONCLUSIVE if no gain vector is left, or no row or column as long as that (ours)",
+        "10 % looser or stricter: of the distance of 80 % from 1 and of 0.6 from 5/9, and of the other limits (ours)",
     ),
     check=_check,
     objections=(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Final
 
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
+from lmfacts.facts.strictness import Strictness, at_least, at_most, judged
 from lmfacts.norm_trends import NormTrend, norm_trends
 
 if TYPE_CHECKING:
@@ -17,10 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFINITION"]
 
-_LEAST_RHO: Final = 0.7
-_LEAST_GROWTH: Final = 1.25
-_MOST_CHANGE: Final = 1.35
+_LEAST_RHO: Final = at_least(0.7)
+_LEAST_GROWTH: Final = at_least(1.25, neutral=1.0)
+_MOST_CHANGE: Final = at_most(1.35, neutral=1.0)
 _LEAST_LAYERS: Final = 3
+_SPOKEN_OF: Final = ("W_O", "W_out", "W_Q", "W_K", "W_in")
+"""The kinds that the claim is about; W_gate has to agree where there is one."""
 
 _HOW_TO_READ: Final = (
     "Total: exp(slope x layers) of the least-squares line of ln norm without the first layer. Folded: what reads is "
@@ -43,54 +47,88 @@ def _check(inputs: Inputs) -> Fact:
         return DEFINITION.not_applicable(
             f"The run lacks weights, in two or more layers, that are known to {missing}: the residual stream."
         )
+    spectral = _spectral_tables(norm_trends(run, "spectral"))
+    return judged(functools.partial(_judge, inputs, trends, spectral), has_interval=False)
+
+
+def _judge(inputs: Inputs, trends: Sequence[NormTrend], spectral: tuple[Table, ...], strictness: Strictness) -> Fact:
     raw = {trend.kind: trend for trend in trends if not trend.folded}
     folded = raw | {trend.kind: trend for trend in trends if trend.folded}
-    verdict, raw_verdict = _verdict(folded), _verdict(raw)
+    verdict, raw_verdict = _verdict(folded, strictness), _verdict(raw, strictness)
     evidence = Evidence(
-        measures=_measures(folded),
-        tables=(
-            _table("Frobenius norm by depth", trends, _HOW_TO_READ, decides=True),
-            *_spectral_tables(norm_trends(run, "spectral")),
-        ),
+        measures=_measures(folded, strictness),
+        tables=(_table("Frobenius norm by depth", trends, _HOW_TO_READ, strictness), *spectral),
         notes=(*_notes(verdict, raw_verdict, raw, inputs.norm_kind), *_left_out(folded)),
     )
     if verdict is Verdict.INCONCLUSIVE:
-        return DEFINITION.fact(verdict, _why_open(folded), evidence)
-    return DEFINITION.fact(verdict, f"{_summary(folded)} The raw verdict: {raw_verdict}.", evidence)
+        return DEFINITION.fact(verdict, _why_open(folded, strictness), evidence)
+    summary = f"{_summary(folded, strictness)} With raw norms: {raw_verdict.words}."
+    return DEFINITION.fact(verdict, summary, evidence)
 
 
-def _passes(trend: NormTrend) -> bool | None:
+def _passes(trend: NormTrend, strictness: Strictness) -> bool | None:
     """Whether a kind does what is claimed of it; None where nothing is, or without a trend."""
     if trend.group == "value" or math.isnan(trend.total_factor):
         return None
     if trend.group == "writing":
-        return trend.spearman >= _LEAST_RHO and trend.total_factor >= _LEAST_GROWTH
-    return 1.0 / _MOST_CHANGE <= trend.total_factor <= _MOST_CHANGE
+        return _LEAST_RHO.passed(trend.spearman, strictness) and _LEAST_GROWTH.passed(trend.total_factor, strictness)
+    return _is_constant(trend, strictness)
 
 
-def _verdict(trends: Mapping[str, NormTrend]) -> Verdict:
-    judged = [trend for trend in trends.values() if trend.group != "value"]
-    if any(math.isnan(trend.total_factor) for trend in judged):
+def _is_constant(trend: NormTrend, strictness: Strictness) -> bool:
+    """Whether the total factor is within the limit of 1, whichever way it goes."""
+    factor = trend.total_factor
+    return _MOST_CHANGE.passed(max(factor, 1.0 / factor) if factor > 0 else math.inf, strictness)
+
+
+def _missing(trends: Mapping[str, NormTrend]) -> list[str]:
+    """The kinds of the claim that the checkpoint does not have, or in one layer only."""
+    return [kind for kind in _SPOKEN_OF if kind not in {found.rpartition(".")[2] for found in trends}]
+
+
+def _verdict(trends: Mapping[str, NormTrend], strictness: Strictness) -> Verdict:
+    claimed = [trend for trend in trends.values() if trend.group != "value"]
+    if _missing(trends) or any(math.isnan(trend.total_factor) for trend in claimed):
         return Verdict.INCONCLUSIVE
-    return Verdict.HOLDS if all(_passes(trend) for trend in judged) else Verdict.FAILS
+    return Verdict.HOLDS if all(_passes(trend, strictness) for trend in claimed) else Verdict.FAILS
 
 
-def _why_open(trends: Mapping[str, NormTrend]) -> str:
+def _why_open(trends: Mapping[str, NormTrend], strictness: Strictness) -> str:
     """Why there is no verdict."""
     n_layers = max(len(trend.norms) for trend in trends.values())
     if n_layers <= _LEAST_LAYERS:
         return f"{n_layers} layers are too few for a trend: at least {_LEAST_LAYERS} after the first are needed."
+    missing = _missing(trends)
+    if missing:
+        others = [f"{t.kind} {_does(t, strictness)}" for t in trends.values() if _passes(t, strictness) is not None]
+        return (
+            f"The claim is about {_listed(_SPOKEN_OF)}, and the checkpoint has no {_listed(missing, 'or')} with a "
+            f"known role in two or more layers{': of the others ' if others else ''}{_listed(others)}."
+        )
     open_kinds = [t.kind for t in trends.values() if t.group != "value" and math.isnan(t.total_factor)]
     return f"{', '.join(open_kinds)}: fewer than {_LEAST_LAYERS} norms above zero after the first layer."
 
 
-def _summary(trends: Mapping[str, NormTrend]) -> str:
+def _does(trend: NormTrend, strictness: Strictness) -> str:
+    """What one kind does, in words."""
+    passes = _passes(trend, strictness)
+    if trend.group == "writing":
+        return "grows" if passes else "does not grow"
+    return "is constant" if passes else "is not constant"
+
+
+def _listed(words: Sequence[str], last: str = "and") -> str:
+    """`W_O, W_out and W_Q`."""
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+
+
+def _summary(trends: Mapping[str, NormTrend], strictness: Strictness) -> str:
     """What the kinds do, those that fail first."""
-    judged = [trend for trend in trends.values() if trend.group != "value"]
-    failing = [trend for trend in judged if not _passes(trend)]
+    claimed = [trend for trend in trends.values() if trend.group != "value"]
+    failing = [trend for trend in claimed if not _passes(trend, strictness)]
     if not failing:
-        grow = " and ".join(f"{t.kind} {t.total_factor:.3g}x" for t in judged if t.group == "writing")
-        constant = ", ".join(f"{t.kind} {t.total_factor:.3g}x" for t in judged if t.group == "reading")
+        grow = " and ".join(f"{t.kind} {t.total_factor:.3g}x" for t in claimed if t.group == "writing")
+        constant = ", ".join(f"{t.kind} {t.total_factor:.3g}x" for t in claimed if t.group == "reading")
         return (
             f"From layer 1 to the last the norms grow ({grow}) where they write and stay ({constant}) where they read."
         )
@@ -106,28 +144,39 @@ def _summary(trends: Mapping[str, NormTrend]) -> str:
 
 def _described(trend: NormTrend) -> str:
     rho = ""
-    if trend.group == "writing" and trend.total_factor >= _LEAST_GROWTH:
+    if trend.group == "writing" and trend.total_factor >= _LEAST_GROWTH.value:
         rho = f", rho {trend.spearman:.2f}"
     return f"{trend.kind} ({trend.total_factor:.3g}x{rho})"
 
 
-def _measures(trends: Mapping[str, NormTrend]) -> tuple[Measure, ...]:
+def _measures(trends: Mapping[str, NormTrend], strictness: Strictness) -> tuple[Measure, ...]:
     measures = []
     for trend in trends.values():
-        norm = "folded" if trend.folded else "raw"
-        threshold = {
-            "writing": f">= {_LEAST_GROWTH:g}, with rho >= {_LEAST_RHO:g}",
-            "reading": f"1/{_MOST_CHANGE:g} to {_MOST_CHANGE:g}",
-            "value": "expected to grow; decides nothing",
-        }[trend.group]
-        note = f"{norm} norm, rho {trend.spearman:+.2f}"
-        measures.append(
-            Measure(f"{trend.kind}: total factor", trend.total_factor, threshold, _passes(trend), note=note)
-        )
+        kind, factor = trend.kind, trend.total_factor
+        note = f"{'folded' if trend.folded else 'raw'} norm"
+        known = not math.isnan(factor)
+        if trend.group == "writing":
+            grows, ordered = (
+                limit.passed(number, strictness) if known else None
+                for limit, number in ((_LEAST_GROWTH, factor), (_LEAST_RHO, trend.spearman))
+            )
+            measures += [
+                Measure(f"{kind}: total factor", factor, _LEAST_GROWTH.words(strictness), grows, note=note),
+                Measure(f"rho of {kind}", trend.spearman, _LEAST_RHO.words(strictness), ordered, note=note),
+            ]
+            continue
+        note += f", rho {trend.spearman:+.2f}"
+        if trend.group == "value":
+            measures.append(Measure(f"{kind}: total factor", factor, "expected to grow; decides nothing", note=note))
+            continue
+        most = _MOST_CHANGE.at(strictness)
+        constant = _is_constant(trend, strictness) if known else None
+        measures.append(Measure(f"{kind}: total factor", factor, f"1/{most:.4g} to {most:.4g}", constant, note=note))
     return tuple(measures)
 
 
-def _table(title: str, trends: Sequence[NormTrend], note: str, *, decides: bool) -> Table:
+def _table(title: str, trends: Sequence[NormTrend], note: str, strictness: Strictness | None) -> Table:
+    """Norms by kind; with the thresholds that they are held against, where they decide."""
     rows: list[tuple[Cell, ...]] = []
     for trend in trends:
         norms = list(trend.norms.values())
@@ -143,15 +192,15 @@ def _table(title: str, trends: Sequence[NormTrend], note: str, *, decides: bool)
             trend.total_factor,
             trend.spearman,
         )
-        rows.append((*row, _passes(trend)) if decides else row)
+        rows.append(row if strictness is None else (*row, _passes(trend, strictness)))
     columns = ("kind", "it", "norm", "first", "second", "middle", "last", "% per layer", "total", "rho")
-    return Table(title, (*columns, "as claimed") if decides else columns, tuple(rows), note)
+    return Table(title, columns if strictness is None else (*columns, "as claimed"), tuple(rows), note)
 
 
 def _spectral_tables(trends: Sequence[NormTrend]) -> tuple[Table, ...]:
     known = [trend for trend in trends if not math.isnan(trend.total_factor)]
     note = "Where singular values were computed; it decides nothing. What writes is not centered here."
-    return (_table("Spectral norm by depth", known, note, decides=False),) if known else ()
+    return (_table("Spectral norm by depth", known, note, None),) if known else ()
 
 
 def _notes(
@@ -159,15 +208,12 @@ def _notes(
 ) -> tuple[str, ...]:
     notes = []
     if verdict is not raw_verdict:
-        failing = [trend.kind for trend in raw.values() if _passes(trend) is False]
-        named = f" (it fails for {', '.join(failing)})" if failing else ""
+        departing = [trend.kind for trend in raw.values() if _passes(trend, Strictness.STATED) is False]
+        named = f" ({', '.join(departing)} would depart from it)" if departing else ""
         notes.append(
-            f"Without folding the verdict would be {raw_verdict}{named}: the gains of the norms carry a part of the "
-            "scale of the weights behind them."
+            f"Without folding the claim would be: {raw_verdict.words}{named}. The gains of the norms carry a part of "
+            "the scale of the weights behind them."
         )
-    absent = [kind for kind in ("W_O", "W_out", "W_Q", "W_K", "W_in") if not any(k.endswith(kind) for k in raw)]
-    if absent:
-        notes.append(f"The run has no {', '.join(absent)} with a known role; the verdict rests on the others.")
     if norm_kind is None or norm_kind == "unknown":
         notes.append("Which norm comes before which matrix is not known for this model, so that nothing is folded.")
     return tuple(notes)
@@ -213,8 +259,9 @@ DEFINITION: Final = Definition(
         "a kind is constant if its total factor is between 1/1.35 and 1.35",
         "HOLDS if W_O and W_out grow and W_Q, W_K, W_in are constant, folded; otherwise FAILS",
         "W_gate has to be constant too, where there is one (ours)",
-        "kinds that the model lacks are passed over, if one that writes and one that reads are left (ours)",
+        "INCONCLUSIVE if the checkpoint lacks one of these five kinds",
         "INCONCLUSIVE with fewer than 3 layers after the first (ours)",
+        "10 % looser or stricter: of 0.7, and of the distance of 1.25 and 1.35 from 1 (ours)",
     ),
     check=_check,
     objections=(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -11,6 +12,7 @@ import numpy as np
 from lmfacts.facts.block_matrices import NO_MATRICES, block_matrices, by_kind, median, weight
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
+from lmfacts.facts.strictness import Strictness, at_least, at_most, judged
 from lmfacts.spectrum import marchenko_pastur_slope
 
 if TYPE_CHECKING:
@@ -25,11 +27,12 @@ if TYPE_CHECKING:
 __all__ = ["DEFINITION", "spectra_command"]
 
 _LEAST_RANK: Final = 64
-_LEAST_R2: Final = 0.97
-_STEEPER: Final = 0.05
-_ABOVE_SHARE: Final = 0.01
-_SHARE: Final = 0.8
-_MOST_CV: Final = 0.25
+_LEAST_R2: Final = at_least(0.97, neutral=1.0)
+_MOST_BEND: Final = at_most(0.2)
+_STEEPER: Final = at_most(-0.05)
+_ABOVE_SHARE: Final = at_least(0.01)
+_SHARE: Final = at_least(0.8, neutral=1.0)
+_MOST_CV: Final = at_most(0.25)
 _USUAL_SPECTRA: Final = 4096
 
 _FIT_COLUMNS: Final = ("kind", "matrices", "power laws", "slope", "R2 power", "R2 exp.")
@@ -71,10 +74,11 @@ class _Spectral:
         """Whether it is large enough for a fit, and not zero."""
         return self.matrix.rank >= _LEAST_RANK and math.isfinite(self.head.slope) and math.isfinite(self.body.slope)
 
-    @property
-    def structured(self) -> bool:
+    def structured(self, strictness: Strictness = Strictness.STATED) -> bool:
         """Whether it is unlike noise, in its body and above the edge."""
-        return self.n_above >= _ABOVE_SHARE * self.matrix.rank and self.body.slope <= self.null_slope - _STEEPER
+        return _ABOVE_SHARE.passed(self.n_above / self.matrix.rank, strictness) and _STEEPER.passed(
+            self.body.slope - self.null_slope, strictness
+        )
 
 
 def _check(inputs: Inputs) -> Fact:
@@ -90,9 +94,9 @@ def _check(inputs: Inputs) -> Fact:
             return DEFINITION.fact(Verdict.INCONCLUSIVE, "Every matrix in the blocks holds NaN or infinities.")
         command = spectra_command(inputs.model_argument, matrices)
         return DEFINITION.not_applicable("The run has no singular values of matrices in the blocks.", command)
-    judged = [spectral for spectral in found if spectral.judged]
-    notes = _notes(len(matrices), found, judged)
-    if not judged:
+    fitted = [spectral for spectral in found if spectral.judged]
+    notes = _notes(len(matrices), found, fitted)
+    if not fitted:
         rank = max(spectral.matrix.rank for spectral in found)
         why = f"the largest rank is {rank}"
         if rank >= _LEAST_RANK:
@@ -102,32 +106,43 @@ def _check(inputs: Inputs) -> Fact:
             f"No spectrum can be judged: {why}; fits need {_LEAST_RANK} singular values.",
             Evidence(notes=notes),
         )
-    head, body = _share(judged, lambda s: is_power_law(s.head)), _share(judged, lambda s: is_power_law(s.body))
-    structured = _share(judged, lambda s: s.structured)
-    variation = _variation(judged, lambda s: s.body.slope)
-    holds = head >= _SHARE and body >= _SHARE and variation <= _MOST_CV
+    tables = (_head_table(fitted), _body_table(fitted), _noise_table(fitted))
+    return judged(functools.partial(_judge, fitted, tables, notes), has_interval=False)
+
+
+def _judge(
+    fitted: Sequence[_Spectral], tables: tuple[Table, ...], notes: tuple[str, ...], strictness: Strictness
+) -> Fact:
+    head = _share(fitted, lambda s: is_power_law(s.head, strictness))
+    body = _share(fitted, lambda s: is_power_law(s.body, strictness))
+    structured = _share(fitted, lambda s: s.structured(strictness))
+    variation = _variation(fitted, lambda s: s.body.slope)
+    often, alike = _SHARE.words(strictness), _MOST_CV.words(strictness)
+    in_head, in_body = (_SHARE.passed(share, strictness) for share in (head, body))
+    same = _MOST_CV.passed(variation, strictness)
+    holds = in_head and in_body and same
     evidence = Evidence(
         measures=(
-            Measure("share with a power law in the head", head, f">= {_SHARE:g}", head >= _SHARE, note=_of(judged)),
-            Measure("share with a power law in the body", body, f">= {_SHARE:g}", body >= _SHARE, note=_of(judged)),
+            Measure("share with a power law in the head", head, often, in_head, note=_of(fitted)),
+            Measure("share with a power law in the body", body, often, in_body, note=_of(fitted)),
             Measure(
                 "CV of the kinds' body slopes",
                 variation,
-                f"<= {_MOST_CV:g}",
-                variation <= _MOST_CV,
-                note=f"{len(by_kind(judged))} kinds, the median slope of each",
+                alike,
+                same,
+                note=f"{len(by_kind(fitted))} kinds, the median slope of each",
             ),
             Measure("share that is structured", structured, note="steeper than noise, and above its edge"),
-            Measure("CV of the kinds' head slopes", _variation(judged, lambda s: s.head.slope)),
+            Measure("CV of the kinds' head slopes", _variation(fitted, lambda s: s.head.slope)),
         ),
-        tables=(_head_table(judged), _body_table(judged), _noise_table(judged)),
+        tables=tables,
         notes=notes,
     )
     summary = (
-        f"Power law in the head of {_percent(head)} and the body of {_percent(body)} of {len(judged)} matrices "
+        f"Power law in the head of {_percent(head)} and the body of {_percent(body)} of {len(fitted)} matrices "
         f"({_percent(structured)} are structured); CV of the kinds' slopes {variation:.2f}."
     )
-    is_structured = not holds and structured >= _SHARE
+    is_structured = not holds and _SHARE.passed(structured, strictness)
     return DEFINITION.fact(
         Verdict.HOLDS if holds else Verdict.FAILS,
         summary,
@@ -136,9 +151,13 @@ def _check(inputs: Inputs) -> Fact:
     )
 
 
-def is_power_law(fit: WindowFit) -> bool:
+def is_power_law(fit: WindowFit, strictness: Strictness = Strictness.STATED) -> bool:
     """Whether a window is a power law: better than an exponential, straight, and as steep in both halves."""
-    return fit.r2_power > fit.r2_exponential and fit.r2_power >= _LEAST_R2 and fit.stable
+    return (
+        fit.r2_power > fit.r2_exponential
+        and _LEAST_R2.passed(fit.r2_power, strictness)
+        and _MOST_BEND.passed(fit.bend, strictness)
+    )
 
 
 def spectra_command(model_id: str, matrices: Sequence[BlockMatrix]) -> str:
@@ -236,7 +255,7 @@ def _noise_table(judged: Sequence[_Spectral]) -> Table:
             median(s.largest_over_edge for s in group),
             median(s.n_above / s.matrix.rank for s in group),
             sum(s.shuffled for s in group),
-            sum(s.structured for s in group),
+            sum(s.structured() for s in group),
             *(median(s.ranks[index] for s in group) for index in range(3)),
         )
         for kind, group in by_kind(judged).items()
@@ -308,6 +327,7 @@ DEFINITION: Final = Definition(
         "HOLDS if at least 80 % of the matrices are power laws in the head and 80 % in the body, and",
         "the CV over the kinds of their median body slopes is at most 0.25; otherwise FAILS (ours)",
         "the class is `structured, no common power law` if it FAILS with at least 80 % structured (ours)",
+        "10 % looser or stricter: of the distance of 0.97 and 80 % from 1, and of the other limits (ours)",
         f"matrices of rank below {_LEAST_RANK} are left out; INCONCLUSIVE if none is left (ours)",
     ),
     check=_check,

@@ -6,7 +6,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from lmfacts.facts.block_matrices import NO_MATRICES, block_matrices, by_kind, evenly, matrix_shapes, median, weight
+from lmfacts.facts.block_matrices import (
+    NO_MATRICES,
+    block_matrices,
+    by_kind,
+    evenly,
+    matrix_shapes,
+    median,
+    weight,
+    without_k,
+)
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.f11_singular_values import spectra_command
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
@@ -72,7 +81,7 @@ def _check(inputs: Inputs) -> Fact:
     evidence = Evidence(
         tuple(measures),
         (_weibull_table(shapes), *([_alpha_table(fitted)] if fitted else [])),
-        _notes(inputs.model_argument, matrices, fitted),
+        (*without_k(matrix_shapes(run)), *_notes(inputs.model_argument, matrices, fitted)),
     )
     return DEFINITION.fact(Verdict.MEASURED, f"{summary}.", evidence)
 
@@ -140,7 +149,7 @@ def _alpha_table(fitted: Mapping[str, Sequence[_Fitted]]) -> Table:
         ("kind", "fitted", "alpha", "sigma", "D", "n in tail", "of", "alpha weighted", "warnings"),
         tuple(rows),
         "Medians. alpha: < 2 over-trained, 2-4 heavy-tailed, 4-6 weakly so, > 6 under-trained, > 8 spurious, in the "
-        "words of its authors. It is noisy: read it with sigma, the KS distance D, and how many of the eigenvalues are "
+        "words of its authors. It is noisy: read it with sigma, the distance D, and how many of the eigenvalues are "
         "in the tail.",
     )
 
@@ -197,10 +206,14 @@ DEFINITION: Final = Definition(
         "ln(-ln(1 - F)) = k ln |w| - k ln lambda by least squares, weighted by counts, where 0.1 <= F <= 0.9",
         "F of log10 |w| at the middles of 1024 bins over [-12, 2]",
         "alpha = 1 + n / sum ln(x_i / xmin) over the n eigenvalues x = s^2 from xmin on; sigma = (alpha - 1) / sqrt(n)",
-        "xmin: the eigenvalue that makes D least, the KS distance of the tail to 1 - (x / xmin)^(1 - alpha)",
+        "D = max |1 - (x_i / xmin)^(1 - alpha) - i / n|, i = 0 to n - 1 in ascending order; xmin makes D least",
         "alpha weighted = alpha log10(largest eigenvalue)",
     ),
-    thresholds=("none: the verdict is always MEASURED", "fewer than 50 eigenvalues give a warning"),
+    thresholds=(
+        "none: the verdict is always MEASURED",
+        "fewer than 50 eigenvalues give a warning",
+        "no k where a tenth of the values or more have one magnitude, as in weights of few bits (ours)",
+    ),
     check=_check,
     objections=(
         Objection("lmfacts", "k sees only the body of |w|: about 1.20 does not mean that the tails are Gaussian."),

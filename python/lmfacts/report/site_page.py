@@ -13,6 +13,7 @@ from rich.console import Group
 from rich.text import Text
 
 from lmfacts import formats
+from lmfacts.distribution_shape import coarse_problem
 from lmfacts.outlier_dims import rms_outlier_dims, three_sigma_outlier_dims, variance_outlier_dims
 from lmfacts.report.console import PROBLEM, STANDOUT, heading, paragraph, result_console, section
 from lmfacts.report.distribution_section import DistributionSection
@@ -78,7 +79,7 @@ def render_site(site: SiteRecord, run: Run) -> RenderableType:
     if figures[main].n_values:
         parts.append(DistributionSection(figures[main], f"Distribution: {POPULATION_TITLES[main].lower()}"))
     parts += [
-        section("Moments", _moments(figures)),
+        section("Moments", _moments(figures), *_problem(site.in_population(main))),
         section("Quantiles", _quantile_note(site), _quantiles(figures)),
         section("Dims", _dims(site.in_population(main), main)),
         *(_outlier_dims(site.in_population(p), p) for p in populations[:2] if p != "all" or p == main),
@@ -137,6 +138,12 @@ def _moments(figures: dict[Population, SiteFigures]) -> RenderableType:
     return NumberTable(columns, rows)
 
 
+def _problem(site: SiteRecord) -> list[RenderableType]:
+    """Why some figures are not given."""
+    problem = None if site.exact else coarse_problem(site.distribution)
+    return [] if problem is None else [Text(""), paragraph(problem)]
+
+
 def _quantile_note(site: SiteRecord) -> RenderableType:
     exactness = "Exact values." if site.exact else "Middles of cells, each with the most that it can be off."
     return paragraph(f"{exactness} z is the distance from the median in stds of the body, beside that of a Gaussian.")
@@ -164,7 +171,7 @@ def _quantiles(figures: dict[Population, SiteFigures]) -> RenderableType:
                 f"{q:g}",
                 formats.number(float(values[i]), 6),
                 "exact" if off <= 0 else formats.number(off, 1),
-                f"{z:+.2f}",
+                f"{z:+.2f}" if math.isfinite(z) else "-",
                 f"{GAUSSIAN_QUANTILES[i]:+.2f}" if math.isfinite(GAUSSIAN_QUANTILES[i]) else "",
                 *(formats.number(float(v[i]), 6) for v in other_values),
             ]

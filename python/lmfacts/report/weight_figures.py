@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from lmfacts.distribution_shape import NULL_TABLE, bimodality_coefficient, expected_max_abs_z, fraction_beyond
+from lmfacts.distribution_shape import BIMODAL, NULL_TABLE, bimodality_coefficient, expected_max_abs_z, fraction_beyond
 from lmfacts.report.console import STANDOUT
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _LIMITS: Final = {
     "max_z_ratio": 2.0,
     "row_ratio": 5.0,
     "column_ratio": 5.0,
-    "bimodality": 0.555,
+    "bimodality": BIMODAL,
 }
 
 
@@ -47,7 +47,7 @@ def stands_out(quantity: str, value: float) -> bool:
     """Whether a figure is to be pointed at.
 
     Excess kurtosis and Weibull k: farther from a Gaussian's than those of a logistic law. The largest |z|: more than
-    twice the expected. The largest RMS of a row or column: more than 5 times the median. Bimodality: above 0.555.
+    twice the expected. The largest RMS of a row or column: more than 5 times the median. Bimodality: above 0.6.
     """
     return farness(quantity, value) > _LIMITS.get(quantity, math.inf)
 

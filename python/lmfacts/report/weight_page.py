@@ -13,6 +13,7 @@ from rich.console import Group
 from rich.text import Text
 
 from lmfacts import formats
+from lmfacts.distribution_shape import coarse_problem
 from lmfacts.families import fit_families, tied_families
 from lmfacts.report.blocks import histogram_line
 from lmfacts.report.console import BULK, PROBLEM, STANDOUT, heading, paragraph, result_console, section
@@ -99,7 +100,9 @@ def _families(weight: WeightRecord) -> RenderableType:
     """How well each family of laws describes the values."""
     fits = fit_families(weight.distribution)
     if not fits:
-        return section("Families of laws", paragraph("Too few different values."))
+        return section(
+            "Families of laws", paragraph(coarse_problem(weight.distribution) or "Too few different values.")
+        )
     ties = tied_families(fits)
     simplest = ties[0].name
     if len(ties) > 1:

@@ -14,6 +14,7 @@ from lmfacts.distribution_shape import (
     bimodality_coefficient,
     expected_max_abs_z,
     max_abs_z,
+    shape_problem,
     shape_statistics,
     weibull,
 )
@@ -24,7 +25,7 @@ from lmfacts.report.weight_figures import emphasis
 from lmfacts.site_figures import SiteFigures
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from lmfacts.distribution import Distribution
     from lmfacts.report.weight_figures import WeightFigures
@@ -75,7 +76,13 @@ class ShapeTable:
             paragraph(self._caption()),
             Text(""),
             NumberTable(columns, self._rows(samples)),
+            *self._problems(samples),
         )
+
+    def _problems(self, samples: list[Distribution]) -> list[RenderableType]:
+        """Why something has no number."""
+        problem = shape_problem(samples[0]) if self.weight.is_matrix else None
+        return [] if problem is None else [Text(""), paragraph(problem)]
 
     def _caption(self) -> str:
         if not self.weight.is_matrix:
@@ -83,7 +90,7 @@ class ShapeTable:
             chance = formats.number(math.sqrt(24 / n), 1)
             return (
                 f"The excess kurtosis of {n:,} Gaussian values scatters by ± {chance}; a bimodality coefficient above "
-                "0.555 hints at two modes."
+                "0.6 hints at two modes."
             )
         return (
             "After scaling: columns, then rows, divided by their RMS; where that makes a Gaussian, the tails came from "
@@ -171,12 +178,13 @@ class QuantileTable:
         columns.append(Column("|z|", "left"))
         rows: list[list[str | Text]] = []
         for q, value, z, expected in zip(quantiles, weight.quantile(quantiles), raw, normal, strict=True):
-            ratio = f"{z / expected:.2f}x" if abs(expected) > 0.1 else ""  # noqa: PLR2004  not at the median
+            known = math.isfinite(z)
+            ratio = f"{z / expected:.2f}x" if known and abs(expected) > 0.1 else ""  # noqa: PLR2004  not at the median
             rows.append(
                 [
                     f"{q:g}",
                     formats.number(float(value), 4),
-                    f"{z:+.2f}",
+                    f"{z:+.2f}" if known else "-",
                     f"{expected:+.2f}",
                     ratio,
                     _bar_and_mark(

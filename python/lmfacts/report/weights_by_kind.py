@@ -261,7 +261,7 @@ class VectorsSection:
             "Vectors by kind: gains and biases",
             paragraph(
                 f"Medians over the layers; smallest and largest over all. A Gaussian has excess kurtosis 0{scatter} "
-                "and a bimodality coefficient of 0.33; more than 0.555 hints at two modes. > 3 std: values beyond 3 "
+                "and a bimodality coefficient of 0.33; more than 0.6 hints at two modes. > 3 std: values beyond 3 "
                 "std over the number in Gaussian vectors."
             ),
             Text(""),
