@@ -114,7 +114,73 @@ def test_constancy():
     assert measure(varied, "CV").value == pytest.approx(0.53, abs=0.12)
     assert measure(varied, "CV").passed is False
     assert any("not constant" in note for note in varied.evidence.notes)
-    assert not steady.evidence.notes
+    assert not any("not constant" in note for note in steady.evidence.notes)
+
+
+@pytest.mark.parametrize(("spread", "steady"), [(0.095, True), (0.105, False)])
+def test_the_limit_of_constancy(spread, steady):
+    fact = check(run_of(lambda sequences: 2000.0 * (1 + spread * math.sqrt(15 / 16) * (-1.0) ** sequences)))
+    assert measure(fact, "CV").value == pytest.approx(spread)
+    assert measure(fact, "CV").passed is steady
+
+
+@pytest.mark.parametrize(
+    ("value", "verdicts"),
+    [
+        (598.0, (Verdict.FAILS, Verdict.FAILS, Verdict.FAILS)),  # r = 887
+        (616.0, (Verdict.HOLDS, Verdict.FAILS, Verdict.FAILS)),  # 913
+        (665.0, (Verdict.HOLDS, Verdict.FAILS, Verdict.FAILS)),  # 986
+        (685.0, (Verdict.HOLDS, Verdict.HOLDS, Verdict.FAILS)),  # 1016
+        (732.0, (Verdict.HOLDS, Verdict.HOLDS, Verdict.FAILS)),  # 1085
+        (752.0, (Verdict.HOLDS, Verdict.HOLDS, Verdict.HOLDS)),  # 1115
+    ],
+)
+def test_the_ratio_with_looser_and_stricter_limits(value, verdicts):
+    fact = check(run_of(lambda sequences: np.full(sequences.size, value)))
+    assert (fact.looser, fact.verdict, fact.stricter) == verdicts
+
+
+@pytest.mark.parametrize(
+    ("value", "verdicts"),
+    [
+        (89.0, (Verdict.FAILS, Verdict.FAILS, Verdict.FAILS)),
+        (91.0, (Verdict.HOLDS, Verdict.FAILS, Verdict.FAILS)),
+        (100.0, (Verdict.HOLDS, Verdict.FAILS, Verdict.FAILS)),
+        (101.0, (Verdict.HOLDS, Verdict.HOLDS, Verdict.FAILS)),
+        (111.0, (Verdict.HOLDS, Verdict.HOLDS, Verdict.HOLDS)),
+    ],
+)
+def test_the_size_with_looser_and_stricter_limits(value, verdicts):
+    fact = check(run_of(lambda sequences: np.full(sequences.size, 16 * value), scale=1 / 16))
+    assert measure(fact, "M,").value == value
+    assert (fact.looser, fact.verdict, fact.stricter) == verdicts
+
+
+def test_sequences_that_pass_by_themselves():
+    # Of 16 sequences 6 pass; 4 are short of the ratio, or of the size where values are a tenth: M averages them.
+    def planted(sequences):
+        return np.where(sequences < 6, 5000.0, np.where(sequences < 10, 660.0, 10.0))
+
+    fact = check(run_of(planted))
+    assert measure(fact, "share of sequences").value == 6 / 16
+    assert any("6 of 16 sequences pass the rule at layer" in note for note in fact.evidence.notes)
+    assert [row[-2] for row in table(fact, "The largest values of sequences by layer").rows] == [6 / 16] * 3
+    tenth = check(run_of(lambda sequences: np.where(sequences < 6, 5000.0, 990.0), scale=0.1))
+    assert measure(tenth, "r =").value > 1000
+    assert measure(tenth, "share of sequences").value == 6 / 16
+    for value in (2000.0, 10.0):
+        alike = check(run_of(lambda sequences, value=value: np.full(sequences.size, value)))
+        assert measure(alike, "share of sequences").value == (value > 1000)
+        assert not any("sequences pass" in note for note in alike.evidence.notes)
+
+
+def test_the_best_of_many_layers_is_said_where_it_holds():
+    def told(planted, **options):
+        return any("by luck" in note for note in check(run_of(planted, **options)).evidence.notes)
+
+    assert told(lambda sequences: np.full(sequences.size, 2000.0))
+    assert not told(lambda sequences: np.full(sequences.size, 2000.0), n_layers=1)
+    assert not told(lambda sequences: np.full(sequences.size, 60.0))
 
 
 def test_only_sequences_of_the_beginning_count():
