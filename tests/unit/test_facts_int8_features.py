@@ -264,6 +264,13 @@ def test_bounds_on_one_side_of_the_limit_decide():
     assert neither.verdict is Verdict.FAILS
 
 
+def test_sites_of_a_layer_add_up_for_positions_hit_in_some_layer():
+    fact = check(run_of(lambda layer, kind: range(8) if kind != "z" and layer == 0 else (), n_layers=4))
+    assert "3.33 % to 6.67 % of the positions in some layer" in fact.summary
+    assert "at most 1.67 % of the pairs" in fact.summary
+    assert fact.verdict is Verdict.INCONCLUSIVE
+
+
 def test_the_closest_dims_come_first():
     # Share of positions: 5.8 % of dim 2 for certain, 4.2 to 8.3 % of dim 5, 20 % of dim 6 but in few layers.
     also = {5: lambda _, kind: range(10) if kind != "z" else (), 6: at_ln1(2, 240)}

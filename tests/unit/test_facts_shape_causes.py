@@ -115,6 +115,11 @@ def test_other_causes_do_not_look_like_scales_of_tokens(options):
     assert shapes_of(**options).tokens.kurtosis < 0.05
 
 
+def test_norms_that_vary_because_few_dims_make_them_up_show_no_common_scale():
+    # Dims this unlike make the square of the norm vary by 2 / 7, as independent dims do.
+    assert shapes_of(scales=1.0).tokens.excess < 0.02
+
+
 def test_correlated_gaussian_dims_are_no_matter_of_tokens():
     def few_directions(rng, shape):
         return rng.normal(size=(shape[0], 6)) @ np.linalg.qr(rng.normal(size=(shape[1], 6)))[0].T
