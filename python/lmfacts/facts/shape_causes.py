@@ -185,11 +185,11 @@ class DimShapes:
         numbers = f"{percent(self.near_gaussian)} of them within +-0.5 in excess kurtosis, median {self.kurtosis:.2f}"
         if self.kurtosis > 0 and math.isnan(self.tokens.excess):
             told = self.tokens.share_of_norm
-            why = "" if math.isnan(told) else f", of whose square {percent(told)} is the variance of these dims"
+            why = "" if math.isnan(told) else f", as only {percent(told)} of their square is the variance of these dims"
             dims = "the dims are heavy-tailed" if self.heavy_tailed else "some dims are not near Gaussian"
             return (
-                f"{dims} one at a time ({numbers}), by their own laws or because tokens differ in scale: the norms do "
-                f"not tell{why}"
+                f"{dims} one at a time ({numbers}), by their own laws or because tokens differ in scale (the norms do "
+                f"not tell which{why})"
             )
         if abs(self.kurtosis) <= NEAR_GAUSSIAN_KURTOSIS:
             return f"some dims are not near Gaussian themselves ({numbers})"
