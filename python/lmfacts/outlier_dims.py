@@ -89,6 +89,9 @@ class Int8Features:
             layers of the site with the largest share. A position hit at two sites of a layer counts once, and counts
             alone do not tell which those are, so this is the least the share can be.
         position_share_upper: the most it can be: the sites' shares added, at most 1 per layer.
+        any_layer_share: share of the positions at which the dim reaches the threshold in at least one layer, the other
+            reading of the paper: the least it can be, which is the largest share of a site.
+        any_layer_share_upper: the most it can be: the shares of all sites of all layers added, at most 1.
         one_sided: bool, whether the dim is hit by values of one sign only (False where it is not hit).
     """
 
@@ -96,6 +99,8 @@ class Int8Features:
     n_layers_hit: NDArray[np.int64]
     position_share: NDArray[np.float64]
     position_share_upper: NDArray[np.float64]
+    any_layer_share: NDArray[np.float64]
+    any_layer_share_upper: NDArray[np.float64]
     one_sided: NDArray[np.bool_]
 
     @property
@@ -132,17 +137,28 @@ def int8_features(layers: Sequence[Sequence[SiteRecord]]) -> Int8Features:
     (width,) = widths
     n_layers_hit = np.zeros(width, dtype=np.int64)
     least, greatest = np.zeros(width), np.zeros(width)
+    any_least, any_greatest = np.zeros(width), np.zeros(width)
     above, below = np.zeros(width, dtype=np.bool_), np.zeros(width, dtype=np.bool_)
     for layer in layers:
         shares = np.stack([site.dims.n_at_least / max(site.n_tokens, 1) for site in layer])
         n_layers_hit += (shares > 0).any(axis=0)
         least += shares.max(axis=0)
         greatest += np.minimum(shares.sum(axis=0), 1.0)
+        any_least = np.maximum(any_least, shares.max(axis=0))
+        any_greatest = np.minimum(any_greatest + shares.sum(axis=0), 1.0)
         for site in layer:
             above |= site.dims.max >= INT8_THRESHOLD
             below |= site.dims.min <= -INT8_THRESHOLD
     n_layers = len(layers)
-    return Int8Features(n_layers, n_layers_hit, least / n_layers, greatest / n_layers, above ^ below)
+    return Int8Features(
+        n_layers=n_layers,
+        n_layers_hit=n_layers_hit,
+        position_share=least / n_layers,
+        position_share_upper=greatest / n_layers,
+        any_layer_share=any_least,
+        any_layer_share_upper=any_greatest,
+        one_sided=above ^ below,
+    )
 
 
 @dataclass(frozen=True, eq=False)

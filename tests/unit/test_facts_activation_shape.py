@@ -6,17 +6,24 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
+from scipy.optimize import brentq
 
 from lmfacts.distribution import Distribution
-from lmfacts.facts import Verdict
+from lmfacts.distribution_shape import weibull
+from lmfacts.facts import Verdict, pool_shape
 from lmfacts.facts.dim_laws import DimLaws
 from lmfacts.facts.f01_activation_shape import DEFINITION
 from lmfacts.facts.generalized_normal import GeneralizedNormal
+from lmfacts.facts.intervals import jackknife
+from lmfacts.facts.pool_shape import BETA, BEYOND_6, KS, TAIL, WEIBULL_K, PoolStatistics
+from lmfacts.facts.strictness import Strictness
 from lmfacts.families import fit_families
 from lmfacts.run import Run
 from support import oracle
 from support.accumulated_runs import accumulated_run, inputs_of
 
+LOOSER, STATED, STRICTER = Strictness.LOOSER, Strictness.STATED, Strictness.STRICTER
 N_DIMS = 768
 OUTLIER_DIMS = (3, 250, 700)
 SHAPE = {"n_sequences": 16, "n_positions": 65}
@@ -72,6 +79,7 @@ def table(fact, start):
 def test_gaussian_with_outlier_dims_holds(dtype):
     fact = check(run_of(gaussian, dtype=dtype))
     assert fact.verdict is Verdict.HOLDS
+    assert measure(fact, "largest RMS").value == pytest.approx(50.0, rel=0.1)
     assert measure(fact, "outlier dims").value == 3
     assert "3, 250, 700" in measure(fact, "outlier dims").note
     assert measure(fact, "KS").value < 0.003
@@ -163,7 +171,8 @@ def test_half_of_the_dims_heavy_tailed():
 
     fact = check(run_of(law, outliers=False))
     assert fact.verdict is Verdict.FAILS
-    assert "both at once" in fact.evidence.notes[0]
+    assert "the dims themselves are heavy-tailed (50.0 % of them" in fact.evidence.notes[0]
+    assert "the dims differ in scale (ln std varies by 0.17)" in fact.evidence.notes[0]  # ln sqrt(2) / 2
 
 
 def test_dims_without_tails():
@@ -311,6 +320,88 @@ def test_nan_dims_and_constant_dims_are_passed_over():
     fact = check(run_of(gaussian, change=spoil))
     assert fact.verdict is Verdict.HOLDS
     assert measure(fact, "outlier dims").value == 3
+
+
+# Thresholds that are moved
+
+
+@pytest.mark.parametrize(
+    ("rule", "limits", "words"),
+    [
+        (KS, [(-math.inf, 0.011), (-math.inf, 0.010), (-math.inf, 0.009)], "<= 0.01"),
+        (WEIBULL_K, [(1.183, 1.227), (1.185, 1.225), (1.187, 1.223)], "1.205 +- 0.02"),
+        (TAIL, [(1.433, math.inf), (1.45, math.inf), (1.467, math.inf)], ">= 1.45"),
+        (BETA, [(1.78, 2.22), (1.8, 2.2), (1.82, 2.18)], "2 +- 0.2"),
+        (BEYOND_6, [(0.9e-5, math.inf), (1e-5, math.inf), (1.1e-5, math.inf)], ">= 1e-05"),
+    ],
+)
+def test_rules_move_by_a_tenth_of_the_distance_from_a_gaussian(rule, limits, words):
+    assert rule.words() == words
+    for strictness, (low, high) in zip((LOOSER, STATED, STRICTER), limits, strict=True):
+        for limit, inward in ((low, 1), (high, -1)):
+            if math.isfinite(limit):
+                assert rule.passed(limit * (1 + inward * 1e-6), strictness)
+                assert not rule.passed(limit * (1 - inward * 1e-6), strictness)
+        assert not rule.passed(math.nan, strictness)
+
+
+def test_k_with_looser_and_stricter_limits():
+    # The same values in every sequence, so that intervals have no width: t with 12.4 and 14.4 degrees of freedom.
+    def verdicts(k):
+        def distance(dof):
+            sample = stats.t.ppf((np.arange(49_152) + 0.5) / 49_152, dof)
+            return weibull(distribution_of(sample)).k - k
+
+        dof = brentq(distance, 8.0, 40.0, xtol=1e-4)
+        sample = np.random.default_rng(0).permutation(stats.t.ppf((np.arange(49_152) + 0.5) / 49_152, dof))
+
+        def law(_, n_tokens):
+            one = np.concatenate([np.zeros((1, N_DIMS)), sample.reshape(64, N_DIMS)])
+            return np.tile(one, (n_tokens // 65, 1))
+
+        fact = check(run_of(law, outliers=False))
+        assert measure(fact, "Weibull k").value == pytest.approx(k, abs=5e-4)
+        return fact.looser, fact.verdict, fact.stricter
+
+    fails, body = Verdict.FAILS, Verdict.BODY_ONLY
+    assert verdicts(1.182) == (fails, fails, fails)
+    assert verdicts(1.184) == (body, fails, fails)
+    assert verdicts(1.186) == (body, body, fails)
+    assert verdicts(1.188) == (body, body, body)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "found", "verdicts"),
+    [
+        (5.6, True, (Verdict.HOLDS, Verdict.HOLDS, Verdict.HOLDS)),
+        (5.4, None, (Verdict.HOLDS, Verdict.INCONCLUSIVE, Verdict.BODY_ONLY)),
+        (5.1, None, (Verdict.HOLDS, Verdict.INCONCLUSIVE, Verdict.BODY_ONLY)),
+        (4.6, None, (Verdict.BODY_ONLY, Verdict.BODY_ONLY, Verdict.BODY_ONLY)),
+        (4.4, False, (Verdict.BODY_ONLY, Verdict.BODY_ONLY, Verdict.BODY_ONLY)),
+    ],
+)
+def test_an_outlier_dim_near_the_limit_leaves_it_open(ratio, found, verdicts):
+    # Values of +-ratio lie within 6 sd. Below 5 times the median the dim stays in the clean pool and spoils its tail.
+    def plant(values, sequence, position):
+        values /= np.sqrt(np.mean(values[position > 0] ** 2, axis=0))
+        values[:, 40] = ratio * (-1.0) ** position
+
+    run = run_of(gaussian, outliers=False, change=plant)
+    measured = PoolStatistics.of(run["blocks.0.resid_post"].rest, 0)
+    assert measured.largest_ratio == pytest.approx(ratio, rel=1e-5)
+    assert [measured.has_outlier_dims(one) for one in (LOOSER, STRICTER)] == [ratio > 4.5, ratio > 5.5]
+    assert measured.has_outlier_dims(STATED) is found
+    fact = check(run)
+    assert (fact.looser, fact.verdict, fact.stricter) == verdicts
+    if fact.verdict is Verdict.INCONCLUSIVE:
+        assert "layer 0 (outlier dims)" in fact.summary
+
+
+def test_intervals_are_computed_once_for_all_three(monkeypatch):
+    calls = []
+    monkeypatch.setattr(pool_shape, "jackknife", lambda *arguments: calls.append(1) or jackknife(*arguments))
+    check(run_of(gaussian, outliers=False))
+    assert len(calls) == 4
 
 
 # The parts

@@ -92,10 +92,16 @@ def test_massive_by_ratio_only():
 
 @pytest.mark.parametrize(
     ("value", "fact_class"),
-    [(99.0, "massive by ratio only"), (101.0, "massive"), (66.0, "sub-threshold spikes"), (3.3, "none")],
+    [
+        (99.0, "massive by ratio only"),
+        (101.0, "massive"),
+        (66.0, "sub-threshold spikes"),
+        (3.42, "sub-threshold spikes"),
+        (3.33, "none"),
+    ],
 )
 def test_the_edges_of_the_classes(value, fact_class):
-    # m is 0.0674: 66 is 979 times, and 3.3 is 49 times that.
+    # m is 0.0674: 66 is 979 times, 3.42 is 50.7 and 3.33 is 49.4 times that.
     fact = check(run_of(lambda sequences: np.full(sequences.size, 10.0 * value), scale=0.1))
     assert fact.fact_class == fact_class
     assert (fact.verdict is Verdict.HOLDS) == (fact_class == "massive")
@@ -114,7 +120,73 @@ def test_constancy():
     assert measure(varied, "CV").value == pytest.approx(0.53, abs=0.12)
     assert measure(varied, "CV").passed is False
     assert any("not constant" in note for note in varied.evidence.notes)
-    assert not steady.evidence.notes
+    assert not any("not constant" in note for note in steady.evidence.notes)
+
+
+@pytest.mark.parametrize(("spread", "steady"), [(0.095, True), (0.105, False)])
+def test_the_limit_of_constancy(spread, steady):
+    fact = check(run_of(lambda sequences: 2000.0 * (1 + spread * math.sqrt(15 / 16) * (-1.0) ** sequences)))
+    assert measure(fact, "CV").value == pytest.approx(spread)
+    assert measure(fact, "CV").passed is steady
+
+
+@pytest.mark.parametrize(
+    ("value", "verdicts"),
+    [
+        (598.0, (Verdict.FAILS, Verdict.FAILS, Verdict.FAILS)),  # r = 887
+        (616.0, (Verdict.HOLDS, Verdict.FAILS, Verdict.FAILS)),  # 913
+        (671.0, (Verdict.HOLDS, Verdict.FAILS, Verdict.FAILS)),  # 995
+        (678.0, (Verdict.HOLDS, Verdict.HOLDS, Verdict.FAILS)),  # 1005
+        (732.0, (Verdict.HOLDS, Verdict.HOLDS, Verdict.FAILS)),  # 1085
+        (752.0, (Verdict.HOLDS, Verdict.HOLDS, Verdict.HOLDS)),  # 1115
+    ],
+)
+def test_the_ratio_with_looser_and_stricter_limits(value, verdicts):
+    fact = check(run_of(lambda sequences: np.full(sequences.size, value)))
+    assert (fact.looser, fact.verdict, fact.stricter) == verdicts
+
+
+@pytest.mark.parametrize(
+    ("value", "verdicts"),
+    [
+        (89.0, (Verdict.FAILS, Verdict.FAILS, Verdict.FAILS)),
+        (91.0, (Verdict.HOLDS, Verdict.FAILS, Verdict.FAILS)),
+        (100.0, (Verdict.HOLDS, Verdict.FAILS, Verdict.FAILS)),
+        (101.0, (Verdict.HOLDS, Verdict.HOLDS, Verdict.FAILS)),
+        (111.0, (Verdict.HOLDS, Verdict.HOLDS, Verdict.HOLDS)),
+    ],
+)
+def test_the_size_with_looser_and_stricter_limits(value, verdicts):
+    fact = check(run_of(lambda sequences: np.full(sequences.size, 16 * value), scale=1 / 16))
+    assert measure(fact, "M,").value == value
+    assert (fact.looser, fact.verdict, fact.stricter) == verdicts
+
+
+def test_sequences_that_pass_by_themselves():
+    # Of 16 sequences 6 pass; 4 are short of the ratio, or of the size where values are a tenth: M averages them.
+    def planted(sequences):
+        return np.where(sequences < 6, 5000.0, np.where(sequences < 10, 660.0, 10.0))
+
+    fact = check(run_of(planted))
+    assert measure(fact, "share of sequences").value == 6 / 16
+    assert any("6 of 16 sequences pass the rule at layer" in note for note in fact.evidence.notes)
+    assert [row[-2] for row in table(fact, "The largest values of sequences by layer").rows] == [6 / 16] * 3
+    tenth = check(run_of(lambda sequences: np.where(sequences < 6, 5000.0, 990.0), scale=0.1))
+    assert measure(tenth, "r =").value > 1000
+    assert measure(tenth, "share of sequences").value == 6 / 16
+    for value in (2000.0, 10.0):
+        alike = check(run_of(lambda sequences, value=value: np.full(sequences.size, value)))
+        assert measure(alike, "share of sequences").value == (value > 1000)
+        assert not any("sequences pass" in note for note in alike.evidence.notes)
+
+
+def test_the_best_of_many_layers_is_said_where_it_holds():
+    def told(planted, **options):
+        return any("by luck" in note for note in check(run_of(planted, **options)).evidence.notes)
+
+    assert told(lambda sequences: np.full(sequences.size, 2000.0))
+    assert not told(lambda sequences: np.full(sequences.size, 2000.0), n_layers=1)
+    assert not told(lambda sequences: np.full(sequences.size, 60.0))
 
 
 def test_only_sequences_of_the_beginning_count():

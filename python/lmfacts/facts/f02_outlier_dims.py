@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -13,9 +14,11 @@ from lmfacts.facts.definition import Definition, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, too_few_data
 from lmfacts.facts.site_checks import degenerate, listed, number_of_layers, unrecorded_layers
+from lmfacts.facts.strictness import Strictness, at_least, judged
 from lmfacts.outlier_dims import (
     LEAST_LAYERS,
     LEAST_PERSISTENCE,
+    OUTLIER_FACTOR,
     Persistence,
     counted_layers,
     persistence_of,
@@ -33,34 +36,36 @@ if TYPE_CHECKING:
     from lmfacts.facts.inputs import Inputs
     from lmfacts.site_record import Population, SiteRecord
 
-__all__ = ["DEFINITION", "degenerate", "listed", "number_of_layers", "unrecorded_layers"]
+__all__ = ["DEFINITION"]
 
-MIN_JACCARD: Final = 0.5
+_FACTOR: Final = at_least(OUTLIER_FACTOR)
+_PERSISTENCE: Final = at_least(LEAST_PERSISTENCE)
+_JACCARD: Final = at_least(0.5)
 
 _KIND: Final = "resid_post"
 _POPULATIONS: Final[tuple[Population, ...]] = ("rest", "all", "first")
-_CRITERIA: Final[dict[str, Callable[[SiteRecord], NDArray[np.int64]]]] = {
-    "RMS > 5 x median": rms_outlier_dims,
+_MAIN: Final = "RMS > 5 x median"
+_OTHER_CRITERIA: Final[dict[str, Callable[[SiteRecord], NDArray[np.int64]]]] = {
     "RMS > mean + 3 SD": three_sigma_outlier_dims,
     "variance > 5 x mean": variance_outlier_dims,
 }
-_MAIN: Final = "RMS > 5 x median"
 _MOST_DIMS: Final = 16
 _MOST_DEPTHS: Final = 5
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """The outlier dims of one population by one criterion."""
+    """The outlier dims of one population by one criterion, judged with thresholds that may have been moved."""
 
     population: Population
     criterion: str
     found: Persistence
+    strictness: Strictness
 
     @cached_property
     def dims(self) -> list[int]:
         """The persistent dims."""
-        return [int(dim) for dim in self.found.dims(LEAST_PERSISTENCE)]
+        return [int(dim) for dim in self.found.dims(_PERSISTENCE.at(self.strictness))]
 
     @cached_property
     def jaccard(self) -> float:
@@ -69,7 +74,7 @@ class _Reading:
 
     @property
     def holds(self) -> bool:
-        return bool(self.dims) and self.jaccard >= MIN_JACCARD
+        return bool(self.dims) and _JACCARD.passed(self.jaccard, self.strictness)
 
 
 @dataclass(frozen=True)
@@ -147,10 +152,23 @@ def _check(inputs: Inputs) -> Fact:
         return DEFINITION.fact(
             Verdict.INCONCLUSIVE, f"Half of the dims or more are 0 at layer {layer}, so the median RMS is no scale."
         )
+    notes = (
+        *_said_of(counted, list(names), n_layers),
+        *unrecorded_layers(list(names), n_layers, _KIND),
+        _NO_INTERVAL,
+    )
+    return judged(functools.partial(_judge, sites, depths, notes), has_interval=False)
+
+
+def _judge(sites: Mapping[int, SiteRecord], depths: _Depths, notes: tuple[str, ...], strictness: Strictness) -> Fact:
+    criteria: dict[str, Callable[[SiteRecord], NDArray[np.int64]]] = {
+        _MAIN: functools.partial(rms_outlier_dims, factor=_FACTOR.at(strictness)),
+        **_OTHER_CRITERIA,
+    }
     readings = [
-        _Reading(population, name, _found(sites, population, criterion))
+        _Reading(population, name, _found(sites, population, criterion), strictness)
         for population in _POPULATIONS
-        for name, criterion in _CRITERIA.items()
+        for name, criterion in criteria.items()
         if population == "rest" or all(site.in_population(population).n_tokens for site in sites.values())
     ]
     main = {reading.population: reading for reading in readings if reading.criterion == _MAIN}
@@ -160,18 +178,15 @@ def _check(inputs: Inputs) -> Fact:
         Evidence(
             measures=_measures(main["rest"], depths),
             tables=(_dims_table(main, depths), _criteria_table(readings), _layers_table(main["rest"], depths)),
-            notes=(
-                *_said_of(counted, list(names), n_layers),
-                *unrecorded_layers(list(names), n_layers, _KIND),
-                _NO_INTERVAL,
-            ),
+            notes=notes,
         ),
     )
 
 
 _NO_INTERVAL: Final = (
-    "There is no interval: statistics of single dims are not kept for each block of sequences. The ratios of RMS to "
-    "the median show how far a dim is from the limit of 5."
+    "There is no interval: statistics of single dims are not kept for each block of sequences. Instead the verdict has "
+    "to be the same with thresholds 10 % looser or stricter; the ratios of RMS to the median show how far a dim is "
+    "from the limit of 5."
 )
 
 
@@ -196,7 +211,7 @@ def _summary(main: Mapping[Population, _Reading], depths: _Depths) -> str:
     if rest.dims:
         one = len(rest.dims) == 1
         dims = f"Dim {listed(rest.dims)} is an" if one else f"{len(rest.dims)} dims ({listed(rest.dims)}) are"
-        below = "" if rest.holds else f", below {MIN_JACCARD}"
+        below = "" if rest.holds else f", below {_JACCARD.value:g}"
         sentence = (
             f"{dims} outlier dim{'' if one else 's'} in at least 75 % of layers; "
             f"median overlap of neighbors {rest.jaccard:.2f}{below}."
@@ -224,14 +239,17 @@ def _measures(rest: _Reading, depths: _Depths) -> tuple[Measure, ...]:
     share = float(rest.found.share.max())
     ratios = depths.ratios
     layer, dim = np.unravel_index(int(ratios.argmax()), ratios.shape)
+    least = _PERSISTENCE.words(rest.strictness)
+    if rest.strictness is not Strictness.STATED:
+        least += f", with RMS > {_FACTOR.at(rest.strictness):g} x median"
     return (
-        Measure("persistent outlier dims", len(rest.dims), ">= 1", bool(rest.dims)),
-        Measure("largest persistence of a dim", share, f">= {LEAST_PERSISTENCE}", share >= LEAST_PERSISTENCE),
+        Measure("persistent outlier dims", len(rest.dims)),
+        Measure("largest persistence of a dim", share, least, bool(rest.dims)),
         Measure(
             "median overlap of neighboring layers (Jaccard)",
             rest.jaccard,
-            f">= {MIN_JACCARD}",
-            rest.jaccard >= MIN_JACCARD,
+            _JACCARD.words(rest.strictness),
+            _JACCARD.passed(rest.jaccard, rest.strictness),
         ),
         Measure(
             "largest RMS / median RMS",
@@ -325,6 +343,10 @@ DEFINITION: Final = Definition(
     thresholds=(
         "HOLDS: some dim has a persistence of at least 0.75, and the median overlap of neighbors is at least 0.5.",
         "FAILS: otherwise.",
+        (
+            "INCONCLUSIVE: the verdict would change with the factor of 5, the persistence and the overlap all 10 % "
+            "lower or all 10 % higher (ours)."
+        ),
         "The verdict is that of `rest`; those of `all` and `first` are in the evidence.",
         f"INCONCLUSIVE: fewer than {LEAST_SEQUENCES} sequences, {LEAST_TOKENS} tokens or {LEAST_LAYERS} layers (ours).",
         "INCONCLUSIVE: a layer without values, with one value only, or whose median RMS is 0 (ours).",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +13,7 @@ from lmfacts.facts.definition import Definition, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, too_few_data
 from lmfacts.facts.site_checks import degenerate, listed, number_of_layers
+from lmfacts.facts.strictness import Strictness, at_least, judged
 from lmfacts.outlier_dims import INT8_THRESHOLD, int8_features
 
 if TYPE_CHECKING:
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFINITION"]
 
-MIN_LAYER_SHARE: Final = 0.25
-MIN_POSITION_SHARE: Final = 0.06
+_LAYER_SHARE: Final = at_least(0.25)
+_POSITION_SHARE: Final = at_least(0.06)
 
 _KINDS: Final = ("ln1_out", "z", "ln2_out")
 _NORM_KINDS: Final = ("ln1_out", "ln2_out")
@@ -93,12 +95,26 @@ class _ProjectionInputs:
 
 @dataclass(frozen=True, eq=False)
 class _Shares:
-    """How the dims fare; arrays of length d. The share of positions is between its two bounds."""
+    """How the dims fare; arrays of length d. Both readings of the share of positions lie between two bounds.
+
+    Attributes:
+        n_layers_hit: layers in which the dim is hit.
+        layers: their share.
+        at_least: least share of the pairs of layer and position that are hit, by which the verdict goes.
+        at_most: the most it can be.
+        any_at_least: least share of the positions that are hit in at least one layer.
+        any_at_most: the most it can be.
+        one_sided: whether all hits have one sign.
+        smallest: the dim's smallest value.
+        largest: its largest value.
+    """
 
     n_layers_hit: NDArray[np.int64]
     layers: NDArray[np.float64]
     at_least: NDArray[np.float64]
     at_most: NDArray[np.float64]
+    any_at_least: NDArray[np.float64]
+    any_at_most: NDArray[np.float64]
     one_sided: NDArray[np.bool_]
     smallest: NDArray[np.float64]
     largest: NDArray[np.float64]
@@ -112,19 +128,25 @@ class _Shares:
             layers=features.layer_share,
             at_least=features.position_share,
             at_most=features.position_share_upper,
+            any_at_least=features.any_layer_share,
+            any_at_most=features.any_layer_share_upper,
             one_sided=features.one_sided,
             smallest=np.min([moments.min for moments in dims], axis=0),
             largest=np.max([moments.max for moments in dims], axis=0),
         )
 
-    def passing(self, positions: NDArray[np.float64]) -> NDArray[np.int64]:
+    def in_many_layers(self, strictness: Strictness = Strictness.STATED) -> NDArray[np.bool_]:
+        """Whether a dim passes the share of layers."""
+        return self.layers >= _LAYER_SHARE.at(strictness)
+
+    def passing(self, positions: NDArray[np.float64], strictness: Strictness = Strictness.STATED) -> NDArray[np.int64]:
         """Dims that pass both shares, with this bound of the share of positions."""
-        return np.flatnonzero((self.layers >= MIN_LAYER_SHARE) & (positions >= MIN_POSITION_SHARE))
+        return np.flatnonzero(self.in_many_layers(strictness) & (positions >= _POSITION_SHARE.at(strictness)))
 
     def order(self) -> NDArray[np.int64]:
         """The dims that are hit, closest to a feature first: those that pass, then those hit in enough layers."""
         hit = np.flatnonzero(self.n_layers_hit)
-        in_few = self.layers[hit] < MIN_LAYER_SHARE
+        in_few = ~self.in_many_layers()[hit]
         fails = ~np.isin(hit, self.passing(self.at_least))
         return hit[np.lexsort((-self.layers[hit], -self.at_least[hit], -self.at_most[hit], in_few, fails))]
 
@@ -157,40 +179,65 @@ def _check(inputs: Inputs) -> Fact:
         )
     if reason := degenerate(sites.sites()):
         return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)
-    shares = _Shares.of(sites)
-    verdict, summary = _decide(shares, sites)
-    return DEFINITION.fact(
-        verdict,
-        summary,
-        Evidence(_measures(shares), (_table(shares),), (*sites.notes, *_NOTES)),
-    )
+    return judged(functools.partial(_judge, sites, _Shares.of(sites)), has_interval=False)
+
+
+def _judge(sites: _ProjectionInputs, shares: _Shares, strictness: Strictness) -> Fact:
+    verdict, summary = _decide(shares, sites, strictness)
+    evidence = Evidence(_measures(shares, strictness), (_table(shares),), (*sites.notes, *_NOTES))
+    return DEFINITION.fact(verdict, summary, evidence)
 
 
 _NOTES: Final = (
-    "Share of positions: of all pairs of layer and position.",
-    "The paper can also be read as the share of positions that are hit in at least one layer; that is not recorded.",
-    "A position hit at two sites of a layer counts once. Counts do not tell which those are, hence the two bounds.",
+    "Share of positions: of all pairs of layer and position. The verdict goes by it.",
+    (
+        "The paper can also be read as the share of the positions that are hit in at least one layer. Which positions "
+        "the layers have in common is not recorded, so there are bounds: the largest share of a layer, and the sum of "
+        "all. Where the two readings disagree, or may, the verdict is open."
+    ),
+    (
+        "A position hit at two sites of a layer counts once. Counts do not tell which those are, hence the two bounds "
+        "of either reading."
+    ),
     "One value in a layer is enough to hit it, so the share of layers grows with the amount of text.",
     "The quartiles of the paper are not recorded; the table has the smallest and the largest value.",
-    "There is no interval: counts of single dims are not kept for each block of sequences.",
+    (
+        "There is no interval: counts of single dims are not kept for each block of sequences. Instead the verdict has "
+        "to be the same with shares 10 % lower or higher. The magnitude of 6.0 cannot be moved: what reaches it was "
+        "counted while the run was recorded."
+    ),
 )
 
 
-def _decide(shares: _Shares, sites: _ProjectionInputs) -> tuple[Verdict, str]:
-    surely, possibly = shares.passing(shares.at_least), shares.passing(shares.at_most)
+def _decide(shares: _Shares, sites: _ProjectionInputs, strictness: Strictness) -> tuple[Verdict, str]:
+    surely, possibly, any_surely, any_possibly = (
+        shares.passing(bound, strictness)
+        for bound in (shares.at_least, shares.at_most, shares.any_at_least, shares.any_at_most)
+    )
     where = " and ".join(filter(None, (", ".join(sites.kinds[:-1]), sites.kinds[-1])))
     if surely.size:
+        # A dim that passes by all pairs passes by the other reading too: a mean is at most the largest of its terms.
         who = f"Dim {listed(surely)} reaches" if surely.size == 1 else f"{surely.size} dims ({listed(surely)}) reach"
         return Verdict.HOLDS, (
             f"{who} 6.0 in at least 25 % of layers and 6 % of positions; on average "
             f"{formats.percent(_mean(shares.layers[surely]))} and {formats.percent(_mean(shares.at_least[surely]))}."
         )
     if possibly.size:
-        dim = int(shares.order()[0])
+        dim = int(possibly[np.argmax(shares.at_most[possibly])])
         return Verdict.INCONCLUSIVE, (
             f"Dim {dim} reaches 6.0 at {formats.percent(float(shares.at_least[dim]))} to "
             f"{formats.percent(float(shares.at_most[dim]))} of positions (6 % needed): hits at the sites of a layer "
             "overlap by an unknown amount."
+        )
+    if any_possibly.size:
+        among = any_surely if any_surely.size else any_possibly
+        dim = int(among[np.argmax(shares.any_at_least[among])])
+        low, high = (float(bound[dim]) for bound in (shares.any_at_least, shares.any_at_most))
+        return Verdict.INCONCLUSIVE, (
+            f"The two readings of the paper {'disagree' if any_surely.size else 'may disagree'}: dim {dim} reaches 6.0 "
+            f"at {'' if shares.at_least[dim] == shares.at_most[dim] else 'most '}"
+            f"{formats.percent(float(shares.at_most[dim]))} of the pairs of layer and position, but at "
+            f"{formats.percent(low)} to {formats.percent(high)} of the positions in some layer (6 % needed)."
         )
     if not shares.n_layers_hit.any():
         closest = f"No value reaches 6.0 at {where}."
@@ -205,28 +252,39 @@ def _decide(shares: _Shares, sites: _ProjectionInputs) -> tuple[Verdict, str]:
     return Verdict.FAILS, closest
 
 
-def _measures(shares: _Shares) -> tuple[Measure, ...]:
-    surely, possibly = shares.passing(shares.at_least), shares.passing(shares.at_most)
-    often = np.flatnonzero(shares.layers >= MIN_LAYER_SHARE)
-    least, most = (float(bound[often].max(initial=0.0)) for bound in (shares.at_least, shares.at_most))
+def _measures(shares: _Shares, strictness: Strictness) -> tuple[Measure, ...]:
+    surely, possibly = (shares.passing(bound, strictness) for bound in (shares.at_least, shares.at_most))
+    often = np.flatnonzero(shares.in_many_layers(strictness))
     most_layers = float(shares.layers.max())
+    bounds = {
+        "largest share of positions, at least": shares.at_least,
+        "largest share of positions, at most": shares.at_most,
+        "largest share of positions hit in some layer, at least": shares.any_at_least,
+        "largest share of positions hit in some layer, at most": shares.any_at_most,
+    }
+    largest = {name: float(bound[often].max(initial=0.0)) for name, bound in bounds.items()}
     return (
-        Measure("outlier features, at least", surely.size, ">= 1", bool(surely.size)),
+        Measure("outlier features, at least", surely.size),
         Measure("outlier features, at most", possibly.size),
         Measure("of them one-sided", int(shares.one_sided[surely].sum())),
         Measure("their mean share of layers", _mean(shares.layers[surely])),
         Measure("their mean share of positions, at least", _mean(shares.at_least[surely])),
         Measure(
-            "largest share of layers of a dim", most_layers, f">= {MIN_LAYER_SHARE}", most_layers >= MIN_LAYER_SHARE
+            "largest share of layers of a dim",
+            most_layers,
+            _LAYER_SHARE.words(strictness),
+            _LAYER_SHARE.passed(most_layers, strictness),
         ),
-        Measure(
-            "largest share of positions, at least",
-            least,
-            f">= {MIN_POSITION_SHARE}",
-            least >= MIN_POSITION_SHARE,
-            note="of the dims that pass the share of layers",
+        *(
+            Measure(
+                name,
+                value,
+                _POSITION_SHARE.words(strictness),
+                _POSITION_SHARE.passed(value, strictness),
+                note="of the dims that pass the share of layers",
+            )
+            for name, value in largest.items()
         ),
-        Measure("largest share of positions, at most", most, f">= {MIN_POSITION_SHARE}", most >= MIN_POSITION_SHARE),
     )
 
 
@@ -245,6 +303,8 @@ def _table(shares: _Shares) -> Table:
             float(shares.layers[dim]),
             float(shares.at_least[dim]),
             float(shares.at_most[dim]),
+            float(shares.any_at_least[dim]),
+            float(shares.any_at_most[dim]),
             bool(shares.one_sided[dim]),
             float(shares.smallest[dim]),
             float(shares.largest[dim]),
@@ -261,6 +321,8 @@ def _table(shares: _Shares) -> Table:
             "share of layers",
             "share of positions, at least",
             "at most",
+            "hit in some layer, at least",
+            "hit in some layer, at most",
             "one-sided",
             "smallest",
             "largest",
@@ -300,12 +362,22 @@ DEFINITION: Final = Definition(
         "share of layers = layers hit / layers",
         "share of positions = pairs of layer and position at which some site of the layer is hit / all such pairs",
         "lower bound: the largest share of a layer's sites; upper bound: their sum, at most 1; mean over layers",
+        "other reading = positions hit in at least one layer / positions",
+        "its lower bound: the largest share of all sites; its upper bound: the sum of all, at most 1",
         "one-sided: all values of magnitude 6.0 or more have one sign",
     ),
     thresholds=(
         "HOLDS: some dim passes 25 % of layers and, by the lower bound, 6 % of positions.",
-        "FAILS: no dim passes both by the upper bound.",
+        "FAILS: no dim passes both by the upper bound, by either reading of the share of positions.",
         "INCONCLUSIVE: some dim passes, but by the upper bound only (ours).",
+        (
+            "INCONCLUSIVE: no dim passes, but some does or may by the other reading, in which a position counts if it "
+            "is hit in some layer (ours)."
+        ),
+        (
+            "INCONCLUSIVE: the verdict would change with 25 % and 6 % both 10 % lower or both 10 % higher (ours). 6.0 "
+            "does not move: it was counted while the run was recorded."
+        ),
         "INCONCLUSIVE: no dim passes and not all of the sites were recorded, or some layer was not at all (ours).",
         f"INCONCLUSIVE: fewer than {LEAST_SEQUENCES} sequences or {LEAST_TOKENS} tokens (ours).",
         "INCONCLUSIVE: a site without values or with one value only (ours).",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +13,7 @@ from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, too_few_data
 from lmfacts.facts.site_checks import degenerate, listed, number_of_layers, unrecorded_layers
+from lmfacts.facts.strictness import Strictness, at_least, judged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFINITION"]
 
-ANISOTROPIC_ABOVE: Final = 0.2
-ROGUE_SHARE: Final = 0.5
-MIN_ROGUE_LAYERS: Final = 0.5
-N_TOP: Final = 3
+_MEAN_COSINE: Final = at_least(0.2)
+_TOP_SHARE: Final = at_least(0.5)
+_LAYERS: Final = at_least(0.5)
+_N_TOP: Final = 3
+_LEAST_SHARE_NAMED: Final = 0.05
 
 _CLEARLY_ABOVE: Final = 10.0
 _KIND: Final = "resid_post"
@@ -62,7 +65,7 @@ class _SiteCosines:
         assert unit_sums is not None
         contributions = unit_sums.cosine_contributions
         mean_cosine = float(contributions.sum())
-        order = np.argsort(-contributions, kind="stable")[:N_TOP]
+        order = np.argsort(-contributions, kind="stable")[:_N_TOP]
         spread = float(np.sqrt(2 / max(site.n_dims, 1))) / max(unit_sums.n, 1)
         meaningful = mean_cosine > _CLEARLY_ABOVE * spread
         return cls(
@@ -79,17 +82,29 @@ class _SiteCosines:
         return float(sum(self.shares))
 
     @property
-    def kind(self) -> str:
-        if not self.mean_cosine > ANISOTROPIC_ABOVE:
+    def named(self) -> tuple[int, ...]:
+        """Those of the top dims that bring at least 5 % of A each."""
+        return tuple(dim for dim, share in zip(self.top, self.shares, strict=True) if share >= _LEAST_SHARE_NAMED)
+
+    @property
+    def named_share(self) -> float:
+        return float(sum(share for share in self.shares if share >= _LEAST_SHARE_NAMED))
+
+    def kind(self, strictness: Strictness = Strictness.STATED) -> str:
+        """The class of the site."""
+        if not self.mean_cosine > _MEAN_COSINE.at(strictness):
             return ISOTROPIC
-        return ROGUE if self.top_share >= ROGUE_SHARE else ANISOTROPIC
+        return ROGUE if _TOP_SHARE.passed(self.top_share, strictness) else ANISOTROPIC
 
     def in_words(self) -> str:
         """The deciding numbers: `mean cosine 0.83, 71 % of it from dims 1, 2, 3`."""
         cosine = f"mean cosine {formats.number(self.mean_cosine)}"
-        if self.kind == ISOTROPIC:
+        if self.kind() == ISOTROPIC:
             return cosine
-        return f"{cosine}, {formats.percent(self.top_share)} of it from dims {listed(self.top)}"
+        if not self.named:
+            return f"{cosine}, to which no dim brings {100 * _LEAST_SHARE_NAMED:g} %"
+        dims = f"dim{'' if len(self.named) == 1 else 's'} {listed(self.named)}"
+        return f"{cosine}, {formats.percent(self.named_share)} of it from {dims}"
 
 
 def _check(inputs: Inputs) -> Fact:
@@ -108,18 +123,26 @@ def _check(inputs: Inputs) -> Fact:
     if without := [site.name for site in layers if np.isnan(site.mean_cosine)]:
         return DEFINITION.fact(Verdict.INCONCLUSIVE, f"Fewer than two tokens of {without[0]} have a direction.")
     final = [_SiteCosines.of(_FINAL, run[_FINAL].rest)] if _has_unit_sums(run.get(_FINAL)) else []
-    n_rogue = sum(site.kind == ROGUE for site in layers)
-    n_anisotropic = sum(site.kind != ISOTROPIC for site in layers)
-    holds = n_rogue >= MIN_ROGUE_LAYERS * len(layers)
-    anisotropic = n_anisotropic >= MIN_ROGUE_LAYERS * len(layers)
+    recorded = unrecorded_layers(list(names), number_of_layers(inputs, names), _KIND)
+    notes = (*recorded, *_notes([*layers, *final]))
+    return judged(functools.partial(_judge, layers, final, notes), has_interval=False)
+
+
+def _judge(
+    layers: list[_SiteCosines], final: list[_SiteCosines], notes: tuple[str, ...], strictness: Strictness
+) -> Fact:
+    n_rogue = sum(site.kind(strictness) == ROGUE for site in layers)
+    n_anisotropic = sum(site.kind(strictness) != ISOTROPIC for site in layers)
+    holds = _LAYERS.passed(n_rogue / len(layers), strictness)
+    anisotropic = _LAYERS.passed(n_anisotropic / len(layers), strictness)
     return DEFINITION.fact(
         Verdict.HOLDS if holds else Verdict.FAILS,
         f"{n_rogue} of {len(layers)} layers {'is' if n_rogue == 1 else 'are'} rogue, {n_anisotropic} anisotropic; "
         f"deepest layer: {layers[-1].in_words()}.",
         Evidence(
-            measures=_measures(layers, n_rogue, n_anisotropic),
+            measures=_measures(layers, n_rogue, n_anisotropic, strictness),
             tables=(_table([*layers, *final]),),
-            notes=(*unrecorded_layers(list(names), number_of_layers(inputs, names), _KIND), *_notes([*layers, *final])),
+            notes=notes,
         ),
         fact_class=ROGUE if holds else ANISOTROPIC if anisotropic else ISOTROPIC,
     )
@@ -129,20 +152,28 @@ def _has_unit_sums(site: SiteRecord | None) -> bool:
     return site is not None and site.unit_sums is not None
 
 
-def _measures(layers: Sequence[_SiteCosines], n_rogue: int, n_anisotropic: int) -> tuple[Measure, ...]:
+def _measures(
+    layers: Sequence[_SiteCosines], n_rogue: int, n_anisotropic: int, strictness: Strictness
+) -> tuple[Measure, ...]:
     share = n_rogue / len(layers)
     deepest = layers[-1]
-    anisotropic = deepest.kind != ISOTROPIC
+    anisotropic = deepest.kind(strictness) != ISOTROPIC
+    least_cosine = f"> {_MEAN_COSINE.at(strictness):g}"
+    least_layers = _LAYERS.words(strictness)
+    if strictness is not Strictness.STATED:
+        least_layers += f", rogue from a mean cosine {least_cosine} and a top-3 share {_TOP_SHARE.words(strictness)}"
     return (
-        Measure("share of rogue layers", share, f">= {MIN_ROGUE_LAYERS}", share >= MIN_ROGUE_LAYERS),
+        Measure("share of rogue layers", share, least_layers, _LAYERS.passed(share, strictness)),
         Measure("share of anisotropic layers", n_anisotropic / len(layers)),
-        Measure(f"mean cosine, {deepest.name}", deepest.mean_cosine, f"> {ANISOTROPIC_ABOVE}", anisotropic),
+        Measure(f"mean cosine, {deepest.name}", deepest.mean_cosine, least_cosine, anisotropic),
         Measure(
-            f"share of the top {N_TOP} dims in it, {deepest.name}",
+            f"share of the top {_N_TOP} dims in it, {deepest.name}",
             deepest.top_share,
-            f">= {ROGUE_SHARE}",
-            deepest.top_share >= ROGUE_SHARE if anisotropic else None,
-            note=f"dims {listed(deepest.top)}" if anisotropic else "",
+            _TOP_SHARE.words(strictness),
+            _TOP_SHARE.passed(deepest.top_share, strictness) if anisotropic else None,
+            note=f"dim{'' if len(deepest.named) == 1 else 's'} {listed(deepest.named)}"
+            if anisotropic and deepest.named
+            else "",
         ),
     )
 
@@ -150,20 +181,20 @@ def _measures(layers: Sequence[_SiteCosines], n_rogue: int, n_anisotropic: int) 
 def _table(sites: Sequence[_SiteCosines]) -> Table:
     return Table(
         "Mean cosine between tokens by layer",
-        ("site", "mean cosine", "top dims", *(f"share {i + 1}" for i in range(N_TOP)), "top-3 share", "class"),
+        ("site", "mean cosine", "top dims", *(f"share {i + 1}" for i in range(_N_TOP)), "top-3 share", "class"),
         tuple(
             (
                 site.name,
                 site.mean_cosine,
-                listed(site.top),
-                *(*site.shares, *[None] * (N_TOP - len(site.shares))),
+                listed(site.named) or None,
+                *(*site.shares, *[None] * (_N_TOP - len(site.shares))),
                 site.top_share,
-                site.kind,
+                site.kind(),
             )
             for site in sites
         ),
-        f"Over `rest`. Shares are of the mean cosine, where that is clearly above 0. {_FINAL} is shown and not "
-        "counted: it is not the output of a block.",
+        "Over `rest`. Shares are of the mean cosine, where that is clearly above 0; a dim is named if its own is at "
+        f"least 5 %. {_FINAL} is shown and not counted: it is not the output of a block.",
     )
 
 
@@ -172,7 +203,10 @@ def _notes(sites: Sequence[_SiteCosines]) -> tuple[str, ...]:
     notes = [
         f"Isotropic tokens would have a mean cosine of 0, give or take {formats.number(spread, 1)}.",
         "The mean cosine after each dim's mean is removed is not recorded: it needs a second pass over the text.",
-        "There is no interval: sums of directions are not kept for each block of sequences.",
+        (
+            "There is no interval: sums of directions are not kept for each block of sequences. Instead the verdict "
+            "has to be the same with thresholds 10 % looser or stricter."
+        ),
     ]
     notes += [
         f"{site.name}: {formats.count(site.n_undirected)} tokens without a direction (zero or not finite) are left out."
@@ -204,6 +238,11 @@ DEFINITION: Final = Definition(
         "HOLDS: at least half of the layers are rogue (ours).",
         "FAILS: otherwise.",
         "Class: rogue, or anisotropic, not rogue if at least half of the layers are anisotropic, else near-isotropic.",
+        (
+            "INCONCLUSIVE: the verdict would change with 0.2, the half of A and the half of the layers all 10 % lower "
+            "or all 10 % higher (ours)."
+        ),
+        "A dim is named if its CC_j is at least 5 % of A (ours).",
         f"INCONCLUSIVE: fewer than {LEAST_SEQUENCES} sequences or {LEAST_TOKENS} tokens (ours).",
         "INCONCLUSIVE: a layer without values or with one value only (ours).",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,18 +13,20 @@ from lmfacts.facts.definition import Definition, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, too_few_data
 from lmfacts.facts.site_checks import degenerate, number_of_layers, unrecorded_layers
+from lmfacts.facts.strictness import at_least, judged
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lmfacts.facts.fact import Fact
     from lmfacts.facts.inputs import Inputs
+    from lmfacts.facts.strictness import Strictness
     from lmfacts.site_record import SiteRecord
 
 __all__ = ["DEFINITION", "feature_kurtosis"]
 
-MODERATE_FROM: Final = 3.0
-STRONG_ABOVE: Final = 50.0
+_MODERATE: Final = at_least(3.0)
+_STRONG_ABOVE: Final = 50.0
 
 _KIND: Final = "resid_post"
 
@@ -46,9 +49,9 @@ def feature_kurtosis(rms: NDArray[np.float64]) -> float:
 
 
 def _class_of(kurtosis: float) -> str:
-    if kurtosis < MODERATE_FROM:
+    if not _MODERATE.passed(kurtosis):
         return "none"
-    return "strong" if kurtosis > STRONG_ABOVE else "moderate"
+    return "strong" if kurtosis > _STRONG_ABOVE else "moderate"
 
 
 @dataclass(frozen=True)
@@ -93,9 +96,21 @@ def _check(inputs: Inputs) -> Fact:
     if reason := degenerate(site.rest for site in sites.values()):
         return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)
     layers = [_Layer.of(layer, site) for layer, site in sites.items()]
+    notes = (
+        *unrecorded_layers(list(names), number_of_layers(inputs, names), _KIND),
+        "The other measure of the paper, the mean over tokens of max|x| / median|x| (MMR), is not recorded.",
+        (
+            "There is no interval: statistics of single dims are not kept for each block of sequences. Instead the "
+            "verdict has to be the same with a limit 10 % lower or higher."
+        ),
+    )
+    return judged(functools.partial(_judge, layers, notes), has_interval=False)
+
+
+def _judge(layers: list[_Layer], notes: tuple[str, ...], strictness: Strictness) -> Fact:
     median = float(np.median([layer.kurtosis for layer in layers]))
     top = max(layers, key=lambda layer: layer.kurtosis)
-    holds = median >= MODERATE_FROM
+    holds = _MODERATE.passed(median, strictness)
     return DEFINITION.fact(
         Verdict.HOLDS if holds else Verdict.FAILS,
         f"The dims' RMS has a median kurtosis of {formats.number(median)} over {len(layers)} "
@@ -103,19 +118,15 @@ def _check(inputs: Inputs) -> Fact:
         f"at layer {top.layer} (dim {top.dim}).",
         Evidence(
             measures=(
-                Measure("median kurtosis over layers", median, f">= {MODERATE_FROM:g}", holds),
+                Measure("median kurtosis over layers", median, _MODERATE.words(strictness), holds),
                 Measure("largest kurtosis", top.kurtosis, note=f"layer {top.layer}, led by dim {top.dim}"),
                 Measure(
                     "share of layers with outlier features",
-                    float(np.mean([layer.kurtosis >= MODERATE_FROM for layer in layers])),
+                    float(np.mean([_MODERATE.passed(layer.kurtosis, strictness) for layer in layers])),
                 ),
             ),
             tables=(_table(layers),),
-            notes=(
-                *unrecorded_layers(list(names), number_of_layers(inputs, names), _KIND),
-                "The other measure of the paper, the mean over tokens of max|x| / median|x| (MMR), is not recorded.",
-                "There is no interval: statistics of single dims are not kept for each block of sequences.",
-            ),
+            notes=notes,
         ),
         fact_class=_class_of(median),
     )
@@ -149,6 +160,7 @@ DEFINITION: Final = Definition(
         "Classes: none below 3, moderate from 3 to 50, strong above 50.",
         "HOLDS: the median over the layers is at least 3 (ours: the median decides for the model).",
         "FAILS: otherwise.",
+        "INCONCLUSIVE: the verdict would change with a limit of 2.7 or 3.3, 10 % to either side of 3 (ours).",
         f"INCONCLUSIVE: fewer than {LEAST_SEQUENCES} sequences or {LEAST_TOKENS} tokens (ours).",
         "INCONCLUSIVE: a layer without values or with one value only (ours).",
     ),

@@ -186,9 +186,10 @@ def _dims(view: RunsView) -> Figure | None:
     return Figure(
         "Where the tails come from",
         "Values of many dims that are each Gaussian, but of different scale, have heavy tails when they are thrown "
-        "together. Where the median dim is near 0 and all values together are far above it, that is the cause; where "
-        "single dims are far above 0 too, they are not Gaussian themselves. Between \N{MINUS SIGN}1 and 1 the axis is "
-        "linear, beyond it is logarithmic.",
+        "together. Where the median dim is near 0 and all values together are far above it, that is the cause. Where "
+        "single dims are far above 0 too, either they are not Gaussian themselves or tokens differ in scale: Gaussian "
+        "tokens of varying norm have heavy tails dim by dim. The notes of F1 say which. Between \N{MINUS SIGN}1 and 1 "
+        "the axis is linear, beyond it is logarithmic.",
         (drawing,),
         (
             Key("all values together", "orange"),

@@ -43,7 +43,8 @@ def figures(view: RunsView) -> list[Figure]:
             "How often single dims reach 6.0",
             "Each point is a dim that reaches a magnitude of 6 somewhere at the input of a projection. LLM.int8() "
             "calls it an outlier feature if it does so in at least a quarter of the layers and at 6 % of the "
-            "positions: the shaded corner. Next to it, the number of dims that reach 6 at least once, by layer.",
+            "positions, here of all pairs of layer and position: the shaded corner. Next to it, the number of dims "
+            "that reach 6 at least once, by layer.",
             (_dims(features), _counts(layers)),
         )
     ]
