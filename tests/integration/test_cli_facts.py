@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import os
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ import lmfacts
 from lmfacts.cli import app
 from lmfacts.demo import CHECKPOINTS, MODEL_DIR
 from lmfacts.errors import MismatchedRunsError
-from lmfacts.facts import CATALOGUE, Inputs
+from lmfacts.facts import CATALOGUE, Inputs, Verdict
 from lmfacts.run_file import METADATA_KEY
 
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "LMFACTS_NUM_THREADS": "1"}
@@ -57,9 +58,10 @@ def document(runs):
 
 
 def rows_of(out):
-    """Id -> verdict in a printed table."""
-    rows = (line.split() for line in out.partition("fact  verdict\n")[2].partition("Verdicts ─")[0].splitlines())
-    return {words[0]: words[2] for words in rows if words and words[0] in CATALOGUE and len(words) > 2}
+    """Id -> verdict in a printed table, where it stands in words."""
+    table = out.partition("fact  verdict\n")[2].partition("Verdicts ─")[0]
+    found = re.findall(r"^  (F\d+) +\S ([a-z]+(?: [a-z]+)*)  ", table, re.MULTILINE)
+    return {fact_id: next(str(verdict) for verdict in Verdict if verdict.words == words) for fact_id, words in found}
 
 
 def test_every_fact_is_in_the_table_with_the_verdict_of_the_document(runs, document):
