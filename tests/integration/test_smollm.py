@@ -17,7 +17,11 @@ from lmfacts.corpus import Corpus
 from lmfacts.outlier_dims import persistence
 from lmfacts.report.json_documents import summary_json
 from lmfacts.sequences import Sequences
+from lmfacts.singular_values import singular_values
+from lmfacts.spectrum import weightwatcher
+from lmfacts.weight_files import float_values, open_weights
 from support.smollm import gguf_path, smollm
+from support.weightwatcher import published_fit
 
 pytestmark = pytest.mark.real_model
 
@@ -95,3 +99,21 @@ def test_every_parameter_of_the_file_is_accounted_for():
     assert kinds == {"W_Q", "W_K", "W_V", "W_O", "W_in", "W_gate", "W_out", "ln1.gain", "ln2.gain"}
     assert run["lm_head.weight"].name == "embed.W_E"
     assert run["blocks.7.W_O"].quantization is not None
+
+
+def test_the_power_laws_of_its_matrices_are_the_published_ones():
+    """Half of its matrices have another xmin by a Kolmogorov-Smirnov distance."""
+    n, n_other = 0, 0
+    with open_weights(gguf_path()) as source:
+        for tensor in source.tensors:
+            if len(tensor.shape) < 2 or not tensor.name.startswith(("model.layers.15.", "model.layers.22.")):
+                continue
+            values = singular_values(float_values(np.asarray(source.read(tensor)), tensor.dtype))
+            fit = weightwatcher(values)
+            distance, alpha, xmin, n_tail = published_fit(values)
+            assert (fit.distance, fit.alpha, fit.xmin) == pytest.approx((distance, alpha, xmin)), tensor.name
+            assert fit.n_tail == n_tail, tensor.name
+            n += 1
+            n_other += published_fit(values, two_sided=True)[3] != n_tail
+    assert n == 14
+    assert n_other >= 5

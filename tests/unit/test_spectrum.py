@@ -30,6 +30,7 @@ from lmfacts.spectrum import (
     weightwatcher,
 )
 from support import oracle
+from support.weightwatcher import published_fit
 
 R = 768
 
@@ -275,24 +276,6 @@ SAMPLES = {
     "equal steps": np.round(10 * np.random.default_rng(2).random(90)) + 1,
     "power law": np.arange(1.0, 400.0) ** -0.6,
 }
-
-
-def published_fit(singular_values, *, two_sided=False):
-    """(D, alpha, xmin, n) as the paper's formulas have them, every candidate in full; or with the KS distance as D."""
-    eigenvalues = sorted(float(s) ** 2 for s in singular_values if s > 0)
-    candidates = []
-    for start, xmin in enumerate(eigenvalues[:-1]):
-        tail = np.array(eigenvalues[start:])
-        n = tail.size
-        if tail[-1] == xmin:
-            continue
-        alpha = 1 + n / np.sum(np.log(tail / xmin))
-        law = 1 - (tail / xmin) ** (1 - alpha)
-        distance = np.max(np.abs(law - np.arange(n) / n))
-        if two_sided:
-            distance = max(distance, np.max(np.abs(law - (np.arange(n) + 1) / n)))
-        candidates.append((distance, alpha, xmin, n))
-    return min(candidates, key=lambda candidate: candidate[0])
 
 
 def real_spectra(source):

@@ -28,7 +28,7 @@ Figures of every weight: `n_values` (finite), `n_nan`, `n_inf`, `n_zero`, `mean`
 | `document`, `version` | `"lmfacts.weight"`, 1 |
 | `model`, `complete` | of the run |
 | `name` ... `figures` | as in `weights` above, and `note`, `dtype` (of the values as measured), `exact` |
-| `shape_statistics` | `excess_kurtosis`, `weibull_k`, `beyond_3`, `beyond_6`, `q999_over_q50`, `q9999_over_q50`, `std_over_mad`, `tail_exponent`, `ks_mean_std`, `ks_median_mad` |
+| `shape_statistics` | `excess_kurtosis`, `weibull_k`, `beyond_3`, `beyond_6`, `q999_over_q50`, `q9999_over_q50`, `std_over_mad`, `tail_exponent`, `ks_mean_std`, `ks_median_mad`; null where cells are too wide to tell |
 | `quantiles` | list of `q`, `value`, `z` (distance from the median in stds of the body), `gaussian_z` |
 | `histogram` | `edges`, `counts`, `n_below`, `n_above` over 8 stds of the body about the median |
 | `scaled` | the same weight after dividing columns, then rows, by their RMS: `n_values`, `max_abs_z` and `shape_statistics`; null for a vector |
