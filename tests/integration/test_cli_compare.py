@@ -20,6 +20,7 @@ from support.synthetic_weights import weights_run
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(compare)
+SAME = {"token_hash": "the same"}
 
 
 def invoke(*arguments):
@@ -31,9 +32,9 @@ def files(tmp_path_factory):
     """Name -> run file: one run, the same again, one that grew by a fifth at layer 1, and one of weights."""
     folder = tmp_path_factory.mktemp("runs")
     runs = {
-        "a": residual_run(lambda layer, _: values(layer, 0.0), n_layers=3),
-        "again": residual_run(lambda layer, _: values(layer, 0.0), n_layers=3),
-        "grown": residual_run(lambda layer, _: values(layer), n_layers=3),
+        "a": residual_run(lambda layer, _: values(layer, 0.0), n_layers=3, metadata=SAME),
+        "again": residual_run(lambda layer, _: values(layer, 0.0), n_layers=3, metadata=SAME),
+        "grown": residual_run(lambda layer, _: values(layer), n_layers=3, metadata=SAME),
         "weights": weights_run(2),
         "other": gaussian_run(n_dims=5),
     }

@@ -27,8 +27,11 @@ def values_of(layer, positions):
 
 
 def run_of(change=lambda values, layer, positions: values, **options):
-    """A Gaussian run, always of the same numbers, after a change to them."""
-    return residual_run(lambda layer, at: change(values_of(layer, at), layer, at), **{**SHAPE, **options})
+    """A Gaussian run, always of the same numbers and the same text, after a change to them."""
+    metadata = {"token_hash": "the same", **options.pop("metadata", {})}
+    return residual_run(
+        lambda layer, at: change(values_of(layer, at), layer, at), metadata=metadata, **{**SHAPE, **options}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +56,8 @@ def test_a_run_against_itself_is_identical(original):
     assert all(site.identical and site.effect == 0 and site.decided_by is None for site in found.sites)
     assert all(item.size == 0 for site in found.sites for item in site.differences)
     assert found.beyond(0.0) == []
-    assert found.caveats == ("Whether the runs read the same text was not recorded.",)
+    assert found.paired
+    assert found.caveats == ()
 
 
 def test_values_that_grew_by_a_tenth(original):
@@ -168,8 +172,7 @@ def test_unit_roundoffs():
 
 def test_last_bits_of_sums_do_not_count():
     values = values_of(0, np.zeros(512))
-    a = residual_run(lambda *_: values, **SHAPE, dtype="float64")
-    b = residual_run(lambda *_: values * (1 + 1e-13), **SHAPE, dtype="float64")
+    a, b = (run_of(lambda *_, f=f: values * f, dtype="float64") for f in (1.0, 1 + 1e-13))
     found = compare(a, b)
     assert [site.effect for site in found.sites] == [0.0] * LAYERS
 
@@ -341,11 +344,12 @@ def test_caveats():
         "B is not complete: interrupted.",
         "The models are of different build (number of layers 3 and 4): sites are matched by their names alone.",
         "The tokenizers differ, so that the same text is other tokens.",
-        "The runs read different text: a part of every difference is the text's.",
+        "The runs read different text: only what exceeds the noise of that counts.",
         "The text was cut differently (length of sequences 32 and 64).",
     )
     shorter = run_of(metadata={**hashed, "n_tokens": 99})
     assert "different amounts of text (512 and 99 tokens)" in " ".join(compare(a, shorter).caveats)
+    assert not compare(a, shorter).paired
 
 
 def test_the_order_is_that_of_effects(original):
