@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,6 +74,18 @@ def test_values_that_grew_by_a_tenth(original):
     assert site.distances.wasserstein == pytest.approx(0.1 * math.sqrt(2 / math.pi), rel=0.02)
     assert site.effect == pytest.approx(math.log(1.1), rel=1e-5)
     assert [norm.ratio for norm in found.norms] == pytest.approx([1.0, 1.1, 1.0], rel=1e-5)
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_one_dim_scaled_by_a_hundredth(blocks):
+    def scaled(values, layer, _):
+        values[:, 7] *= 1.01 if layer == 1 else 1.0
+        return values
+
+    found = compare(run_of(blocks=blocks), run_of(scaled, blocks=blocks))
+    assert found.paired
+    assert [site.effect for site in found.sites] == pytest.approx([0.0, math.log(1.01), 0.0], rel=1e-4)
+    assert (at(found, 1).decided_by.key, at(found, 1).decided_by.dim) == ("dim_scale", 7)
 
 
 def test_values_that_moved(original):
@@ -324,6 +337,38 @@ def test_runs_that_cannot_be_compared(original):
 
 
 # What else differs
+
+
+def test_runs_are_paired_by_the_hash_of_their_tokens(original):
+    assert compare(original, run_of()).paired
+    for other in ({"token_hash": "another"}, {"token_hash": None}, {"n_tokens": 511}):
+        found = compare(original, run_of(lambda x, *_: 3.0 * x, metadata=other))
+        assert not found.paired
+        assert not any(site.judged for site in found.sites)
+        assert found.beyond(0.0) == []
+        assert len(found.caveats) == 1
+        assert found.caveats[0].endswith("counts.")
+    unknown = compare(run_of(metadata={"token_hash": None}), run_of(metadata={"token_hash": None}))
+    assert not unknown.paired
+    assert unknown.caveats[0].startswith("Whether the runs read the same text was not recorded")
+
+
+def test_a_hash_of_tokens_that_were_not_known_pairs_nothing(original):
+    def without_ids(run):
+        def unknown(part):
+            index = part.outlier_index.copy()
+            index[:, 3] = -1
+            return replace(part, outlier_index=index)
+
+        states = {
+            name: replace(run[name].state, first=unknown(run[name].state.first), rest=unknown(run[name].state.rest))
+            for name in run
+        }
+        return type(run)(run.metadata, states)
+
+    assert not compare(without_ids(run_of()), original).paired
+    assert not compare(original, without_ids(run_of())).paired
+    assert compare(without_ids(run_of()), without_ids(run_of())).caveats[0].startswith("Whether the runs read the same")
 
 
 def test_caveats():
