@@ -159,6 +159,8 @@ def test_fewer_than_eight_sequences_cannot_be_judged():
     assert compare(run_of(0, n_sequences=8), run_of(1, n_sequences=8)).judged
     assert not compare(run_of(0, n_sequences=7), run_of(1, n_sequences=8)).judged
     assert not compare(run_of(0, n_sequences=8), run_of(1, n_sequences=7)).judged
+    hollow = run_of(0, n_sequences=7, change=lambda values, _: values + np.where(np.arange(N_DIMS) == 3, np.nan, 0.0))
+    assert not compare(hollow, run_of(1)).judged
 
 
 def test_the_std_by_norms_agrees_with_that_by_codes():
@@ -253,6 +255,21 @@ def test_all_judged_differences_share_the_chance_of_a_false_positive():
     shared = noises([{"std": spread, "mean": spread}, {}, {"std": spread, "levy": spread}])
     assert shared[1] == {}
     assert {value for site in shared for value in site.values()} == {spread.noise(FALSE_POSITIVES / 4)}
+
+
+# Norms by depth
+
+
+def test_norms_by_depth_have_a_noise_of_their_own():
+    a, b = (run_of(seed, sequence_scale=0.1) for seed in (0, 1))
+    same_law = compare(a, b).norms
+    assert [norm.label for norm in same_law] == ["in", "0", "1", "2"]
+    assert not any(norm.counts for norm in same_law)
+    assert all(0.03 < norm.noise < 0.3 for norm in same_law)  # 32 sequences of sd .1: .025 between two runs
+    grown = run_of(1, sequence_scale=0.1, change=lambda x, layer: 1.5 * x if layer == 1 else x)
+    assert [norm.counts for norm in compare(a, grown).norms] == [False, False, True, False]
+    assert all(math.isnan(norm.noise) for norm in compare(a, run_of(1, blocks=False)).norms)
+    assert not any(norm.counts for norm in compare(a, run_of(1, blocks=False)).norms)
 
 
 # NaN and infinities

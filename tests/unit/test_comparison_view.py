@@ -169,6 +169,7 @@ def test_same_and_different_text_on_the_screen():
     assert "No difference beyond the noise of different text at any of 3 sites." in within
     assert "Nearest to noise" in within
     assert "Changed most" not in within
+    assert "Within the noise of different text at every depth." in within
     assert " ".join(within.split()).count("What cannot be judged counts as no change: differences of single dims.") == 1
 
     unknown = text(of_other_text(0), of_other_text(1))
@@ -176,6 +177,7 @@ def test_same_and_different_text_on_the_screen():
     assert "at these sites, for which no blocks of sequences are kept, and of single dims." in " ".join(unknown.split())
     assert " ".join(unknown.split()).count("What cannot be judged") == 1
     assert "unknown" not in unknown
+    assert "how much of that the text does is not known." in " ".join(unknown.split())
 
 
 def test_the_document_of_weights():

@@ -109,7 +109,7 @@ def compare(a: Run, b: Run, *, population: Population | None = None) -> Comparis
         only_a=matching.only_a,
         only_b=matching.only_b,
         facts=changes_of_facts(a, b),
-        norms=() if weights else changes_of_norms(a, b, chosen, dict(matching.pairs)),
+        norms=() if weights else changes_of_norms(a, b, chosen, dict(matching.pairs), paired=paired),
         weight_norms=changes_of_weight_norms(sites),
         caveats=differences_of_runs(a, b),
         paired=paired,

@@ -22,12 +22,16 @@ ratio follows Fisher's F, of (v, 14 v) degrees of freedom for runs alike:
 
 The chance p is 2 % divided by the number of differences that are judged in a comparison (Bonferroni), so that the
 largest of hundreds of sites is beyond its noise in at most one of fifty comparisons of runs where nothing changed.
-Sites of one model move together, and the true rate is lower. By simulation CALIBRATION.
+Sites of one model move together, and the true rate is lower. By simulation (300 comparisons of 7 independent sites, of
+22 differences) something was beyond its noise in 1.0 % of comparisons where all tokens are independent, in 1.3 % where
+each sequence has a scale of its own (ln sd 0.25), and in 4 % where one sequence in ten holds a value of 200 standard
+deviations; over 61 sites of 16 sequences (80 comparisons) in 0 and 2.5 %.
 
 What is judged so: at the five depths of the residual stream whose codes are kept by block the distances, mean and std;
 elsewhere in the stream the std, from the blocks' token norms. NaN or infinities that only one run has count if they are
 in so many of its blocks that chance would not have left all of the other run without any. Single dims and other sites
-are not kept by block, and nothing can be said about them on different text.
+are not kept by block, and nothing can be said about them on different text. A statistic that comes to be kept by block
+joins `_halves_of_codes` or `_halves_of_norms` by its key: the differences between the halves are all that is needed.
 
 The noise is that of other sequences of the same text. Blocks take sequences in turn (modulo 8), and text of another
 kind, or of a handful of long documents, differs by more than its own blocks do.
@@ -52,7 +56,7 @@ if TYPE_CHECKING:
     from lmfacts.sequence_blocks import SequenceBlocks
     from lmfacts.site_record import SiteRecord
 
-__all__ = ["FALSE_POSITIVES", "Absence", "Chance", "Spread", "chances_of_site", "noises"]
+__all__ = ["FALSE_POSITIVES", "Absence", "Chance", "Spread", "chances_of_norm", "chances_of_site", "noises"]
 
 FALSE_POSITIVES: Final = 0.02
 """In what share of comparisons of runs of one law anything at all may be beyond its noise, at most."""
@@ -174,6 +178,19 @@ def chances_of_site(a: SiteRecord, b: SiteRecord) -> dict[str, Chance]:
             found |= {} if spread is None else {key: spread}
     absence = _absence(blocks_a, blocks_b)
     return found if absence is None else {**found, "nonfinite": absence}
+
+
+def chances_of_norm(a: SiteRecord, b: SiteRecord) -> dict[str, Chance]:
+    """What chance does to the mean logarithm of the tokens' norms (`log_norm`); empty where it is not known."""
+    halves = []
+    for blocks in (a.blocks, b.blocks):
+        if blocks is None or not blocks.log_norms.n.all():
+            return {}
+        n, means = blocks.log_norms.n, blocks.log_norms.mean
+        one, other = (split @ (n * means) / (split @ n) for split in (_SPLITS, 1.0 - _SPLITS))
+        halves.append(np.abs(other - one))
+    spread = Spread.of_halves(halves[0], halves[1], single=True)
+    return {} if spread is None else {"log_norm": spread}
 
 
 def _halves_of_codes(blocks: SequenceBlocks, scale: float) -> dict[str, NDArray[np.float64]]:

@@ -13,7 +13,7 @@ One object that `json.dumps(..., allow_nan=False)` accepts: NaN and infinities a
 | `largest_effect`, `median_effect` | over the sites that can be judged; null if there are none |
 | `facts` | list: `id`, `title`, `verdict_changed`, `a` and `b` (`verdict`, `class`, `summary`), and `measures`, those that changed most first: `name`, `a`, `b`, `relative_change` (of the larger magnitude), `threshold`, `passed_a`, `passed_b` |
 | `sites` | list, the largest effect first: see below |
-| `norms` | list by depth of the residual stream: `label`, `name`, `mean_log_a`, `mean_log_b`, `ratio` |
+| `norms` | list by depth of the residual stream: `label`, `name`, `mean_log_a`, `mean_log_b`, `ratio`, `noise` (of the difference of the logarithms), `counts` |
 | `weight_norms` | list: `kind`, `layers`, `frobenius_a`, `frobenius_b`, `frobenius_folded_a`, `frobenius_folded_b` |
 | `only_a`, `only_b` | names of sites that one run has |
 | `not_comparable` | list: `name`, `reason` |
@@ -73,7 +73,14 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
             "facts": [_fact_change(fact) for fact in comparison.facts],
             "sites": [_site(site) for site in sites],
             "norms": [
-                {"label": norm.label, "name": norm.name, **_two("mean_log", norm.mean_log), "ratio": norm.ratio}
+                {
+                    "label": norm.label,
+                    "name": norm.name,
+                    **_two("mean_log", norm.mean_log),
+                    "ratio": norm.ratio,
+                    "noise": norm.noise,
+                    "counts": norm.counts,
+                }
                 for norm in comparison.norms
             ],
             "weight_norms": [

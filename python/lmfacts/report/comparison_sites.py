@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from lmfacts.comparison import Comparison, SiteChange
 
-__all__ = ["ChangedByKind", "MostChanged", "in_layers", "ranges", "ratio_text"]
+__all__ = ["ChangedByKind", "MostChanged", "in_layers", "quiet", "ranges", "ratio_text"]
 
 _MOST_KINDS: Final = 40
 _FAR: Final = 2.0
@@ -120,7 +120,7 @@ class MostChanged:
             ratio_text(site.std_ratio),
             *(self._weight_cells(site) if self.weights else self._site_cells(site)),
         ]
-        return row if counts else _quiet(row)
+        return row if counts else quiet(row)
 
     @staticmethod
     def _site_cells(site: SiteChange) -> list[str | Text]:
@@ -238,7 +238,7 @@ class ChangedByKind:
     ) -> list[str | Text]:
         effect = _effect(sites, with_noise=any_noise) if any_effect else []
         row: list[str | Text] = [kind, str(len(sites)), *effect, *told]
-        return row if not any_noise or any(site.effect > 0 for site in sites) else _quiet(row)
+        return row if not any_noise or any(site.effect > 0 for site in sites) else quiet(row)
 
     def _differences(self, sites: list[SiteChange]) -> list[str]:
         return [
@@ -285,7 +285,7 @@ def _nearness(site: SiteChange) -> float:
     return foremost.size / foremost.noise if foremost.noise > 0 else math.inf
 
 
-def _quiet(row: Sequence[str | Text]) -> list[str | Text]:
+def quiet(row: Sequence[str | Text]) -> list[str | Text]:
     """A row in grey."""
     return [Text(cell if isinstance(cell, str) else cell.plain, style=_QUIET) for cell in row]
 
