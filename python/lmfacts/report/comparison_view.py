@@ -77,6 +77,7 @@ class ComparisonHeader:
             ("only in A", _names(found.only_a)),
             ("only in B", _names(found.only_b)),
             ("left out", _left_out(found)),
+            ("not judged", _kinds([site for site in found.sites if not site.judged], found.sites)),
         ]
         yield LabeledLines([(name, value) for name, value in rows if value])
         if found.caveats:
@@ -198,32 +199,31 @@ class Unchanged:
         sites = self.comparison.sites
         within = [site for site in sites if site.judged and not site.identical and site.effect == 0]
         rows = [
-            ("identical", self._kinds([site for site in sites if site.identical])),
-            ("rounding" if self.comparison.paired else "noise", self._kinds(within)),
-            ("unknown", self._kinds([site for site in sites if not site.judged and not site.identical])),
+            ("identical", _kinds([site for site in sites if site.identical], sites)),
+            ("rounding" if self.comparison.paired else "noise", _kinds(within, sites)),
             ("verdicts", self._verdicts()),
         ]
         filled = [(name, value) for name, value in rows if value]
         if filled:
             yield section("What is the same", LabeledLines(filled))
 
-    def _kinds(self, some: Sequence[SiteChange]) -> str:
-        """The kinds of some sites, with their layers where those are not all; nothing where it is every site."""
-        sites = self.comparison.sites
-        if len(some) == len(sites):
-            return ""
-        all_of = Counter(site.kind for site in sites)
-        kinds: dict[str, list[SiteChange]] = {}
-        for site in some:
-            kinds.setdefault(site.kind, []).append(site)
-        return " · ".join(
-            kind if len(members) == all_of[kind] else in_layers(kind, members) for kind, members in kinds.items()
-        )
-
     def _verdicts(self) -> str:
         same = [fact for fact in self.comparison.facts if not fact.verdict_changed]
         told = [fact for fact in same if fact.a.verdict != "NOT-APPLICABLE"]
         return ", ".join(f"{fact.id} {fact.a.verdict.words}" for fact in told)
+
+
+def _kinds(some: Sequence[SiteChange], sites: Sequence[SiteChange]) -> str:
+    """The kinds of some sites, with their layers where those are not all; nothing where it is every site."""
+    if len(some) == len(sites):
+        return ""
+    all_of = Counter(site.kind for site in sites)
+    kinds: dict[str, list[SiteChange]] = {}
+    for site in some:
+        kinds.setdefault(site.kind, []).append(site)
+    return " · ".join(
+        kind if len(members) == all_of[kind] else in_layers(kind, members) for kind, members in kinds.items()
+    )
 
 
 def _left_out(comparison: Comparison) -> str:
