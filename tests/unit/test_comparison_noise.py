@@ -165,7 +165,7 @@ def test_fewer_than_eight_sequences_cannot_be_judged():
 
 def test_the_std_by_norms_agrees_with_that_by_codes():
     a, b = (run_of(seed, sequence_scale=0.2)["blocks.1.resid_post"].rest for seed in (0, 1))
-    by_codes = noise_module._halves_of_codes(a.blocks, a.std)["std"]
+    by_codes = noise_module._halves_of_codes(a, a.blocks, a.std)["std"]
     by_norms = noise_module._halves_of_norms(a, a.blocks)["std"]
     np.testing.assert_allclose(by_norms, by_codes, rtol=0.02, atol=2e-4)
     assert chances_of_site(a, b)["std"].modes == 1
@@ -183,13 +183,24 @@ def test_norms_tell_the_std_only_where_the_mean_is_small(mean, judged):
     assert bool(compare(*runs).judged) is judged
 
 
+@pytest.mark.parametrize(("std", "judged"), [(0.01, True), (0.0005, False)])
+def test_cells_tell_mean_and_std_only_where_they_are_fine_enough(std, judged):
+    """Near 1.003 float32 values have cells of 0.0078."""
+    found = compare(*(run_of(seed, change=lambda x, _: 1.003 + std * x) for seed in (0, 1)))
+    site = site_of(found, 1)
+    assert {item.key for item in site.differences if item.judged} == {"levy", "wasserstein"} | (
+        {"mean", "std"} if judged else set()
+    )
+    assert site.effect == 0
+
+
 # The halves against the distances of the runs themselves
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_halves_are_compared_as_runs_are(dtype):
     site = run_of(3, sequence_scale=0.25, dtype=dtype)["blocks.1.resid_post"].rest
-    found = noise_module._halves_of_codes(site.blocks, site.std)
+    found = noise_module._halves_of_codes(site, site.blocks, site.std)
     for split in (0, 17, 34):
         first = noise_module._SPLITS[split] > 0
         one, other = (_joined(site, chosen) for chosen in (first, ~first))

@@ -69,6 +69,9 @@ _MOST_MODES: Final = 50.0
 _FARTHEST_MEAN: Final = 0.2
 """A std follows from the mean square of norms where the mean of the values is within so many of them."""
 
+_COARSEST: Final = 0.05
+"""Cells tell a mean and a std where they get those of the site right within this share of its std."""
+
 _LEVY_EDGES: Final = 1024
 
 
@@ -168,8 +171,9 @@ def chances_of_site(a: SiteRecord, b: SiteRecord) -> dict[str, Chance]:
     if blocks_a is None or blocks_b is None or not (blocks_a.n_tokens.all() and blocks_b.n_tokens.all()):
         return {}
     scale = a.std or b.std
-    halves = [_halves_of_codes(blocks, scale) if blocks.histograms else {} for blocks in (blocks_a, blocks_b)]
-    by_norms = [_halves_of_norms(site, blocks) for site, blocks in ((a, blocks_a), (b, blocks_b))]
+    both = (a, blocks_a), (b, blocks_b)
+    halves = [_halves_of_codes(site, blocks, scale) if blocks.histograms else {} for site, blocks in both]
+    by_norms = [_halves_of_norms(site, blocks) for site, blocks in both]
     found: dict[str, Chance] = {}
     for key in ("levy", "wasserstein", "mean", "std"):
         sizes = [codes.get(key, norms.get(key)) for codes, norms in zip(halves, by_norms, strict=True)]
@@ -193,8 +197,12 @@ def chances_of_norm(a: SiteRecord, b: SiteRecord) -> dict[str, Chance]:
     return {} if spread is None else {"log_norm": spread}
 
 
-def _halves_of_codes(blocks: SequenceBlocks, scale: float) -> dict[str, NDArray[np.float64]]:
-    """The differences between halves that follow from the blocks' codes, [35] by key."""
+def _halves_of_codes(site: SiteRecord, blocks: SequenceBlocks, scale: float) -> dict[str, NDArray[np.float64]]:
+    """The differences between halves that follow from the blocks' codes, [35] by key.
+
+    Mean and std of a half are those of its cells' middles, and are left out where such cells give the site another mean
+    or std than its values have.
+    """
     parts = blocks.distributions or ()
     cells = [part.cells for part in parts]
     edges = np.unique(np.concatenate([part.edges for part in cells]))
@@ -206,18 +214,17 @@ def _halves_of_codes(blocks: SequenceBlocks, scale: float) -> dict[str, NDArray[
     centers = np.array([part.mean for part in parts])
     center = float(n @ centers / n.sum())
     squares = np.array([part.central_moment(2) for part in parts]) + (centers - center) ** 2
+    distances = {"levy": _levy(edges, one, other, center, scale), "wasserstein": _areas(edges, one - other) / scale}
+    std_of_cells = math.sqrt(float(n @ squares / n.sum()))
+    if max(abs(center - site.mean), abs(std_of_cells - site.std)) > _COARSEST * site.std:
+        return distances
     (means_1, squares_1), (means_2, squares_2) = (
         (split @ (n * (centers - center)) / (split @ n), split @ (n * squares) / (split @ n))
         for split in (_SPLITS, 1.0 - _SPLITS)
     )
     with np.errstate(all="ignore"):
         std = 0.5 * np.log((squares_2 - means_2**2) / (squares_1 - means_1**2))
-    return {
-        "levy": _levy(edges, one, other, center, scale),
-        "wasserstein": _areas(edges, one - other) / scale,
-        "mean": np.abs(means_2 - means_1) / scale,
-        "std": np.abs(std),
-    }
+    return {**distances, "mean": np.abs(means_2 - means_1) / scale, "std": np.abs(std)}
 
 
 def _halves_of_norms(site: SiteRecord, blocks: SequenceBlocks) -> dict[str, NDArray[np.float64]]:
