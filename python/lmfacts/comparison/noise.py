@@ -115,22 +115,21 @@ class Spread:
             b: the same in B.
             single: whether it is the difference of two numbers, and has one mode.
         """
-        squares = np.square([a, b])
-        if not np.isfinite(squares).all():
-            return None
-        means = squares.mean(axis=1)
-        of_means = float(means @ means)
-        if of_means == 0:
-            return cls(0.0, 1.0, 2.0 * _CONTRASTS)
+        with np.errstate(all="ignore"):
+            squares = np.square([a, b])
+            total = float(squares.mean(axis=1).sum())
+            if not math.isfinite(total):
+                return None
+            if total == 0:
+                return cls(0.0, 1.0, 2.0 * _CONTRASTS)
+            squares = squares / total
+        shares = squares.mean(axis=1)
+        of_shares = float(shares @ shares)
         modes = 1.0
         if not single:
             variance = float(squares.var(axis=1).sum())
-            modes = min(max(_SQUARED_VARIATION * of_means / variance, 1.0), _MOST_MODES) if variance else _MOST_MODES
-        return cls(
-            mean_square=float(means.sum()) / 4.0,
-            modes=modes,
-            freedom=_CONTRASTS * modes * float(means.sum()) ** 2 / of_means,
-        )
+            modes = min(max(_SQUARED_VARIATION * of_shares / variance, 1.0), _MOST_MODES) if variance else _MOST_MODES
+        return cls(mean_square=total / 4.0, modes=modes, freedom=_CONTRASTS * modes / of_shares)
 
     def noise(self, chance: float) -> float:
         """See `Chance`."""
