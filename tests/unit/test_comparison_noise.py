@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from math import nan
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from lmfacts.comparison import compare, distances, fact_change
 from lmfacts.comparison import noise as noise_module
 from lmfacts.comparison.noise import FALSE_POSITIVES, Absence, Spread, chances_of_site, noises
+from lmfacts.comparison.site_change import Difference
 from lmfacts.moments import Moments, pool_moments
 from support.accumulated_runs import accumulated_run
 from support.synthetic_runs import residual_run
@@ -129,6 +132,42 @@ def test_noise_falls_with_the_number_of_sequences():
     for key in ("levy", "wasserstein", "mean", "std"):
         by_size = [np.mean([difference(site, key).noise for site in compare(*runs).sites[1:]]) for runs in (few, many)]
         assert by_size[0] / by_size[1] == pytest.approx(4.0, rel=0.35)
+
+
+# What counts
+
+
+def test_a_difference_counts_above_its_resolution_and_its_noise_together():
+    below, above = (Difference("std", size, resolution=0.1, noise=0.15) for size in (0.2499, 0.2501))
+    assert (below.counts, below.excess) == (False, 0.0)
+    assert (above.counts, above.excess) == (True, pytest.approx(0.1001))
+    unknown = Difference("dim_scale", 5.0, noise=math.nan)
+    assert (unknown.judged, unknown.counts, unknown.excess) == (False, False, 0.0)
+    assert Difference("std", 0.2).excess == 0.2
+
+
+def test_the_effect_is_the_largest_excess_and_not_the_largest_difference():
+    site = site_of(compare(run_of(0), run_of(1)), 1)
+    sizes = {"levy": 0.5, "wasserstein": 0.9, "mean": 0.0}
+    noise = {"levy": 0.1, "wasserstein": 0.7, "mean": 0.1}
+    named = tuple(
+        replace(
+            item, size=sizes.get(item.key, 0.0), noise={"levy": 0.1, "wasserstein": 0.7, "mean": 0.1}.get(item.key, nan)
+        )
+        for item in site.differences
+    )
+    changed = replace(site, differences=named)
+    assert (changed.decided_by.key, changed.effect) == ("levy", pytest.approx(0.4))
+    quiet = changed.with_noise({"levy": 1.0, "wasserstein": 1.2, "mean": 0.1})
+    assert (quiet.decided_by, quiet.effect, quiet.foremost.key) == (None, 0.0, "wasserstein")
+    assert changed.with_noise({}).foremost is None
+
+
+def test_rounding_and_different_text_together():
+    found = compare(run_of(0), run_of(1, dtype="bfloat16"))
+    assert found.beyond(0.0) == []
+    assert all(difference(site, "std").resolution > 0.003 for site in found.sites)
+    assert all(difference(site, "std").noise > 0.003 for site in found.sites)
 
 
 # What can be judged

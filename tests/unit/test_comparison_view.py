@@ -98,6 +98,27 @@ def test_sites_of_one_value(values):
     assert document["n_sites"] == 3
 
 
+def test_outlier_dims_of_different_text_are_said_to_be_open():
+    def run(seed, text):
+        scales = np.exp(1.5 * np.random.default_rng(seed).normal(size=64))
+        return residual_run(
+            lambda _, at: np.random.default_rng(9).normal(size=(at.size, 64)) * scales,
+            n_layers=1,
+            metadata={"token_hash": text},
+        )
+
+    same = text(run(0, "a"), run(1, "a"))
+    other = text(run(0, "a"), run(1, "b"))
+    open_question = "How many of them the text alone explains cannot be judged."
+    assert open_question not in " ".join(same.split())
+    assert open_question in " ".join(other.split())
+    sections = [
+        shown.split("Outlier dims gained and lost")[1].split("Norm of the residual")[0] for shown in (same, other)
+    ]
+    counts = [section.count(" gained ") + section.count(" lost ") for section in sections]
+    assert counts[0] > counts[1] == 5
+
+
 def test_markup_in_names_is_printed_as_it_is():
     model = {"model": {"id": "[bold]model[/bold]"}}
     assert "[bold]model[/bold]" in text(gaussian_run(metadata=model), gaussian_run(metadata=model))
