@@ -151,10 +151,7 @@ def test_the_effect_is_the_largest_excess_and_not_the_largest_difference():
     sizes = {"levy": 0.5, "wasserstein": 0.9, "mean": 0.0}
     noise = {"levy": 0.1, "wasserstein": 0.7, "mean": 0.1}
     named = tuple(
-        replace(
-            item, size=sizes.get(item.key, 0.0), noise={"levy": 0.1, "wasserstein": 0.7, "mean": 0.1}.get(item.key, nan)
-        )
-        for item in site.differences
+        replace(item, size=sizes.get(item.key, 0.0), noise=noise.get(item.key, nan)) for item in site.differences
     )
     changed = replace(site, differences=named)
     assert (changed.decided_by.key, changed.effect) == ("levy", pytest.approx(0.4))
