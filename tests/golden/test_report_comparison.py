@@ -27,11 +27,12 @@ def check(name, text):
     assert text == path.read_text(encoding="utf-8"), "set LMFACTS_UPDATE_GOLDEN=1 to store this as right"
 
 
-def run(*, changed, dtype="float32"):
+def run(*, changed, dtype="float32", text="original", **options):
     """A residual stream that grows; with changes: more growth, dim 40 an outlier dim, dim 9 no more, dim 3 moved."""
+    seed = 1000 * (text != "original")
 
     def values_of(layer, positions):
-        values = np.random.default_rng(layer).normal(size=(positions.size, 64)) * 1.1**layer
+        values = np.random.default_rng(layer + seed).normal(size=(positions.size, 64)) * 1.1**layer
         values[:, 9] *= 2.0 if changed else 8.0
         values[:, 40] *= 6.0 if changed and layer > 2 else 1.0
         values[:, 3] += 0.5 if changed else 0.0
@@ -45,9 +46,10 @@ def run(*, changed, dtype="float32"):
         dtype=dtype,
         metadata={
             "model": {"id": "example-tuned" if changed else "example", "architecture": "GPT2LMHeadModel"},
-            "token_hash": "changed" if changed else "original",
+            "token_hash": text,
             "created": "2024-01-01T00:00:00+00:00",
         },
+        **options,
     )
 
 
@@ -79,6 +81,25 @@ def test_activations(width, monkeypatch):
     monkeypatch.setattr(fact_change, "check", facts_of)
     found = compare(run(changed=False), run(changed=True))
     check(f"comparison_{width}.txt", to_text(render_comparison(found), width))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_activations_of_different_text(width, monkeypatch):
+    """Of the six sites four are kept by blocks, two of those with their codes; one of both kinds has changed."""
+    monkeypatch.setattr(fact_change, "check", facts_of)
+    kept = [run(changed=False, text=text, blocks=True, detail=True) for text in ("original", "other")]
+    norms = [run(changed=False, text=text, blocks=True) for text in ("original", "other")]
+    none = [run(changed=False, text=text) for text in ("original", "other")]
+    louder = run(changed=True, text="other", blocks=True, detail=True)
+
+    def joined(side):
+        of = [kept, norms, norms, kept, none, none]
+        states = {name: of[layer][side][name].state for layer, name in enumerate(kept[side])}
+        if side:
+            states["blocks.0.resid_post"] = louder["blocks.0.resid_post"].state
+        return type(louder)(kept[side].metadata, states)
+
+    check(f"comparison_text_{width}.txt", to_text(render_comparison(compare(joined(0), joined(1))), width))
 
 
 def test_two_dtypes_and_no_difference(monkeypatch):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 import typer
@@ -14,12 +16,16 @@ from typer.testing import CliRunner
 import lmfacts
 from lmfacts.cli.compare import compare
 from lmfacts.comparison import compare as compare_runs
+from lmfacts.demo.text import documents
 from lmfacts.model_loading import load_model
+from lmfacts.report.comparison_view import render_comparison
+from lmfacts.report.console import to_text
 from support.synthetic_runs import gaussian_run, residual_run
 from support.synthetic_weights import weights_run
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(compare)
+SAME = {"token_hash": "the same"}
 
 
 def invoke(*arguments):
@@ -31,9 +37,10 @@ def files(tmp_path_factory):
     """Name -> run file: one run, the same again, one that grew by a fifth at layer 1, and one of weights."""
     folder = tmp_path_factory.mktemp("runs")
     runs = {
-        "a": residual_run(lambda layer, _: values(layer, 0.0), n_layers=3),
-        "again": residual_run(lambda layer, _: values(layer, 0.0), n_layers=3),
-        "grown": residual_run(lambda layer, _: values(layer), n_layers=3),
+        "a": residual_run(lambda layer, _: values(layer, 0.0), n_layers=3, metadata=SAME),
+        "again": residual_run(lambda layer, _: values(layer, 0.0), n_layers=3, metadata=SAME),
+        "grown": residual_run(lambda layer, _: values(layer), n_layers=3, metadata=SAME),
+        "other text": residual_run(lambda layer, _: values(layer + 5, 0.0), n_layers=3, metadata={"token_hash": "x"}),
         "weights": weights_run(2),
         "other": gaussian_run(n_dims=5),
     }
@@ -66,6 +73,36 @@ def test_a_threshold_decides_the_exit_code_and_says_why(files):
     assert "What changed" in done.stdout
     assert invoke(files["a"], files["grown"], "--threshold", -1).exit_code == 2
     assert invoke(files["a"], files["grown"], "--threshold", "nan").exit_code == 2
+
+
+def test_a_threshold_is_refused_where_nothing_can_be_judged(files):
+    assert invoke(files["a"], files["other text"]).exit_code == 0
+    done = invoke(files["a"], files["other text"], "--threshold", 0.1)
+    assert done.exit_code == 2
+    assert "--threshold: nothing can be judged" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_threshold_is_held_against_the_excess(tmp_path):
+    def run(seed, factor):
+        rng = np.random.default_rng(seed)
+        return residual_run(
+            lambda _, at: factor * rng.normal(size=(at.size, 16)),
+            n_layers=1,
+            n_sequences=32,
+            blocks=True,
+            metadata={"token_hash": str(seed)},
+        )
+
+    a, b = run(0, 1.0), run(1, 1.2)
+    (site,) = compare_runs(a, b).sites
+    size, noise = site.decided_by.size, site.decided_by.noise
+    assert 0.01 < noise < size / 2
+    paths = [r.save(tmp_path / f"{name}.lmfacts") for r, name in ((a, "a"), (b, "b"))]
+    assert invoke(*paths, "--threshold", size - noise + 1e-6).exit_code == 0
+    done = invoke(*paths, "--threshold", size - noise - 1e-6)
+    assert done.exit_code == 4
+    assert "1 of 1 sites has an excess over noise above the threshold" in done.stderr
 
 
 def test_json_is_one_document_whatever_the_exit_code(files):
@@ -147,10 +184,85 @@ def test_bfloat16_changes_little_and_noise_changes_much(scans):
     coarse = compare_runs(scans["float32"], scans["bfloat16"])
     noisy = compare_runs(scans["float32"], scans["noisy"])
     assert coarse.caveats == noisy.caveats == ()
+    assert coarse.paired
+    assert "paired: both runs read the same text" in to_text(render_comparison(coarse))
+    assert "What rounding can do by itself counts as no effect" in " ".join(to_text(render_comparison(coarse)).split())
+    assert {item.noise for site in coarse.sites for item in site.differences} == {0.0}
+    assert sum(site.effect > 0 for site in coarse.sites) > 0
     assert coarse.by_effect[0].effect < 0.02
     assert sum(site.effect == 0 for site in coarse.sites) > 0.8 * len(coarse.sites)
     assert min(site.effect for site in noisy.sites) > 0.01
     assert noisy.by_effect[0].effect > 10 * coarse.by_effect[0].effect
+
+
+def scan_of(text, folder, change=lambda model: None):
+    """A scan of the embedded model over a text: 64 sequences of 128 tokens."""
+    loaded = load_model("demo", dtype="float32")
+    change(loaded.model)
+    corpus = folder / "text.txt"
+    corpus.write_text(text, encoding="utf-8")
+    return lmfacts.scan(
+        loaded.model, corpus, tokenizer=loaded.tokenizer, sites="resid", seq_len=128, max_tokens=64 * 128
+    )
+
+
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory):
+    """Two halves of the embedded text: of its pieces of 128 bytes every other one."""
+    text = "".join(topic for _, topic in documents()).encode("ascii", "replace")
+    pieces = [text[start : start + 128] for start in range(0, 4 * 64 * 128, 128)]
+    return [b"".join(pieces[which::2]).decode() for which in (0, 1)], tmp_path_factory.mktemp("halves")
+
+
+@pytest.fixture(scope="module")
+def half_scans(halves):
+    texts, folder = halves
+    return [scan_of(text, folder) for text in texts]
+
+
+def test_two_halves_of_one_text_are_no_change(half_scans):
+    assert half_scans[0].n_tokens == half_scans[1].n_tokens == 64 * 128
+    found = compare_runs(*half_scans)
+    assert not found.paired
+    assert len(found.judged) == len(found.sites) == 9
+    assert found.beyond(0.0) == []
+    sizes = [item.size for site in found.sites for item in site.differences if item.judged]
+    assert len(sizes) == 4 * 4 + 5  # of the stream within the blocks and before them the std is known
+    assert min(sizes) > 0
+
+
+def scale_embedding(factor, dims=slice(None)):
+    """A change of the embedded model: what it adds up for the first block is so many times larger, in some dims."""
+
+    def change(model):
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name.endswith(("wte.weight", "wpe.weight")):
+                    parameter[:, dims] *= factor
+
+    return change
+
+
+def test_a_model_that_changed_is_found_on_the_other_half(halves, half_scans):
+    """Of the noise the change is 1.1 to 1.9 times as large: at twice the noise it would be missed."""
+    texts, folder = halves
+    found = compare_runs(half_scans[0], scan_of(texts[1], folder, scale_embedding(1.002)))
+    assert not found.paired
+    site = next(site for site in found.sites if site.name == "blocks.0.resid_pre")
+    std = next(item for item in site.differences if item.key == "std")
+    assert 1.1 < std.size / std.noise < 1.9
+    assert site.effect == std.excess > 0
+
+
+def test_one_dim_scaled_by_a_hundredth_is_found_on_the_same_text(halves, half_scans):
+    texts, folder = halves
+    found = compare_runs(half_scans[0], scan_of(texts[0], folder, scale_embedding(1.01, 5)))
+    assert found.paired
+    site = next(site for site in found.sites if site.name == "blocks.0.resid_pre")
+    assert (site.decided_by.key, site.decided_by.dim) == ("dim_scale", 5)
+    assert site.effect == pytest.approx(math.log(1.01), rel=1e-4)
+    assert all(site.effect > 0 for site in found.sites)
+    assert all(item.noise == 0 for site in found.sites for item in site.differences)
 
 
 def test_the_weights_of_both(scans):

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,8 +28,11 @@ def values_of(layer, positions):
 
 
 def run_of(change=lambda values, layer, positions: values, **options):
-    """A Gaussian run, always of the same numbers, after a change to them."""
-    return residual_run(lambda layer, at: change(values_of(layer, at), layer, at), **{**SHAPE, **options})
+    """A Gaussian run, always of the same numbers and the same text, after a change to them."""
+    metadata = {"token_hash": "the same", **options.pop("metadata", {})}
+    return residual_run(
+        lambda layer, at: change(values_of(layer, at), layer, at), metadata=metadata, **{**SHAPE, **options}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +57,8 @@ def test_a_run_against_itself_is_identical(original):
     assert all(site.identical and site.effect == 0 and site.decided_by is None for site in found.sites)
     assert all(item.size == 0 for site in found.sites for item in site.differences)
     assert found.beyond(0.0) == []
-    assert found.caveats == ("Whether the runs read the same text was not recorded.",)
+    assert found.paired
+    assert found.caveats == ()
 
 
 def test_values_that_grew_by_a_tenth(original):
@@ -69,6 +74,18 @@ def test_values_that_grew_by_a_tenth(original):
     assert site.distances.wasserstein == pytest.approx(0.1 * math.sqrt(2 / math.pi), rel=0.02)
     assert site.effect == pytest.approx(math.log(1.1), rel=1e-5)
     assert [norm.ratio for norm in found.norms] == pytest.approx([1.0, 1.1, 1.0], rel=1e-5)
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_one_dim_scaled_by_a_hundredth(blocks):
+    def scaled(values, layer, _):
+        values[:, 7] *= 1.01 if layer == 1 else 1.0
+        return values
+
+    found = compare(run_of(blocks=blocks), run_of(scaled, blocks=blocks))
+    assert found.paired
+    assert [site.effect for site in found.sites] == pytest.approx([0.0, math.log(1.01), 0.0], rel=1e-4)
+    assert (at(found, 1).decided_by.key, at(found, 1).decided_by.dim) == ("dim_scale", 7)
 
 
 def test_values_that_moved(original):
@@ -168,8 +185,7 @@ def test_unit_roundoffs():
 
 def test_last_bits_of_sums_do_not_count():
     values = values_of(0, np.zeros(512))
-    a = residual_run(lambda *_: values, **SHAPE, dtype="float64")
-    b = residual_run(lambda *_: values * (1 + 1e-13), **SHAPE, dtype="float64")
+    a, b = (run_of(lambda *_, f=f: values * f, dtype="float64") for f in (1.0, 1 + 1e-13))
     found = compare(a, b)
     assert [site.effect for site in found.sites] == [0.0] * LAYERS
 
@@ -323,6 +339,38 @@ def test_runs_that_cannot_be_compared(original):
 # What else differs
 
 
+def test_runs_are_paired_by_the_hash_of_their_tokens(original):
+    assert compare(original, run_of()).paired
+    for other in ({"token_hash": "another"}, {"token_hash": None}, {"n_tokens": 511}):
+        found = compare(original, run_of(lambda x, *_: 3.0 * x, metadata=other))
+        assert not found.paired
+        assert not any(site.judged for site in found.sites)
+        assert found.beyond(0.0) == []
+        assert len(found.caveats) == 1
+        assert found.caveats[0].endswith("counts.")
+    unknown = compare(run_of(metadata={"token_hash": None}), run_of(metadata={"token_hash": None}))
+    assert not unknown.paired
+    assert unknown.caveats[0].startswith("Whether the runs read the same text was not recorded")
+
+
+def test_a_hash_of_tokens_that_were_not_known_pairs_nothing(original):
+    def without_ids(run):
+        def unknown(part):
+            index = part.outlier_index.copy()
+            index[:, 3] = -1
+            return replace(part, outlier_index=index)
+
+        states = {
+            name: replace(run[name].state, first=unknown(run[name].state.first), rest=unknown(run[name].state.rest))
+            for name in run
+        }
+        return type(run)(run.metadata, states)
+
+    assert not compare(without_ids(run_of()), original).paired
+    assert not compare(original, without_ids(run_of())).paired
+    assert compare(without_ids(run_of()), without_ids(run_of())).caveats[0].startswith("Whether the runs read the same")
+
+
 def test_caveats():
     hashed = {"token_hash": "one", "tokenizer": {"fingerprint": "x"}, "settings": {"seq_len": 32, "pack": True}}
     a = run_of(metadata=hashed)
@@ -341,11 +389,12 @@ def test_caveats():
         "B is not complete: interrupted.",
         "The models are of different build (number of layers 3 and 4): sites are matched by their names alone.",
         "The tokenizers differ, so that the same text is other tokens.",
-        "The runs read different text: a part of every difference is the text's.",
+        "The runs read different text: only what exceeds the noise of that counts.",
         "The text was cut differently (length of sequences 32 and 64).",
     )
     shorter = run_of(metadata={**hashed, "n_tokens": 99})
     assert "different amounts of text (512 and 99 tokens)" in " ".join(compare(a, shorter).caveats)
+    assert not compare(a, shorter).paired
 
 
 def test_the_order_is_that_of_effects(original):

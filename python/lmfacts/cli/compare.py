@@ -12,7 +12,7 @@ import typer
 
 from lmfacts.cli.exit_codes import ExitCode, complain, sentences
 from lmfacts.cli.options import JsonOption
-from lmfacts.errors import UsageError
+from lmfacts.errors import MismatchedRunsError, UsageError
 
 if TYPE_CHECKING:
     from lmfacts.comparison import Comparison
@@ -40,7 +40,10 @@ def compare(
     threshold: Annotated[
         float | None,
         typer.Option(
-            min=0.0, help="Exit with 4 if the effect at a site is larger: 0.01 is one percent.", show_default=False
+            min=0.0,
+            help="Exit with 4 if the effect at a site, its excess over the noise of different text, is larger: 0.01 is "
+            "one percent.",
+            show_default=False,
         ),
     ] = None,
     require_same_facts: Annotated[
@@ -56,7 +59,10 @@ def compare(
     ] = None,
     json: JsonOption = False,
 ) -> ExitCode:
-    """Compare two runs: what changed from A to B, per fact and per site, with effect sizes."""
+    """Compare two runs: what changed from A to B, per fact and per site, with effect sizes.
+
+    Runs of the same text are compared to the last bit. On different text only what exceeds the noise of that counts.
+    """
     # No matrices are multiplied here, and starting threads for that takes a tenth of a second.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if threshold is not None and math.isnan(threshold):  # which nothing is above
@@ -66,6 +72,11 @@ def compare(
     from lmfacts.run import load
 
     found = compare_runs(load(a), load(b), population=None if population is None else _NAMES[population])
+    if threshold is not None and not found.judged:
+        raise MismatchedRunsError(
+            "--threshold: nothing can be judged, since the runs read different text and keep no blocks of sequences at "
+            "any site that both have. Let both models read the same text, or record sites of the residual stream."
+        )
     if json:
         from lmfacts.report.comparison_json import comparison_json
 
@@ -90,7 +101,8 @@ def _beyond(found: Comparison, threshold: float | None) -> list[str]:
     have = "has" if len(sites) == 1 else "have"
     more = f" and {len(sites) - _MOST_NAMES} more" if len(sites) > _MOST_NAMES else ""
     noun = "weights" if found.a.kind == "weights" else "sites"
-    many = f"{len(sites)} of {len(found.sites)} {noun} {have} an effect above the threshold {threshold:g}"
+    what = "effect" if found.paired else "excess over noise"
+    many = f"{len(sites)} of {len(found.sites)} {noun} {have} an {what} above the threshold {threshold:g}"
     return [f"{many}: {named}{more}"]
 
 

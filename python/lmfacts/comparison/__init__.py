@@ -1,7 +1,8 @@
 """Comparing two runs: `compare(a, b)` says per site and per fact what changed and how much.
 
-`lmfacts.comparison.site_change` defines the effect of a site, the one number that sites are sorted by. Nothing here
-loads torch, reads a file or prints.
+`lmfacts.comparison.site_change` defines the effect of a site, the one number that sites are sorted by, and
+`lmfacts.comparison.noise` what runs of different text differ by where nothing changed. Nothing here loads torch, reads
+a file or prints.
 """
 
 from __future__ import annotations

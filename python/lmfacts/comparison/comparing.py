@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 from lmfacts.comparison.fact_change import FactChange, changes_of_facts
 from lmfacts.comparison.matching import NotComparable, match
+from lmfacts.comparison.noise import chances_of_site, noises
 from lmfacts.comparison.norm_change import KindNormChange, NormChange, changes_of_norms, changes_of_weight_norms
-from lmfacts.comparison.run_differences import differences_of_runs
+from lmfacts.comparison.run_differences import are_paired, differences_of_runs
 from lmfacts.comparison.site_change import SiteChange, change_of_site
 from lmfacts.errors import MismatchedRunsError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lmfacts.comparison.noise import Chance
     from lmfacts.run import Run
     from lmfacts.site_record import Population
 
@@ -35,6 +39,7 @@ class Comparison:
         norms: the residual stream's norm by depth; empty for weights.
         weight_norms: Frobenius norms of weights by kind; empty for activations.
         caveats: sentences on what else differs between the runs.
+        paired: whether both runs read the same text, or are of weights: nothing differs by chance.
     """
 
     a: Run
@@ -48,6 +53,7 @@ class Comparison:
     norms: tuple[NormChange, ...]
     weight_norms: tuple[KindNormChange, ...]
     caveats: tuple[str, ...]
+    paired: bool
 
     @property
     def by_effect(self) -> list[SiteChange]:
@@ -55,8 +61,13 @@ class Comparison:
         return sorted(self.sites, key=lambda site: -site.effect)
 
     def beyond(self, threshold: float) -> list[SiteChange]:
-        """The sites whose effect is larger than the threshold, the largest first."""
+        """The sites whose effect, which is an excess over noise, is larger than the threshold, the largest first."""
         return [site for site in self.by_effect if site.effect > threshold]
+
+    @property
+    def judged(self) -> list[SiteChange]:
+        """The sites of which something can be judged: all between runs of the same text."""
+        return [site for site in self.sites if site.judged]
 
     @property
     def changed_facts(self) -> list[FactChange]:
@@ -86,7 +97,8 @@ def compare(a: Run, b: Run, *, population: Population | None = None) -> Comparis
     matching = match(a, b, chosen)
     if not matching.pairs:
         raise MismatchedRunsError(_nothing_in_common(a, b, matching.not_comparable))
-    sites = tuple(change_of_site(a[x].in_population(chosen), b[y].in_population(chosen)) for x, y in matching.pairs)
+    paired = are_paired(a, b)
+    sites = _sites(a, b, chosen, matching.pairs, paired=paired)
     weights = a.kind == "weights"
     return Comparison(
         a=a,
@@ -97,10 +109,26 @@ def compare(a: Run, b: Run, *, population: Population | None = None) -> Comparis
         only_a=matching.only_a,
         only_b=matching.only_b,
         facts=changes_of_facts(a, b),
-        norms=() if weights else changes_of_norms(a, b, chosen, dict(matching.pairs)),
+        norms=() if weights else changes_of_norms(a, b, chosen, dict(matching.pairs), paired=paired),
         weight_norms=changes_of_weight_norms(sites),
         caveats=differences_of_runs(a, b),
+        paired=paired,
     )
+
+
+def _sites(
+    a: Run, b: Run, population: Population, pairs: Sequence[tuple[str, str]], *, paired: bool
+) -> tuple[SiteChange, ...]:
+    """What changed at each site, with its noise where the runs read different text."""
+    changes: list[SiteChange] = []
+    chances: list[dict[str, Chance]] = []
+    for name_a, name_b in pairs:
+        site_a, site_b = a[name_a].in_population(population), b[name_b].in_population(population)
+        changes.append(change_of_site(site_a, site_b))
+        chances.append({} if paired else chances_of_site(site_a, site_b))
+    if paired:
+        return tuple(changes)
+    return tuple(change.with_noise(known) for change, known in zip(changes, noises(chances), strict=True))
 
 
 def _population(a: Run, b: Run, asked: Population | None) -> Population:

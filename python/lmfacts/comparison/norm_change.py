@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
+
+from lmfacts.comparison.noise import chances_of_norm, noises
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from lmfacts.comparison.noise import Chance
     from lmfacts.comparison.site_change import SiteChange
     from lmfacts.run import Run
     from lmfacts.site_record import Population
@@ -26,16 +29,24 @@ class NormChange:
         name: the site.
         label: the layer, or `in` for what enters the first block.
         mean_log: mean ln norm in A and B.
+        noise: what their difference stays below by chance on different text (`lmfacts.comparison.noise`); 0 where both
+            runs read the same, NaN where it is not known.
     """
 
     name: str
     label: str
     mean_log: tuple[float, float]
+    noise: float = 0.0
 
     @property
     def ratio(self) -> float:
         """Geometric mean of the norms in B over that in A."""
         return math.exp(self.mean_log[1] - self.mean_log[0])
+
+    @property
+    def counts(self) -> bool:
+        """Whether the norms differ by more than different text explains."""
+        return abs(self.mean_log[1] - self.mean_log[0]) > self.noise
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,9 @@ class KindNormChange:
     folded: tuple[tuple[float, float], ...]
 
 
-def changes_of_norms(a: Run, b: Run, population: Population, pairs: Mapping[str, str]) -> tuple[NormChange, ...]:
+def changes_of_norms(
+    a: Run, b: Run, population: Population, pairs: Mapping[str, str], *, paired: bool
+) -> tuple[NormChange, ...]:
     """The norms by depth, over the sites of one kind that both runs have; empty where there are none.
 
     Args:
@@ -63,6 +76,7 @@ def changes_of_norms(a: Run, b: Run, population: Population, pairs: Mapping[str,
         b: run B.
         population: the tokens looked at.
         pairs: name in A -> name in B of the sites that can be compared.
+        paired: whether both runs read the same text.
     """
     for kind in _RESIDUAL_KINDS:
         sites = {str(layer): name for layer, name in a.layers_of(kind).items() if name in pairs}
@@ -70,11 +84,16 @@ def changes_of_norms(a: Run, b: Run, population: Population, pairs: Mapping[str,
             continue
         if kind == "resid_post" and "blocks.0.resid_pre" in a and a.resolve("blocks.0.resid_pre") in pairs:
             sites = {"in": a.resolve("blocks.0.resid_pre"), **sites}
-        found = []
+        found: list[NormChange] = []
+        chances: list[dict[str, Chance]] = []
         for label, name in sites.items():
             in_a, in_b = a[name].in_population(population), b[pairs[name]].in_population(population)
             found.append(NormChange(name, label, (in_a.norms.mean_log, in_b.norms.mean_log)))
-        return tuple(found)
+            chances.append({} if paired else chances_of_norm(in_a, in_b))
+        if paired:
+            return tuple(found)
+        known = [noise.get("log_norm", math.nan) for noise in noises(chances)]
+        return tuple(replace(norm, noise=noise) for norm, noise in zip(found, known, strict=True))
     return ()
 
 

@@ -9,10 +9,29 @@ if TYPE_CHECKING:
 
     from lmfacts.run import Run
 
-__all__ = ["differences_of_runs"]
+__all__ = ["are_paired", "differences_of_runs"]
 
 _SIZES: Final = {"family": "family", "n_layers": "number of layers", "n_dims": "number of dims"}
 _SETTINGS: Final = {"seq_len": "length of sequences", "pack": "packing of documents"}
+
+
+def are_paired(a: Run, b: Run) -> bool:
+    """Whether what the runs read is the same: weights, or the same token ids in the same sequences.
+
+    A hash of ids that were not known (embeddings were given in their place) says nothing.
+    """
+    if a.kind == "weights":
+        return True
+    hashes = a.metadata["token_hash"], b.metadata["token_hash"]
+    return (
+        None not in hashes and hashes[0] == hashes[1] and a.n_tokens == b.n_tokens and _knows_ids(a) and _knows_ids(b)
+    )
+
+
+def _knows_ids(run: Run) -> bool:
+    """Whether the largest values of some site sit on a token that is known, or no site has any values."""
+    outliers = [run[name].outliers["token_id"] for name in run]
+    return any((ids >= 0).any() for ids in outliers) or not any(ids.size for ids in outliers)
 
 
 def differences_of_runs(a: Run, b: Run) -> tuple[str, ...]:
@@ -35,13 +54,16 @@ def _sentences(a: Run, b: Run) -> Iterator[str]:
     hashes = a.metadata["token_hash"], b.metadata["token_hash"]
     if a.n_tokens != b.n_tokens:
         yield (
-            f"The runs read different amounts of text ({a.n_tokens:,} and {b.n_tokens:,} tokens): a part of every "
-            "difference is the text's."
+            f"The runs read different amounts of text ({a.n_tokens:,} and {b.n_tokens:,} tokens): only what exceeds "
+            "the noise of different text counts."
         )
-    elif None in hashes:
-        yield "Whether the runs read the same text was not recorded."
-    elif hashes[0] != hashes[1]:
-        yield "The runs read different text: a part of every difference is the text's."
+    elif hashes[0] != hashes[1] and None not in hashes:
+        yield "The runs read different text: only what exceeds the noise of that counts."
+    elif not are_paired(a, b):
+        yield (
+            "Whether the runs read the same text was not recorded: only what exceeds the noise of different text "
+            "counts."
+        )
     settings = _unlike(a.settings, b.settings, _SETTINGS)
     if settings:
         yield f"The text was cut differently ({settings})."

@@ -22,12 +22,17 @@ given beside the effect and are no part of it: they hang on a handful of values.
 A difference counts only above its resolution, which is what storing the same values in two different dtypes can do by
 itself: for scales and means the sum of the dtypes' unit roundoffs (2^-8 of bfloat16), for distances see `Distances`.
 Between runs of one dtype it is next to 0, for the last bits of sums only: what was recorded differs, however little.
+
+Runs of different text differ by chance as well. There a difference counts only above its resolution and its noise
+together, the noise being the size that it stays below where nothing changed (`lmfacts.comparison.noise`), and what
+counts is its excess, size less noise. A difference whose noise is not known cannot be judged and does not count. Runs
+that read the same text, and runs of weights, have no noise, and the excess is the whole size.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from lmfacts.comparison.dim_change import DimChange, change_of_dims
@@ -38,6 +43,8 @@ from lmfacts.comparison.weight_change import WeightChange, change_of_weight, dim
 from lmfacts.weight_record import WeightRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lmfacts.site_record import SiteRecord
 
 __all__ = ["Difference", "SiteChange", "change_of_site", "rounding"]
@@ -80,17 +87,29 @@ class Difference:
         size: its magnitude; 0 where nothing changed, NaN where it has no meaning.
         resolution: what rounding can do by itself.
         dim: the dim it was found at, or None.
+        noise: what different text does by chance; 0 where both runs read the same, NaN where it is not known.
     """
 
     key: str
     size: float
     resolution: float = 0.0
     dim: int | None = None
+    noise: float = 0.0
+
+    @property
+    def judged(self) -> bool:
+        """Whether it is known what different text does to it."""
+        return not math.isnan(self.noise)
 
     @property
     def counts(self) -> bool:
-        """Whether it is larger than rounding can make it."""
-        return self.size > self.resolution
+        """Whether it is larger than rounding and different text can make it; never where it cannot be judged."""
+        return self.size > self.resolution + self.noise
+
+    @property
+    def excess(self) -> float:
+        """What of it different text does not explain: size less noise where it counts, else 0."""
+        return self.size - self.noise if self.counts else 0.0
 
     @property
     def label(self) -> str:
@@ -141,19 +160,39 @@ class SiteChange:
 
     @property
     def decided_by(self) -> Difference | None:
-        """The largest difference that counts, or None."""
-        return max((item for item in self.differences if item.counts), key=lambda item: item.size, default=None)
+        """The difference with the largest excess, or None where none counts."""
+        return max((item for item in self.differences if item.counts), key=lambda item: item.excess, default=None)
 
     @property
     def effect(self) -> float:
-        """How much the site changed: the size of the largest difference that counts, or 0."""
+        """How much the site changed: the largest excess of a difference, or 0."""
         decided_by = self.decided_by
-        return 0.0 if decided_by is None else decided_by.size
+        return 0.0 if decided_by is None else decided_by.excess
+
+    @property
+    def judged(self) -> bool:
+        """Whether any of its differences can be judged."""
+        return any(item.judged for item in self.differences)
+
+    @property
+    def foremost(self) -> Difference | None:
+        """What decides the effect, or else the judged difference that is nearest to its noise, or None."""
+        judged = (item for item in self.differences if item.judged and not math.isnan(item.size))
+        return self.decided_by or max(judged, key=lambda item: item.size / (item.noise or math.inf), default=None)
 
     @property
     def identical(self) -> bool:
         """Whether every one of the differences is exactly 0 (or has no meaning)."""
         return not any(item.size > 0 for item in self.differences)
+
+    def with_noise(self, noises: Mapping[str, float]) -> SiteChange:
+        """The same between runs of different text.
+
+        Args:
+            noises: the noise of each difference by its key, where it is known.
+        """
+        differences = tuple(replace(item, noise=noises.get(item.key, math.nan)) for item in self.differences)
+        return replace(self, differences=differences)
 
 
 def change_of_site(a: SiteRecord, b: SiteRecord) -> SiteChange:

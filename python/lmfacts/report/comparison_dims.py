@@ -10,7 +10,7 @@ from rich.text import Text
 
 from lmfacts import formats
 from lmfacts.outlier_dims import OUTLIER_FACTOR
-from lmfacts.report.comparison_sites import ranges
+from lmfacts.report.comparison_sites import quiet, ranges
 from lmfacts.report.console import STANDOUT, paragraph, section
 from lmfacts.report.table import Column, NumberTable
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["OutlierDimsChanged"]
 
 _MOST_ROWS: Final = 20
+_MOST_ROWS_OF_TEXT: Final = 5
+"""On different text, where what came and went cannot be told from noise."""
 
 
 @dataclass
@@ -57,6 +59,7 @@ class OutlierDimsChanged:
                         key = (site.kind, dims.axis, change.dim, gained)
                         rows.setdefault(key, _Row(*key)).places.append((site, change))
         self.rows = sorted(rows.values(), key=lambda row: -_size(row.clearest[1]))
+        self.paired = comparison.paired
         self.with_axis = any(row.axis != "dim" for row in self.rows)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -72,16 +75,19 @@ class OutlierDimsChanged:
             Column("B", group="RMS over median, where it changed most"),
             Column("at layer", group="RMS over median, where it changed most", keep=60),
         ]
-        n_more = len(self.rows) - _MOST_ROWS
+        most = _MOST_ROWS if self.paired else _MOST_ROWS_OF_TEXT
+        rows = [self._row(row) for row in self.rows[:most]]
+        n_more = len(self.rows) - len(rows)
+        of_text = "" if self.paired else " How many of them the text alone explains cannot be judged."
         yield section(
             "Outlier dims gained and lost",
             paragraph(
                 f"An outlier dim has more than {OUTLIER_FACTOR:g} times the RMS of its site's median dim. Counted at "
                 f"each site {self.n_gained:,} came, {self.n_lost:,} went, and {self.n_kept:,} are there in both runs. "
-                "Those that changed most come first."
+                f"Those that changed most come first.{of_text}"
             ),
             Text(""),
-            NumberTable(columns, [self._row(row) for row in self.rows[:_MOST_ROWS]]),
+            NumberTable(columns, rows if self.paired else [quiet(row) for row in rows]),
             paragraph(f"and {n_more:,} more") if n_more > 0 else None,
         )
 

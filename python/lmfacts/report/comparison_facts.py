@@ -29,6 +29,7 @@ class FactsChanged:
     def __init__(self, comparison: Comparison) -> None:
         """The section of a comparison."""
         self.changed = comparison.changed_facts
+        self.paired = comparison.paired
         moved = [
             (fact, measure)
             for fact in comparison.facts
@@ -47,7 +48,10 @@ class FactsChanged:
             n_more = len(self.moved) - _MOST_MEASURES
             parts += [Text("")] * bool(parts)
             parts += [
-                paragraph(f"The numbers behind facts that moved most{self._order()}."),
+                paragraph(
+                    f"The numbers behind facts that moved most{self._order()}.",
+                    "" if self.paired else " On different text a part of each move is the text's.",
+                ),
                 Text(""),
                 NumberTable(
                     _MEASURES,

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from lmfacts import formats
 from lmfacts.report.blocks import resample, sparkline
-from lmfacts.report.comparison_sites import ratio_text
+from lmfacts.report.comparison_sites import quiet, ratio_text
 from lmfacts.report.console import BULK, paragraph, section
 from lmfacts.report.depth_table import evenly
 from lmfacts.report.table import Column, NumberTable
@@ -33,6 +33,7 @@ class NormsChanged:
 
     def __init__(self, comparison: Comparison) -> None:
         """The section of a comparison."""
+        self.paired = comparison.paired
         self.norms = [norm for norm in comparison.norms if not any(math.isnan(mean_log) for mean_log in norm.mean_log)]
         self.weight_norms = comparison.weight_norms
 
@@ -44,25 +45,40 @@ class NormsChanged:
 
     def _residual(self) -> RenderResult:
         title = f"Norm of the residual stream by depth ({self.norms[-1].name.rsplit('.', 1)[-1]})"
-        farthest = max(self.norms, key=lambda norm: abs(math.log(norm.ratio)))
+        farthest = max(self.norms, key=lambda norm: (norm.counts, abs(math.log(norm.ratio))))
         if abs(math.log(farthest.ratio)) < _LEAST:
             yield section(title, paragraph(f"The same at every depth, within {100 * _LEAST:g} %."))
             return
         where = "before the first block" if farthest.label == "in" else f"at layer {farthest.label}"
         columns = [Column("layer"), Column("A"), Column("B"), Column("change")]
+        columns += [] if self.paired else [Column("noise")]
         rows = [self._row(norm) for norm in evenly(self.norms, _MOST_ROWS)]
         yield section(
             title,
             paragraph(
-                f"Geometric mean of the tokens' L2 norms. It changed most {where}: {ratio_text(farthest.ratio)}."
+                f"Geometric mean of the tokens' L2 norms. {self._most(f'{where}: {ratio_text(farthest.ratio)}')}"
             ),
             Text(""),
             NumberTable(columns, rows),
         )
 
-    @staticmethod
-    def _row(norm: NormChange) -> list[str]:
-        return [norm.label, *(formats.number(math.exp(mean)) for mean in norm.mean_log), ratio_text(norm.ratio)]
+    def _most(self, farthest: str) -> str:
+        """Where the norm changed most, or how much of that different text may have done."""
+        if self.paired:
+            return f"It changed most {farthest}."
+        if all(math.isnan(norm.noise) for norm in self.norms):
+            return f"It differs most {farthest}; how much of that the text does is not known."
+        n_changed = sum(norm.counts for norm in self.norms)
+        if not n_changed:
+            return "Within the noise of different text at every depth."
+        return f"Beyond the noise of different text at {n_changed:,} of {len(self.norms):,} depths; most {farthest}."
+
+    def _row(self, norm: NormChange) -> list[str | Text]:
+        row = [norm.label, *(formats.number(math.exp(mean)) for mean in norm.mean_log), ratio_text(norm.ratio)]
+        if self.paired:
+            return [*row]
+        noise = "-" if math.isnan(norm.noise) else f"{formats.number(100 * math.expm1(norm.noise), 2)} %"
+        return [*row, noise] if norm.counts else quiet([*row, noise])
 
     def _weights(self, available: int) -> RenderResult:
         title = "Frobenius norms of the matrices by kind"

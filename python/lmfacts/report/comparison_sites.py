@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
     from lmfacts.comparison import Comparison, SiteChange
 
-__all__ = ["ChangedByKind", "MostChanged", "in_layers", "ranges", "ratio_text"]
+__all__ = ["ChangedByKind", "MostChanged", "in_layers", "quiet", "ranges", "ratio_text"]
 
 _MOST_KINDS: Final = 40
 _FAR: Final = 2.0
 _LEAST: Final = 5e-6
 _NOTHING: Final = "~0"
+_QUIET: Final = "bright_black"
+"""Rows of what different text explains, or of what cannot be judged; their effect is 0 or a dash."""
 _ABOUT_ZERO: Final = " ~0 stands for less than 5e-6, and for a distance that the cells of two dtypes explain."
 
 
@@ -55,21 +57,22 @@ def in_layers(kind: str, sites: Sequence[SiteChange]) -> str:
 
 
 class MostChanged:
-    """The section on the sites with the largest effects; nothing where none has one."""
+    """The section on the sites with the largest effects, and on different text on those within their noise."""
 
     def __init__(self, comparison: Comparison, top: int) -> None:
         """The first `top` sites of a comparison."""
         self.changed = comparison.beyond(0.0)
-        self.shown = self.changed[:top]
+        self.within = [] if comparison.paired else sorted(_within_noise(comparison.sites), key=_nearness, reverse=True)
+        self.shown = [*self.changed, *self.within][:top]
         self.weights = comparison.a.kind == "weights"
+        self.paired = comparison.paired
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if not self.shown:
             return
-        n_more = len(self.changed) - len(self.shown)
         columns = [
             Column("weight" if self.weights else "site", "left", shrink_to=20, cut="start"),
-            Column("effect"),
+            *((Column("effect"),) if self.paired else _EXCESS_COLUMNS),
             Column("largest by", "left"),
             Column("KS", keep=80),
             Column("W1", keep=85),
@@ -79,8 +82,9 @@ class MostChanged:
         ]
         rows = [self._row(site) for site in self.shown]
         yield section(
-            "Changed most",
+            "Changed most" if self.changed else "Nearest to noise",
             paragraph(
+                "" if self.paired else "Excess: size less noise; a site within its noise has none, and is grey. ",
                 "KS: Kolmogorov-Smirnov distance. W1: Wasserstein distance, and mean: its change, in A's standard "
                 "deviations.",
                 "" if self.weights else " Norm: of the tokens, geometric mean.",
@@ -88,21 +92,35 @@ class MostChanged:
             ),
             Text(""),
             NumberTable(columns, rows),
-            paragraph(f"and {n_more:,} more with smaller effects") if n_more else None,
+            paragraph(more) if (more := self._more()) else None,
         )
 
+    def _more(self) -> str:
+        """How many are not shown."""
+        n_changed = max(len(self.changed) - len(self.shown), 0)
+        n_within = len(self.changed) + len(self.within) - len(self.shown) - n_changed
+        parts = [f"{n_changed:,} more with smaller effects"] * bool(n_changed)
+        parts += [f"{n_within:,} {'more ' * (not parts)}within noise"] * bool(n_within)
+        return f"and {' and '.join(parts)}" if parts else ""
+
     def _row(self, site: SiteChange) -> list[str | Text]:
-        decided_by = site.decided_by
-        return [
+        foremost, counts = site.foremost, site.effect > 0
+        effect = Text(formats.number(site.effect), style=STANDOUT)
+        excess = (
+            [] if self.paired or foremost is None else [formats.number(foremost.size), formats.number(foremost.noise)]
+        )
+        row: list[str | Text] = [
             site.name,
-            Text(formats.number(site.effect), style=STANDOUT),
-            decided_by.label if decided_by else "",
+            effect if counts else "0",
+            *excess,
+            foremost.label if foremost else "",
             _distance(_ks(site)),
             _distance(_wasserstein(site)),
             formats.signed(site.mean_shift, 2),
             ratio_text(site.std_ratio),
             *(self._weight_cells(site) if self.weights else self._site_cells(site)),
         ]
+        return row if counts else quiet(row)
 
     @staticmethod
     def _site_cells(site: SiteChange) -> list[str | Text]:
@@ -133,6 +151,8 @@ class MostChanged:
             ratio_text(site.largest_ratio),
         ]
 
+
+_EXCESS_COLUMNS: Final = (Column("excess"), Column("size"), Column("noise"))
 
 _SITE_COLUMNS: Final = (
     Column("scale", group="dim of largest change", alone="dim scale", keep=75),
@@ -165,18 +185,24 @@ class ChangedByKind:
         for site in comparison.sites:
             kinds.setdefault(site.kind, []).append(site)
         told = any(site.effect > 0 or site.dtypes[0] != site.dtypes[1] for site in comparison.sites)
+        told = told or not comparison.paired
+        self.paired = comparison.paired
         self.kinds = {kind: sites for kind, sites in kinds.items() if told and not all(s.identical for s in sites)}
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if not self.kinds:
             return
         any_effect = any(site.effect > 0 for sites in self.kinds.values() for site in sites)
+        any_noise = not self.paired and any(site.judged for sites in self.kinds.values() for site in sites)
+        any_effect = any_effect or any_noise
+        group = "effect" if self.paired else "excess"
         effect = [
             Column("changed", keep=80),
-            Column("median", group="effect"),
-            Column("largest", group="effect"),
-            Column("layer", group="effect", keep=90),
-            Column("by", "left", group="effect", keep=60),
+            Column("median", group=group),
+            Column("largest", group=group),
+            *([Column("noise", group=group)] if any_noise else []),
+            Column("layer", group=group, keep=90),
+            Column("by", "left", group=group, keep=60),
         ]
         columns = [
             Column("kind", "left", shrink_to=20, cut="start"),
@@ -190,20 +216,29 @@ class ChangedByKind:
         ]
         told = {kind: self._differences(sites) for kind, sites in self.kinds.items()}
         rows = [
-            [kind, str(len(sites)), *(_effect(sites) if any_effect else ()), *told[kind]]
+            self._row(kind, sites, told[kind], any_effect=any_effect, any_noise=any_noise)
             for kind, sites in self.kinds.items()
             if any(site.effect > 0 for site in sites) or not set(told[kind]) <= {"0", "-", _NOTHING}
         ]
         if not rows:
             return
         n_more = len(rows) - _MOST_KINDS
+        within = "rounding" if self.paired else "rounding or noise"
         yield section(
             "All weights by kind" if self.weights else "All sites by kind",
-            paragraph("Largest differences, whether they count or are within rounding.", _about_zero(rows)),
+            paragraph(f"Largest differences, whether they count or are within {within}.", _about_zero(rows)),
             Text(""),
             NumberTable(columns, rows[:_MOST_KINDS]),
             paragraph(f"and {n_more:,} more kinds") if n_more > 0 else None,
         )
+
+    @staticmethod
+    def _row(
+        kind: str, sites: list[SiteChange], told: list[str], *, any_effect: bool, any_noise: bool
+    ) -> list[str | Text]:
+        effect = _effect(sites, with_noise=any_noise) if any_effect else []
+        row: list[str | Text] = [kind, str(len(sites)), *effect, *told]
+        return row if not any_noise or any(site.effect > 0 for site in sites) else quiet(row)
 
     def _differences(self, sites: list[SiteChange]) -> list[str]:
         return [
@@ -220,17 +255,39 @@ class ChangedByKind:
         return max((_size(dims.mean_shift) for dims in site.dims), default=math.nan)
 
 
-def _effect(sites: list[SiteChange]) -> list[str | Text]:
-    """How many of the sites changed, the median and the largest effect, where that is, and by what."""
-    worst = max(sites, key=lambda site: site.effect)
-    decided_by = worst.decided_by
+def _effect(sites: list[SiteChange], *, with_noise: bool) -> list[str | Text]:
+    """How many of the sites changed, the median and the largest effect, its noise, where that is, and by what."""
+    judged = [site for site in sites if site.judged]
+    if not judged:
+        return [*["-"] * (4 if with_noise else 3), "", ""]
+    worst = max(judged, key=lambda site: (site.effect, _nearness(site)))
+    foremost = worst.foremost if with_noise else worst.decided_by
     return [
-        str(sum(site.effect > 0 for site in sites)),
-        formats.number(statistics.median(site.effect for site in sites), 2),
+        str(sum(site.effect > 0 for site in judged)),
+        formats.number(statistics.median(site.effect for site in judged), 2),
         Text(formats.number(worst.effect), style=STANDOUT if worst.effect else ""),
-        str(worst.layer) if worst.effect and worst.layer is not None else "",
-        decided_by.label if decided_by else "",
+        *([formats.number(foremost.noise if foremost else math.nan, 2)] if with_noise else []),
+        str(worst.layer) if (worst.effect or with_noise) and worst.layer is not None else "",
+        foremost.label if foremost else "",
     ]
+
+
+def _within_noise(sites: Iterable[SiteChange]) -> list[SiteChange]:
+    """The sites that can be judged and did not change beyond their noise."""
+    return [site for site in sites if site.judged and not site.effect and not site.identical]
+
+
+def _nearness(site: SiteChange) -> float:
+    """How near to its noise a site is at its foremost difference: 1 is at it."""
+    foremost = site.foremost
+    if foremost is None or not foremost.size:
+        return 0.0
+    return foremost.size / foremost.noise if foremost.noise > 0 else math.inf
+
+
+def quiet(row: Sequence[str | Text]) -> list[str | Text]:
+    """A row in grey."""
+    return [Text(cell if isinstance(cell, str) else cell.plain, style=_QUIET) for cell in row]
 
 
 def _about_zero(rows: Iterable[Sequence[str | Text]]) -> str:

@@ -14,6 +14,7 @@ from rich.console import Group
 from rich.text import Text
 
 from lmfacts import formats
+from lmfacts.comparison.noise import FALSE_POSITIVES
 from lmfacts.report.comparison_dims import OutlierDimsChanged
 from lmfacts.report.comparison_facts import FactsChanged
 from lmfacts.report.comparison_norms import NormsChanged
@@ -72,9 +73,11 @@ class ComparisonHeader:
             ("A", _described(found.a)),
             ("B", _described(found.b)),
             ("compared", what if weights else f"{what}, {_TOKENS[found.population]}"),
+            ("text", "paired: both runs read the same text" if found.paired and not weights else ""),
             ("only in A", _names(found.only_a)),
             ("only in B", _names(found.only_b)),
             ("left out", _left_out(found)),
+            ("not judged", _kinds([site for site in found.sites if not site.judged], found.sites)),
         ]
         yield LabeledLines([(name, value) for name, value in rows if value])
         if found.caveats:
@@ -94,26 +97,39 @@ class Conclusion:
         sentences = [self._sites(), self._facts()]
         yield section("What changed", paragraph(Text(" ".join(s for s in sentences if s), style="bold")))
         notes = [self._reading()] if any(site.effect > 0 for site in found.sites) else []
-        notes += [self._resolution()]
+        notes += [self._noise(), self._resolution()]
         written = " ".join(note for note in notes if note)
         if written:
             yield paragraph(written)
 
     def _sites(self) -> str:
-        sites = self.comparison.by_effect
-        noun = "weight" if self.comparison.a.kind == "weights" else "site"
+        found = self.comparison
+        sites = found.by_effect
+        noun = "weight" if found.a.kind == "weights" else "site"
         every = f"any of {_number(len(sites), noun)}"
         if all(site.identical for site in sites):
             return f"Nothing: no number that is compared differs at {every}."
+        judged = found.judged
+        if not judged:
+            return f"What changed cannot be judged at {every} without the same text."
+        if len(judged) < len(sites):
+            every = f"any of the {_number(len(judged), noun)} that can be judged"
         worst = sites[0]
         if worst.decided_by is None:
-            return f"No difference beyond rounding at {every}."
+            return f"No difference beyond {'rounding' if found.paired else 'the noise of different text'} at {every}."
         n_changed = sum(site.effect > 0 for site in sites)
-        median = statistics.median(site.effect for site in sites)
+        median = formats.number(statistics.median(site.effect for site in judged))
+        largest, by = formats.number(worst.effect), worst.decided_by
+        if found.paired:
+            return (
+                f"{n_changed:,} of {_number(len(sites), noun)} changed. The largest effect is {largest}, at "
+                f"{worst.name} ({by.label}); the median is {median}."
+            )
+        which = f" that can be judged, of {len(sites):,} in all," if len(judged) < len(sites) else ""
         return (
-            f"{n_changed:,} of {_number(len(sites), noun)} changed. The largest effect is "
-            f"{formats.number(worst.effect)}, at {worst.name} ({worst.decided_by.label}); the median is "
-            f"{formats.number(median)}."
+            f"{n_changed:,} of {_number(len(judged), noun)}{which} changed beyond the noise of different text. The "
+            f"largest excess is {largest}, at {worst.name} ({by.label}: {formats.number(by.size)} against a noise of "
+            f"{formats.number(by.noise)}); the median is {median}."
         )
 
     def _facts(self) -> str:
@@ -134,6 +150,29 @@ class Conclusion:
             "Wasserstein distance between the distributions and the change of the mean, in A's standard deviations; "
             f"the change of the logarithm of the standard deviation, of {dims}."
         )
+
+    def _noise(self) -> str:
+        found = self.comparison
+        if found.paired:
+            return ""
+        told = []
+        if found.judged:
+            share = f"{formats.number(100 - 100 * FALSE_POSITIVES, 2)} %"
+            told.append(
+                "On different text a difference counts by its excess over the noise, the size that it stays below in "
+                f"{share} of comparisons where nothing changed, judging by how much the blocks of sequences within "
+                "each run differ. Texts of another kind, or of a handful of documents, differ by more."
+            )
+        where = "of single dims"
+        n_left = len(found.sites) - len(found.judged)
+        if n_left:
+            sites = f"{n_left:,} of {len(found.sites):,} sites" if found.judged else "these sites"
+            where = f"at {sites}, for which no blocks of sequences are kept, and {where}"
+        told.append(
+            f"What cannot be judged counts as no change: differences {where}. To judge them, let both models read the "
+            "same text."
+        )
+        return " ".join(told)
 
     def _resolution(self) -> str:
         unlike = [site for site in self.comparison.sites if site.dtypes[0] != site.dtypes[1]]
@@ -158,32 +197,33 @@ class Unchanged:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         sites = self.comparison.sites
+        within = [site for site in sites if site.judged and not site.identical and site.effect == 0]
         rows = [
-            ("identical", self._kinds([site for site in sites if site.identical])),
-            ("rounding", self._kinds([site for site in sites if not site.identical and site.effect == 0])),
+            ("identical", _kinds([site for site in sites if site.identical], sites)),
+            ("rounding" if self.comparison.paired else "noise", _kinds(within, sites)),
             ("verdicts", self._verdicts()),
         ]
         filled = [(name, value) for name, value in rows if value]
         if filled:
             yield section("What is the same", LabeledLines(filled))
 
-    def _kinds(self, some: Sequence[SiteChange]) -> str:
-        """The kinds of some sites, with their layers where those are not all; nothing where it is every site."""
-        sites = self.comparison.sites
-        if len(some) == len(sites):
-            return ""
-        all_of = Counter(site.kind for site in sites)
-        kinds: dict[str, list[SiteChange]] = {}
-        for site in some:
-            kinds.setdefault(site.kind, []).append(site)
-        return " · ".join(
-            kind if len(members) == all_of[kind] else in_layers(kind, members) for kind, members in kinds.items()
-        )
-
     def _verdicts(self) -> str:
         same = [fact for fact in self.comparison.facts if not fact.verdict_changed]
         told = [fact for fact in same if fact.a.verdict != "NOT-APPLICABLE"]
         return ", ".join(f"{fact.id} {fact.a.verdict.words}" for fact in told)
+
+
+def _kinds(some: Sequence[SiteChange], sites: Sequence[SiteChange]) -> str:
+    """The kinds of some sites, with their layers where those are not all; nothing where it is every site."""
+    if len(some) == len(sites):
+        return ""
+    all_of = Counter(site.kind for site in sites)
+    kinds: dict[str, list[SiteChange]] = {}
+    for site in some:
+        kinds.setdefault(site.kind, []).append(site)
+    return " · ".join(
+        kind if len(members) == all_of[kind] else in_layers(kind, members) for kind, members in kinds.items()
+    )
 
 
 def _left_out(comparison: Comparison) -> str:
