@@ -12,6 +12,7 @@ from rich.text import Text
 from lmfacts import formats
 from lmfacts.report.console import STANDOUT, paragraph, section
 from lmfacts.report.table import Column, NumberTable
+from lmfacts.weight_sketch import STANDARD_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -84,11 +85,20 @@ class MostChanged:
                 "KS: Kolmogorov-Smirnov distance. W1: Wasserstein distance, and mean: its change, in A's standard "
                 "deviations.",
                 "" if self.weights else " Norm: of the tokens, geometric mean.",
+                self._estimated(),
                 _about_zero(rows),
             ),
             Text(""),
             NumberTable(columns, rows),
             paragraph(f"and {n_more:,} more with smaller effects") if n_more else None,
+        )
+
+    def _estimated(self) -> str:
+        if not any(site.weight is not None and site.weight.known == "estimated" for site in self.shown):
+            return ""
+        return (
+            " Change: norm of B - A over norm of A, of matrices estimated from sketches (standard error "
+            f"{formats.number(100 * STANDARD_ERROR, 2)} % of itself)."
         )
 
     def _row(self, site: SiteChange) -> list[str | Text]:
@@ -124,7 +134,7 @@ class MostChanged:
         scales = [_scale(axis.log_rms_ratio) for axis in site.dims] or ["", ""]
         k_a, k_b = weight.weibull_k
         return [
-            change if weight.exact or change in ("0", "-") else f">= {change}",
+            change if change in ("0", "-") else f"{_KNOWN[weight.known]}{change}",
             ratio_text(weight.frobenius_ratio),
             ratio_text(weight.spectral_ratio),
             formats.signed(k_b - k_a, 2),
@@ -133,6 +143,8 @@ class MostChanged:
             ratio_text(site.largest_ratio),
         ]
 
+
+_KNOWN: Final = {"exact": "", "estimated": "est. ", "at least": ">= "}
 
 _SITE_COLUMNS: Final = (
     Column("scale", group="dim of largest change", alone="dim scale", keep=75),
