@@ -6,12 +6,11 @@ import json
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 
 from lmfacts.weight_sketch import sketched_distance
 from lmfacts.weights import scan_weights
-
-torch = pytest.importorskip("torch")
-safetensors_torch = pytest.importorskip("safetensors.torch")
 
 D = 48
 
@@ -19,7 +18,7 @@ D = 48
 def checkpoint(folder, config, tensors):
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
-    safetensors_torch.save_file(tensors, folder / "model.safetensors")
+    safetensors.torch.save_file(tensors, folder / "model.safetensors")
     return scan_weights(folder, spectra=0)
 
 
