@@ -16,6 +16,9 @@ from lmfacts.report.checkpoints_view import render_checkpoints
 from lmfacts.report.console import to_text
 from support.tiny import build
 
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning:peft")
+# PEFT asks transformers by names that it has renamed, and says where it corrects its own settings.
+
 
 def adapted(tmp_path, family="llama", **settings):
     """The folders of a model, of an adapter for it, and of the two merged."""

@@ -133,6 +133,8 @@ class LoraAdapter:
                 raise ModelError(f"{self.name}: expected the factors A and B of LoRA alone, found {stored.name}")
             else:
                 whole[_INSIDE.sub("", stored.name.removeprefix(_PREFIX))] = stored
+        # PEFT saves the model's own matrix beside the factors of an embedding.
+        whole = {name: each for name, each in whole.items() if name not in halves}
         factors = {}
         tensors = []
         for name, pair in halves.items():

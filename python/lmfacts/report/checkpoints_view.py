@@ -92,7 +92,10 @@ def _conclusion(found: CheckpointComparison, changed: Sequence[MatrixChange]) ->
     ranks = [change.spectrum.rank for change in changed if change.spectrum is not None]
     if ranks:
         low, high = min(ranks), max(ranks)
-        text += f" The differences of matrices have rank {low if low == high else f'{low} to {high}'}."
+        text += (
+            f" Of the differences of matrices {low if low == high else f'{low} to {high}'} singular values are above "
+            "those of shuffled entries."
+        )
     return text
 
 
