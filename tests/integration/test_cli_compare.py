@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 
@@ -161,7 +162,10 @@ def test_the_weights_of_both(scans):
     assert {site.name for site in noisy.beyond(0.0)} == {
         site.name for site in noisy.sites if len(site.weight.shape) > 1
     }
-    assert all(site.weight.relative_change <= 0.022 for site in noisy.sites)  # estimated
+    # The noise is 2 % of a stored matrix; the parts of a fused one have scales of their own.
+    changes = [site.weight.relative_change for site in noisy.sites if len(site.weight.shape) > 1]
+    assert 0.015 < min(changes) < max(changes) < 0.035
+    assert statistics.median(changes) == pytest.approx(0.02, rel=0.05)
 
 
 @pytest.fixture(scope="module")

@@ -80,6 +80,8 @@ def test_a_matrix_that_grew_by_a_tenth():
     assert not site.weight.exact
     bounded = bounded_change(MATRIX, 1.1 * MATRIX).weight
     assert bounded.relative_change == pytest.approx(0.1, rel=1e-6)  # the bound is met
+    labels = [item.label for item in bounded_change(MATRIX, 1.1 * MATRIX).differences]
+    assert "relative change, at least" in labels
     assert (bounded.known, bounded.exact, math.isnan(bounded.standard_error)) == ("at least", False, True)
     assert site.weight.weibull_k[0] == pytest.approx(site.weight.weibull_k[1], abs=0.02)
     assert [dims.axis for dims in site.dims] == ["output dim", "input dim"]

@@ -97,7 +97,9 @@ class Difference:
     @property
     def label(self) -> str:
         """In words: `scale of dim 447`."""
-        label = " ".join(filter(None, (self.known, _LABELS.get(self.key, self.key))))
+        label = _LABELS.get(self.key, self.key)
+        if self.known is not None:
+            return f"estimated {label}" if self.known == "estimated" else f"{label}, {self.known}"
         return label if self.dim is None else f"{label} {self.dim}"
 
 

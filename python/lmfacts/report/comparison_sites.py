@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderResult
 
-    from lmfacts.comparison import Comparison, SiteChange
+    from lmfacts.comparison import Comparison, SiteChange, WeightChange
 
 __all__ = ["ChangedByKind", "MostChanged", "in_layers", "ranges", "ratio_text"]
 
@@ -130,11 +130,10 @@ class MostChanged:
     def _weight_cells(site: SiteChange) -> list[str | Text]:
         weight = site.weight
         assert weight is not None
-        change = formats.number(weight.relative_change, 2)
         scales = [_scale(axis.log_rms_ratio) for axis in site.dims] or ["", ""]
         k_a, k_b = weight.weibull_k
         return [
-            change if change in ("0", "-") else f"{_KNOWN[weight.known]}{change}",
+            _change(weight),
             ratio_text(weight.frobenius_ratio),
             ratio_text(weight.spectral_ratio),
             formats.signed(k_b - k_a, 2),
@@ -223,13 +222,26 @@ class ChangedByKind:
             _distance(_largest(sites, _wasserstein)),
             ratio_text(_farthest(sites)),
             _scale(_largest(sites, lambda site: max((_size(d.log_rms_ratio) for d in site.dims), default=math.nan))),
-            _distance(_largest(sites, self._last)),
+            self._last(sites),
         ]
 
-    def _last(self, site: SiteChange) -> float:
-        if site.weight is not None:
-            return site.weight.relative_change
+    def _last(self, sites: list[SiteChange]) -> str:
+        if not self.weights:
+            return _distance(_largest(sites, self._dim_mean))
+        changes = [site.weight for site in sites if site.weight and not math.isnan(site.weight.relative_change)]
+        if not changes:
+            return "-"
+        return _change(max(changes, key=lambda weight: weight.relative_change))
+
+    @staticmethod
+    def _dim_mean(site: SiteChange) -> float:
         return max((_size(dims.mean_shift) for dims in site.dims), default=math.nan)
+
+
+def _change(weight: WeightChange) -> str:
+    """The relative change and how it is known; nothing is said of none."""
+    change = _distance(weight.relative_change)
+    return change if change in ("0", "-", _NOTHING) else f"{_KNOWN[weight.known]}{change}"
 
 
 def _effect(sites: list[SiteChange]) -> list[str | Text]:

@@ -17,9 +17,6 @@ pub(super) const PANEL_ROWS: usize = 64;
 /// Columns that are turned around together: a line of the cache, if values are f32.
 const PANEL_COLUMNS: usize = 16;
 
-/// A turned column and the zeros about it, and so much more that no two columns' places are a power of two apart.
-const TURNED: usize = PANEL_ROWS + 2 * SKETCH_BLOCK + 16;
-
 /// A sketch being made.
 #[derive(Debug, Default)]
 pub(super) struct Sketch {
@@ -70,26 +67,26 @@ impl Sketch {
         } else {
             gathered.chunks_exact(n_rows).collect()
         };
-        // Each turned column with zeros before and after it, so that it fills whole blocks.
         let nothing = E::narrow(0.0);
-        let mut turned = [[nothing; TURNED]; PANEL_COLUMNS];
+        let mut turned = [[nothing; PANEL_ROWS]; PANEL_COLUMNS];
         for first in (0..n_rows).step_by(PANEL_COLUMNS) {
             let n_together = PANEL_COLUMNS.min(n_rows - first);
-            let places: [_; PANEL_COLUMNS] = std::array::from_fn(|turned| SketchRow::new(first + turned).place(columns.start));
-            let leads = places.map(|place| place % SKETCH_BLOCK);
-            for (turned, lead) in turned.iter_mut().zip(leads) {
-                turned[..lead].fill(nothing);
-                turned[lead + stored.len()..].fill(nothing);
-            }
-            turn(&stored, first, n_together, &leads, &mut turned);
+            turn(&stored, first, n_together, &mut turned);
             for (index, turned) in turned[..n_together].iter_mut().enumerate() {
-                let filled = &mut turned[..(leads[index] + stored.len()).next_multiple_of(SKETCH_BLOCK)];
+                turned[stored.len()..].fill(nothing);
                 if !all_finite {
-                    for value in filled.iter_mut() {
+                    for value in turned.iter_mut() {
                         *value = finite_or_zero(*value);
                     }
                 }
-                kernels.sketch(filled, SketchRow::new(first + index), places[index] - leads[index], &mut self.table);
+                // With zeros before and after them, so that they fill whole blocks.
+                let row = SketchRow::new(first + index);
+                let place = row.place(columns.start);
+                let lead = place % SKETCH_BLOCK;
+                let mut blocks = [nothing; PANEL_ROWS + SKETCH_BLOCK];
+                blocks[lead..lead + PANEL_ROWS].copy_from_slice(turned);
+                let n_filled = (lead + stored.len()).next_multiple_of(SKETCH_BLOCK);
+                kernels.sketch(&blocks[..n_filled], row, place - lead, &mut self.table);
             }
         }
     }
@@ -109,24 +106,18 @@ impl Sketch {
     }
 }
 
-/// Writes some columns of stored rows side by side, each from a place of its own on.
+/// Writes some columns of stored rows, at most as many as a panel has, side by side.
 #[inline(always)]
-fn turn<E: Element>(
-    stored: &[&[E]],
-    first: usize,
-    n_together: usize,
-    leads: &[usize; PANEL_COLUMNS],
-    turned: &mut [[E; TURNED]; PANEL_COLUMNS],
-) {
-    for (place, values) in stored.iter().enumerate() {
+fn turn<E: Element>(stored: &[&[E]], first: usize, n_together: usize, turned: &mut [[E; PANEL_ROWS]; PANEL_COLUMNS]) {
+    for (place, values) in stored.iter().enumerate().take(PANEL_ROWS) {
         let values = &values[first..first + n_together];
         if let Some(values) = values.first_chunk::<PANEL_COLUMNS>() {
             for column in 0..PANEL_COLUMNS {
-                turned[column][leads[column] + place] = values[column];
+                turned[column][place] = values[column];
             }
         } else {
             for (column, &value) in values.iter().enumerate() {
-                turned[column][leads[column] + place] = value;
+                turned[column][place] = value;
             }
         }
     }
