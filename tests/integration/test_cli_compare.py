@@ -230,6 +230,7 @@ def test_checkpoints_and_run_files_are_not_mixed(checkpoints, files):
         done = invoke(a, b)
         assert done.exit_code == 2
         assert f"{checkpoints['a']} is a checkpoint and {files['weights']} a run file: expected two" in done.stderr
+    assert "demo is a checkpoint" in invoke("demo", files["weights"]).stderr
     missing = invoke("nothing", files["weights"])
     assert missing.exit_code == 2
     assert "nothing" in missing.stderr

@@ -10,8 +10,8 @@ import pytest
 from lmfacts import _native
 from lmfacts.weight_sketch import N_BUCKETS, STANDARD_ERROR, sketched_distance
 
-N_ROWS, N_COLUMNS = 48, 320
-N_DRAWS = 120
+N_ROWS, N_COLUMNS = 64, 320
+N_DRAWS = 64
 
 
 def sketch(matrix, *, transposed=False, dtype=None):
@@ -109,7 +109,7 @@ def test_norms_are_right_on_average_and_to_one_percent(difference):
     squares = np.square(ratios)
     allowed = 2 * STANDARD_ERROR  # of a square
     assert abs(squares.mean() - 1) < 4.5 * allowed / math.sqrt(N_DRAWS)
-    assert np.sqrt(np.mean((squares - 1) ** 2)) < 1.35 * allowed  # 5 standard errors of a deviation of 120 draws
+    assert np.sqrt(np.mean((squares - 1) ** 2)) < 1.4 * allowed  # of 64 draws a deviation has a standard error of 9 %
 
 
 def test_the_standard_error_is_that_of_the_estimates():
@@ -120,7 +120,7 @@ def test_the_standard_error_is_that_of_the_estimates():
 
 
 def test_a_single_entry_is_exact():
-    for row, column in ((0, 0), (5, 319), (47, 17)):
+    for row, column in ((0, 0), (5, 319), (31, 17)):
         matrix = np.zeros((N_ROWS, N_COLUMNS))
         matrix[row, column] = -0.3
         assert sketched_distance(sketch(np.zeros_like(matrix)), sketch(matrix)) == pytest.approx(0.3, rel=1e-15)

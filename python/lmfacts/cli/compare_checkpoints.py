@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["are_checkpoints", "compare_checkpoints"]
 
 _WEIGHTS: Final = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".index.json")
+_EMBEDDED: Final = "demo"
 _MOST_NAMES: Final = 3
 
 
@@ -25,9 +26,10 @@ def are_checkpoints(a: Path, b: Path) -> bool:
         UsageError: one is a checkpoint and the other a run file.
     """
     sides = [_is_checkpoint(path) for path in (a, b)]
-    if sides[0] != sides[1] and all(path.exists() or is_one for path, is_one in zip((a, b), sides, strict=True)):
+    if sides[0] != sides[1]:
         of_weights, run = (a, b) if sides[0] else (b, a)
-        if not of_weights.exists():  # as likely a run file's name with an error in it
+        is_there = of_weights.expanduser().exists() or str(of_weights) == _EMBEDDED
+        if not (is_there and run.exists()):  # as likely a run file's name with an error in it
             return False
         raise UsageError(
             f"{of_weights} is a checkpoint and {run} a run file: expected two of a kind. Make a run of the checkpoint "
