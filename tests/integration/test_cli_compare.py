@@ -207,6 +207,9 @@ def test_checkpoints_are_compared_exactly(checkpoints):
     assert done.exit_code == 4
     assert "1 of 8 weights has a relative change above the threshold 0.24: blocks.1.W_O 0.25" in done.stderr
     assert json.loads(done.stdout)["weights"][0]["name"] == "blocks.1.W_O"
+    assert json.loads(done.stdout)["weights"][0]["spectrum"] is not None
+    without = json.loads(invoke(checkpoints["a"], checkpoints["b"], "--spectra", 31, "--json").stdout)
+    assert without["weights"][0]["spectrum"] is None
     assert invoke(checkpoints["a"], checkpoints["a"], "--threshold", 0).exit_code == 0
 
 

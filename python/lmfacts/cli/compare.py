@@ -59,6 +59,12 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    spectra: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Of checkpoints: singular values of B - A where a smaller side is at most this; 0 for none."
+        ),
+    ] = 4096,
     json: JsonOption = False,
 ) -> ExitCode:
     """Compare two runs: what changed from A to B, per fact and per site, with effect sizes.
@@ -68,7 +74,7 @@ def compare(
     """
     if are_checkpoints(a, b):
         _refuse_options_of_runs(require_same_facts=require_same_facts, population=population)
-        return compare_checkpoints(a, b, threshold=_valid(threshold), top=top, json=json)
+        return compare_checkpoints(a, b, threshold=_valid(threshold), top=top, spectra=spectra, json=json)
     # No matrices are multiplied here, and starting threads for that takes a tenth of a second.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _valid(threshold)

@@ -47,7 +47,7 @@ def _is_checkpoint(path: Path) -> bool:
     return may_be_on_the_hub and not path.exists()
 
 
-def compare_checkpoints(a: Path, b: Path, *, threshold: float | None, top: int, json: bool) -> ExitCode:
+def compare_checkpoints(a: Path, b: Path, *, threshold: float | None, top: int, spectra: int, json: bool) -> ExitCode:
     """Compare two checkpoints, or a checkpoint and an adapter, and print what changed."""
     os.environ.setdefault("TQDM_DISABLE", "1")
     from lmfacts.cli.output import print_json, print_result
@@ -56,7 +56,7 @@ def compare_checkpoints(a: Path, b: Path, *, threshold: float | None, top: int, 
     with reading_progress(f"{a} and {b}", quiet=False) as progress:
         from lmfacts.comparison.checkpoints import compare_checkpoints as compare
 
-        found = compare(str(a), str(b), progress=progress)
+        found = compare(str(a), str(b), spectra=spectra, progress=progress)
     if json:
         from lmfacts.report.checkpoints_json import checkpoints_json
 
