@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from lmfacts.weight_sketch import N_BUCKETS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -20,6 +22,7 @@ EXTRA_FIELDS: Final[dict[str, str]] = {
     "scaled_counts": "<u8",
     "scaled_moments": "<f8",
     "singular_values": "<f8",
+    "sketch": "<f8",
     "slices": "<f8",
 }
 """Their names, under `NAME/FIELD`, and dtypes; `lmfacts.weights` says what they hold. Those that would be empty may be
@@ -59,9 +62,12 @@ def weight_arrays_problem(entry: Mapping[str, Any], arrays: Mapping[str, NDArray
         "scaled_moments": (_N_MOMENTS,),
         "scaled_counts": (sizes["scaled_codes"],),
         "singular_values": (0, min(entry["shape"])) if is_matrix else (0,),
+        "sketch": (0, N_BUCKETS) if is_matrix else (0,),
     }.items():
         if sizes[field] not in allowed:
             return f"{field} has {sizes[field]} entries, expected {' or '.join(map(str, allowed))}"
+    if not np.isfinite(own.get("sketch", np.empty(0))).all():
+        return "sketch has sums that are not finite"
     return _scaled_problem(entry, own) or _singular_values_problem(own) or _slices_problem(entry, own)
 
 

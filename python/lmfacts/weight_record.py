@@ -228,6 +228,15 @@ class WeightRecord(SiteRecord):
         return values if values.size else None
 
     @property
+    def sketch(self) -> NDArray[np.float64] | None:
+        """The count sketch of the finite values, float64 [4096]; None for vectors and in runs that were made without.
+
+        `lmfacts.weight_sketch` says what it tells. Values that are not finite (`n_nan`, `n_inf`) are left out of it.
+        """
+        values = self._array("sketch")
+        return values if values.size else None
+
+    @property
     def spectral(self) -> float | None:
         """The largest singular value; None where they were not computed."""
         values = self.singular_values

@@ -197,13 +197,16 @@ class _Scan:
         n_columns = values.shape[-1] if values.ndim else 1
         dtype = tensor.dtype if tensor.dtype in _AS_BITS else None
         given = values if is_matrix else values.reshape(1, -1)
-        measured = _native.measure_matrix(given, n_rows, dtype=dtype)
+        measured = _native.measure_matrix(given, n_rows, dtype=dtype, transposed=view.transposed)
         name = view.name
         state = SiteState.from_native(measured["values"])
         self.states[name] = state
         if is_matrix:
             self.arrays[f"{name}/row_means"] = np.frombuffer(measured["row_means"], "<f8")
             self.arrays[f"{name}/row_rms"] = np.frombuffer(measured["row_rms"], "<f8")
+            sketch = np.frombuffer(measured["sketch"], "<f8")
+            if np.isfinite(sketch).all():  # sums of values near the end of float64's range may not be
+                self.arrays[f"{name}/sketch"] = sketch
         if is_matrix and view.layer is not None:
             self.slices.add(name, values, tensor.dtype)
         self.arrays[f"{name}/scaled_codes"] = np.frombuffer(measured["scaled_codes"] if is_matrix else b"", "<u2")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import lmfacts
@@ -272,4 +274,93 @@ def test_the_weights_of_both(scans):
     assert {site.name for site in noisy.beyond(0.0)} == {
         site.name for site in noisy.sites if len(site.weight.shape) > 1
     }
-    assert all(site.weight.relative_change <= 0.021 for site in noisy.sites)
+    # The noise is 2 % of a stored matrix; the parts of a fused one have scales of their own.
+    changes = [site.weight.relative_change for site in noisy.sites if len(site.weight.shape) > 1]
+    assert 0.015 < min(changes) < max(changes) < 0.035
+    assert statistics.median(changes) == pytest.approx(0.02, rel=0.05)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """Name -> folder: a model, one whose W_O of the last block is scaled, and an adapter for the first."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    generator = torch.Generator().manual_seed(0)
+    config = {"model_type": "llama", "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2}
+    tensors = {
+        f"model.layers.{layer}.self_attn.{name}_proj.weight": torch.randn(32, 32, generator=generator)
+        for layer in range(2)
+        for name in "qkvo"
+    }
+    edited = dict(tensors)
+    edited["model.layers.1.self_attn.o_proj.weight"] = 1.25 * tensors["model.layers.1.self_attn.o_proj.weight"]
+    for name, stored in (("a", tensors), ("b", edited)):
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(json.dumps(config))
+        save_file(stored, folder / name / "model.safetensors")
+    (folder / "adapter").mkdir()
+    adapter = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["q_proj"]}
+    (folder / "adapter" / "adapter_config.json").write_text(json.dumps(adapter))
+    module = "base_model.model.model.layers.0.self_attn.q_proj"
+    factors = {
+        f"{module}.lora_A.weight": torch.randn(2, 32, generator=generator),
+        f"{module}.lora_B.weight": torch.randn(32, 2, generator=generator),
+    }
+    save_file(factors, folder / "adapter" / "adapter_model.safetensors")
+    return {name: folder / name for name in ("a", "b", "adapter")}
+
+
+def test_checkpoints_are_compared_exactly(checkpoints):
+    done = invoke(checkpoints["a"], checkpoints["b"])
+    assert done.exit_code == 0
+    said = " ".join(done.stdout.split())
+    assert "1 of 8 weights changed. The largest relative change is 0.250, at blocks.1.W_O; the median is 0." in said
+    assert invoke(checkpoints["a"], checkpoints["b"], "--threshold", 0.26).exit_code == 0
+    done = invoke(checkpoints["a"], checkpoints["b"], "--threshold", 0.24, "--json")
+    assert done.exit_code == 4
+    assert "1 of 8 weights has a relative change above the threshold 0.24: blocks.1.W_O 0.25" in done.stderr
+    assert json.loads(done.stdout)["weights"][0]["name"] == "blocks.1.W_O"
+    assert json.loads(done.stdout)["weights"][0]["spectrum"] is not None
+    without = json.loads(invoke(checkpoints["a"], checkpoints["b"], "--spectra", 31, "--json").stdout)
+    assert without["weights"][0]["spectrum"] is None
+    assert invoke(checkpoints["a"], checkpoints["a"], "--threshold", 0).exit_code == 0
+
+
+def test_files_of_weights_are_checkpoints_too(checkpoints):
+    done = invoke(checkpoints["a"] / "model.safetensors", checkpoints["b"])
+    assert done.exit_code == 0
+    assert "1 of 8 weights changed" in done.stdout
+
+
+def test_an_adapter_is_a_difference(checkpoints):
+    done = invoke(checkpoints["a"], checkpoints["adapter"], "--json")
+    assert done.exit_code == 0
+    (weight,) = json.loads(done.stdout)["weights"]
+    assert weight["name"] == "blocks.0.W_Q"
+    assert weight["dtype_b"] == "lora"
+    assert sum(value > 1e-4 for value in weight["spectrum"]["singular_values"]) == 2
+
+
+def test_checkpoints_and_run_files_are_not_mixed(checkpoints, files):
+    for a, b in ((checkpoints["a"], files["weights"]), (files["weights"], checkpoints["a"])):
+        done = invoke(a, b)
+        assert done.exit_code == 2
+        assert f"{checkpoints['a']} is a checkpoint and {files['weights']} a run file: expected two" in done.stderr
+    assert "demo is a checkpoint" in invoke("demo", files["weights"]).stderr
+    missing = invoke("nothing", files["weights"])
+    assert missing.exit_code == 2
+    assert "nothing" in missing.stderr
+    assert "Traceback" not in missing.stderr
+
+
+@pytest.mark.parametrize("options", [("--require-same-facts",), ("--population", "rest"), ("--threshold", "nan")])
+def test_options_that_checkpoints_do_not_have(checkpoints, options):
+    done = invoke(checkpoints["a"], checkpoints["b"], *options)
+    assert done.exit_code == 2
+    assert options[0].removeprefix("--") in done.stderr
+
+
+def test_no_weight_in_common_is_a_sentence(checkpoints, tmp_path):
+    save_file({"x.weight": torch.zeros(2, 2)}, tmp_path / "x.safetensors")
+    done = invoke(checkpoints["a"], tmp_path / "x.safetensors")
+    assert done.exit_code == 2
+    assert "no weight in common" in done.stderr

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from lmfacts.cli.compare_checkpoints import are_checkpoints, compare_checkpoints
 from lmfacts.cli.exit_codes import ExitCode, complain, sentences
 from lmfacts.cli.options import JsonOption
 from lmfacts.errors import MismatchedRunsError, UsageError
@@ -34,8 +35,12 @@ _NAMES: Final[dict[_Choice, Population]] = {_Choice.rest: "rest", _Choice.first:
 
 @sentences
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A run file to compare with.", show_default=False)],
-    b: Annotated[Path, typer.Argument(metavar="B", help="A run file of the same kind.", show_default=False)],
+    a: Annotated[
+        Path, typer.Argument(metavar="A", help="A run file or checkpoint to compare with.", show_default=False)
+    ],
+    b: Annotated[
+        Path, typer.Argument(metavar="B", help="A run file of the same kind, or a checkpoint.", show_default=False)
+    ],
     *,
     threshold: Annotated[
         float | None,
@@ -57,16 +62,27 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    spectra: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Of checkpoints: singular values of B - A where a smaller side is at most this; 0 for none."
+        ),
+    ] = 4096,
     json: JsonOption = False,
 ) -> ExitCode:
     """Compare two runs: what changed from A to B, per fact and per site, with effect sizes.
 
     Runs of the same text are compared to the last bit. On different text only what exceeds the noise of that counts.
+
+    Two checkpoints (hub ids, folders, files of weights), or a checkpoint and the folder of a LoRA adapter for it, are
+    compared weight by weight and exactly.
     """
+    if are_checkpoints(a, b):
+        _refuse_options_of_runs(require_same_facts=require_same_facts, population=population)
+        return compare_checkpoints(a, b, threshold=_valid(threshold), top=top, spectra=spectra, json=json)
     # No matrices are multiplied here, and starting threads for that takes a tenth of a second.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    if threshold is not None and math.isnan(threshold):  # which nothing is above
-        raise UsageError("threshold: expected a number of at least 0, got nan")
+    _valid(threshold)
     from lmfacts.cli.output import print_json, print_result
     from lmfacts.comparison import compare as compare_runs
     from lmfacts.run import load
@@ -89,6 +105,18 @@ def compare(
     for failure in failures:
         complain(failure)
     return ExitCode.FACT_FAILED if failures else ExitCode.FINE
+
+
+def _valid(threshold: float | None) -> float | None:
+    if threshold is not None and math.isnan(threshold):  # which nothing is above
+        raise UsageError("threshold: expected a number of at least 0, got nan")
+    return threshold
+
+
+def _refuse_options_of_runs(*, require_same_facts: bool, population: _Choice | None) -> None:
+    for given, option in ((require_same_facts, "--require-same-facts"), (population is not None, "--population")):
+        if given:
+            raise UsageError(f"{option} is for run files: checkpoints themselves have no facts and no tokens")
 
 
 def _beyond(found: Comparison, threshold: float | None) -> list[str]:

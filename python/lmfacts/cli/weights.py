@@ -17,7 +17,7 @@ from lmfacts.visible_text import shell_word
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["weights"]
+__all__ = ["reading_progress", "weights"]
 
 
 @sentences
@@ -48,7 +48,7 @@ def weights(
 
     os.environ.setdefault("TQDM_DISABLE", "1")
     path = out or free_name(model, "weights")
-    with _progress(model, quiet=quiet) as progress:
+    with reading_progress(model, quiet=quiet) as progress:
         from lmfacts.weights import scan_weights
 
         run = scan_weights(model, revision=revision, spectra=spectra, out=path, progress=progress)
@@ -65,7 +65,7 @@ def weights(
 
 
 @contextmanager
-def _progress(model: str, *, quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
+def reading_progress(model: str, *, quiet: bool) -> Iterator[Callable[[int, int, str], None] | None]:
     """A bar by bytes with the time left, on a terminal; a line at the start elsewhere."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 

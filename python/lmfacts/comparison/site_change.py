@@ -12,7 +12,7 @@ changed; 0.01 stands for one percent.
 | `dim_scale` | largest ln(RMS in B / RMS in A) of a dim; of matrices `output_dim_scale`, `input_dim_scale` |
 | `dim_mean` | largest change of a dim's mean in units of the dim's RMS; activations only |
 | `nonfinite` | 1 if only one run has NaN, or only one has infinities; else the difference of their shares |
-| `relative_change` | of weights: norm of B - A over norm of A, of a matrix the most that it is known to be at least |
+| `relative_change` | of weights: norm of B - A over norm of A; `known` says how it is known |
 | `spectral` | ln(spectral norm of B / of A) of matrices |
 
 The first four see the values as one heap, the next two see single dims. Of a vector of weights all values are kept, and
@@ -88,6 +88,7 @@ class Difference:
         resolution: what rounding can do by itself.
         dim: the dim it was found at, or None.
         noise: what different text does by chance; 0 where both runs read the same, NaN where it is not known.
+        known: of a relative change, `estimated` or `at least` where it is not exact (see `WeightChange`).
     """
 
     key: str
@@ -95,6 +96,7 @@ class Difference:
     resolution: float = 0.0
     dim: int | None = None
     noise: float = 0.0
+    known: str | None = None
 
     @property
     def judged(self) -> bool:
@@ -115,6 +117,8 @@ class Difference:
     def label(self) -> str:
         """In words: `scale of dim 447`."""
         label = _LABELS.get(self.key, self.key)
+        if self.known is not None:
+            return f"estimated {label}" if self.known == "estimated" else f"{label}, {self.known}"
         return label if self.dim is None else f"{label} {self.dim}"
 
 
@@ -281,7 +285,7 @@ def _of_matrix(weight: WeightChange, resolution: float) -> tuple[Difference, ...
 def _relative_change(weight: WeightChange, resolution: float) -> Difference:
     norm_a, norm_b = weight.frobenius
     size = 1.0 if norm_a == 0 and norm_b > 0 else weight.relative_change
-    return Difference("relative_change", size, resolution)
+    return Difference("relative_change", size, resolution, known=None if weight.exact else weight.known)
 
 
 def _largest(site: SiteRecord) -> float:

@@ -21,12 +21,12 @@ One object that `json.dumps(..., allow_nan=False)` accepts: NaN and infinities a
 Each of `sites`: `name` and `name_b`, `kind`, `layer`; `effect`, the largest excess of a difference, or null where nothing can be judged;
 `noise`, that of the difference which it is, or of the one nearest to its noise; `decided_by`, the key of the difference that the effect is,
 or null; `judged`, whether any difference can be; `identical`; `differences`: list of `key`, `size`, `noise` (null where it is not known),
-`resolution`, `excess` (size less noise where it counts, else 0), `dim`, `judged`, `counts` (`lmfacts.comparison.site_change` explains the
+`resolution`, `excess` (size less noise where it counts, else 0), `dim`, `known`, `judged`, `counts` (`lmfacts.comparison.site_change` explains the
 keys, `lmfacts.comparison.noise` the noise); `dtype_a`, `dtype_b`,
 `n_values_a` ... `n_nonfinite_b`; `ks`, `ks_resolution`, `levy`, `levy_resolution`, `wasserstein`, `wasserstein_resolution`; `mean_shift` (in A's
 standard deviations), `std_ratio`, `excess_kurtosis_a`, `excess_kurtosis_b`, `largest_ratio`, `log_norm_shift`; `dims`: list, one per axis, of
 `axis`, `log_rms_ratio`, `dim`, `mean_shift`, `mean_dim`, `n_kept`, and `gained` and `lost` (lists of `dim`, `ratio_a`, `ratio_b`: RMS over the
-median dim's); `weight`: null, or `shape`, `relative_change`, `exact`, `frobenius_ratio`, `frobenius_folded_ratio`, `spectral_ratio`,
+median dim's); `weight`: null, or `shape`, `relative_change`, `known` (`exact`, `estimated`, `at least`), `standard_error`, `exact`, `frobenius_ratio`, `frobenius_folded_ratio`, `spectral_ratio`,
 `weibull_k_a`, `weibull_k_b`. Ratios are B over A.
 
 Version 2: an effect is an excess over the noise of different text; in version 1 it was the size of the difference.
@@ -172,6 +172,8 @@ def _site(site: SiteChange) -> dict[str, Any]:
         else {
             "shape": weight.shape,
             "relative_change": weight.relative_change,
+            "known": weight.known,
+            "standard_error": weight.standard_error,
             "exact": weight.exact,
             "frobenius_ratio": weight.frobenius_ratio,
             "frobenius_folded_ratio": weight.frobenius_folded_ratio,

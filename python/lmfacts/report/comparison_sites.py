@@ -12,13 +12,14 @@ from rich.text import Text
 from lmfacts import formats
 from lmfacts.report.console import STANDOUT, paragraph, section
 from lmfacts.report.table import Column, NumberTable
+from lmfacts.weight_sketch import STANDARD_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from rich.console import Console, ConsoleOptions, RenderResult
 
-    from lmfacts.comparison import Comparison, SiteChange
+    from lmfacts.comparison import Comparison, SiteChange, WeightChange
 
 __all__ = ["ChangedByKind", "MostChanged", "in_layers", "quiet", "ranges", "ratio_text"]
 
@@ -88,6 +89,7 @@ class MostChanged:
                 "KS: Kolmogorov-Smirnov distance. W1: Wasserstein distance, and mean: its change, in A's standard "
                 "deviations.",
                 "" if self.weights else " Norm: of the tokens, geometric mean.",
+                self._estimated(),
                 _about_zero(rows),
             ),
             Text(""),
@@ -102,6 +104,14 @@ class MostChanged:
         parts = [f"{n_changed:,} more with smaller effects"] * bool(n_changed)
         parts += [f"{n_within:,} {'more ' * (not parts)}within noise"] * bool(n_within)
         return f"and {' and '.join(parts)}" if parts else ""
+
+    def _estimated(self) -> str:
+        if not any(site.weight is not None and site.weight.known == "estimated" for site in self.shown):
+            return ""
+        return (
+            " Change: norm of B - A over norm of A, of matrices estimated from sketches (standard error "
+            f"{formats.number(100 * STANDARD_ERROR, 2)} % of itself)."
+        )
 
     def _row(self, site: SiteChange) -> list[str | Text]:
         foremost, counts = site.foremost, site.effect > 0
@@ -138,11 +148,10 @@ class MostChanged:
     def _weight_cells(site: SiteChange) -> list[str | Text]:
         weight = site.weight
         assert weight is not None
-        change = formats.number(weight.relative_change, 2)
         scales = [_scale(axis.log_rms_ratio) for axis in site.dims] or ["", ""]
         k_a, k_b = weight.weibull_k
         return [
-            change if weight.exact or change in ("0", "-") else f">= {change}",
+            _change(weight),
             ratio_text(weight.frobenius_ratio),
             ratio_text(weight.spectral_ratio),
             formats.signed(k_b - k_a, 2),
@@ -153,6 +162,7 @@ class MostChanged:
 
 
 _EXCESS_COLUMNS: Final = (Column("excess"), Column("size"), Column("noise"))
+_KNOWN: Final = {"exact": "", "estimated": "est. ", "at least": ">= "}
 
 _SITE_COLUMNS: Final = (
     Column("scale", group="dim of largest change", alone="dim scale", keep=75),
@@ -246,13 +256,26 @@ class ChangedByKind:
             _distance(_largest(sites, _wasserstein)),
             ratio_text(_farthest(sites)),
             _scale(_largest(sites, lambda site: max((_size(d.log_rms_ratio) for d in site.dims), default=math.nan))),
-            _distance(_largest(sites, self._last)),
+            self._last(sites),
         ]
 
-    def _last(self, site: SiteChange) -> float:
-        if site.weight is not None:
-            return site.weight.relative_change
+    def _last(self, sites: list[SiteChange]) -> str:
+        if not self.weights:
+            return _distance(_largest(sites, self._dim_mean))
+        changes = [site.weight for site in sites if site.weight and not math.isnan(site.weight.relative_change)]
+        if not changes:
+            return "-"
+        return _change(max(changes, key=lambda weight: weight.relative_change))
+
+    @staticmethod
+    def _dim_mean(site: SiteChange) -> float:
         return max((_size(dims.mean_shift) for dims in site.dims), default=math.nan)
+
+
+def _change(weight: WeightChange) -> str:
+    """The relative change and how it is known; nothing is said of none."""
+    change = _distance(weight.relative_change)
+    return change if change in ("0", "-", _NOTHING) else f"{_KNOWN[weight.known]}{change}"
 
 
 def _effect(sites: list[SiteChange], *, with_noise: bool) -> list[str | Text]:

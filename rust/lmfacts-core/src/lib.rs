@@ -35,13 +35,16 @@ mod tokens;
 mod view;
 
 pub use accum::{
-    CodeHistogram, DimHistograms, DimMoments, MatrixState, N_BINS, N_BLOCKS, N_MAXIMA, Outlier, Outliers, PopulationState,
-    ScalarMoments, SequenceBlocks, SiteAccumulator, SiteConfig, SiteState, Summary, TOKEN_QUANTITIES, TokenNorms, UnitSums,
-    measure_matrix,
+    CodeHistogram, DimHistograms, DimMoments, MatrixState, N_BINS, N_BLOCKS, N_MAXIMA, Orientation, Outlier, Outliers,
+    PopulationState, ScalarMoments, SequenceBlocks, SiteAccumulator, SiteConfig, SiteState, Summary, TOKEN_QUANTITIES,
+    TokenNorms, UnitSums, measure_matrix,
 };
 pub use dtype::{Bf16, Dtype, Element, F8E4M3, F8E5M2, F16, GROUP};
 pub use error::{Error, Result};
-pub use kernel::{CodeTable, DimSums, Kernels, Level, MomentRows, N_CODES, RowFigures};
+pub use kernel::{
+    CodeTable, DimSums, Kernels, Level, MomentRows, N_CODES, RowFigures, SKETCH_BUCKETS, SKETCH_GROUPS, SKETCH_LANES, SketchRow,
+    SketchTable,
+};
 pub use parallel::{MaxThreadsFn, OpenMp, ParallelFn, Pool};
 pub use tokens::{Population, TokenBatch};
 pub use view::{BufferView, MAX_AXES, Rows};

@@ -1,11 +1,12 @@
 //! Measuring a matrix, against plain sums.
 
-use lmfacts_core::{Bf16, BufferView, Element, MatrixState, Pool, measure_matrix};
+use lmfacts_core::{Bf16, BufferView, Element, MatrixState, Orientation, Pool, SKETCH_BUCKETS, measure_matrix};
 use proptest::prelude::*;
 
 fn measure<E: Element>(values: &[E], shape: &[usize], n_threads: usize) -> MatrixState {
     let view = BufferView::from_slice(values, shape).unwrap();
-    measure_matrix(&view, shape[..shape.len() - 1].iter().product(), 8, &Pool::new(n_threads).unwrap()).unwrap()
+    measure_matrix(&view, shape[..shape.len() - 1].iter().product(), Orientation::Rows, 8, &Pool::new(n_threads).unwrap())
+        .unwrap()
 }
 
 fn rms(values: impl Iterator<Item = f64>) -> f64 {
@@ -85,7 +86,7 @@ fn threads_and_strides_change_no_bit() {
         }
     }
     let view = BufferView::from_slice(&moved, &[96, 700]).unwrap().permuted(&[1, 0]);
-    assert_eq!(measure_matrix(&view, 700, 8, &Pool::new(2).unwrap()).unwrap(), expected);
+    assert_eq!(measure_matrix(&view, 700, Orientation::Rows, 8, &Pool::new(2).unwrap()).unwrap(), expected);
 }
 
 #[test]
@@ -119,4 +120,69 @@ fn scaled_values_of_nearly_one_size_keep_their_spread() {
     let most = 2.0 * f64::from(f32::EPSILON);
     assert!((moments.mean - 1.0).abs() < most && moments.max - moments.min < 2.0 * most);
     assert!((0.0..=1855.0 * most.powi(2)).contains(&moments.m2) && (0.0..=1855.0 * most.powi(4)).contains(&moments.m4));
+}
+
+fn distance(one: &[f64], other: &[f64]) -> f64 {
+    one.iter().zip(other).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
+}
+
+#[test]
+fn a_sketch_is_the_sum_of_those_of_the_entries() {
+    let (n_rows, n_columns) = (3, 70);
+    let values: Vec<f64> = (0..n_rows * n_columns).map(|index| (index as f64 * 0.7).sin()).collect();
+    let mut expected = vec![0.0; SKETCH_BUCKETS];
+    let mut used = std::collections::BTreeSet::new();
+    for (index, value) in values.iter().enumerate() {
+        let mut single = vec![0f64; values.len()];
+        single[index] = 1.0;
+        let sketch = measure(&single, &[n_rows, n_columns], 1).sketch;
+        let filled: Vec<_> = (0..SKETCH_BUCKETS).filter(|&bucket| sketch[bucket] != 0.0).collect();
+        let [bucket] = filled[..] else { panic!("{} buckets of one entry", filled.len()) };
+        assert!(sketch[bucket].abs() == 1.0);
+        expected[bucket] += sketch[bucket] * value;
+        used.insert(bucket);
+    }
+    assert!(used.len() > 190, "210 entries in {} buckets", used.len());
+    let sketch = measure(&values, &[n_rows, n_columns], 2).sketch;
+    assert!(distance(&sketch, &expected) < 1e-13);
+}
+
+#[test]
+fn a_sketch_is_of_the_matrix_and_not_of_how_it_is_stored() {
+    for (n_rows, n_columns) in [(1, 1), (5, 3), (33, 150), (70, 16), (129, 257), (300, 40)] {
+        let values: Vec<Bf16> = matrix(n_rows, n_columns, 9).into_iter().map(Bf16::narrow).collect();
+        let moved: Vec<f32> =
+            (0..values.len()).map(|index| values[index % n_rows * n_columns + index / n_rows].widen() as f32).collect();
+        let expected = measure(&values, &[n_rows, n_columns], 1).sketch;
+        let norm = distance(&expected, &vec![0.0; SKETCH_BUCKETS]);
+        let pool = Pool::new(2).unwrap();
+        let view = BufferView::from_slice(&moved, &[n_columns, n_rows]).unwrap();
+        let transposed = measure_matrix(&view, n_columns, Orientation::Columns, 8, &pool).unwrap().sketch;
+        assert!(distance(&transposed, &expected) <= 1e-14 * norm, "{n_rows} x {n_columns}");
+        let view = BufferView::from_slice(&values, &[n_rows, n_columns]).unwrap().permuted(&[1, 0]);
+        let gathered = measure_matrix(&view, n_columns, Orientation::Columns, 8, &pool).unwrap().sketch;
+        assert!(distance(&gathered, &expected) <= 1e-14 * norm, "{n_rows} x {n_columns}, gathered");
+        assert!(
+            norm > 0.0
+                && (n_rows == n_columns || distance(&measure(&moved, &[n_columns, n_rows], 1).sketch, &expected) > 0.1 * norm)
+        );
+    }
+}
+
+#[test]
+fn a_sketch_leaves_out_what_is_not_finite() {
+    let mut values: Vec<f32> = matrix(20, 90, 3).into_iter().map(|value| value as f32).collect();
+    let mut without = values.clone();
+    for (place, value) in [(0, f32::NAN), (700, f32::INFINITY), (701, f32::NEG_INFINITY), (1799, f32::NAN)] {
+        (values[place], without[place]) = (value, 0.0);
+    }
+    let expected = measure(&without, &[20, 90], 1).sketch;
+    assert_eq!(measure(&values, &[20, 90], 1).sketch, expected);
+    let view = BufferView::from_slice(&values, &[20, 90]).unwrap();
+    let transposed = |values: &[f32]| {
+        let view = BufferView::from_slice(values, &[20, 90]).unwrap();
+        measure_matrix(&view, 20, Orientation::Columns, 8, &Pool::new(1).unwrap()).unwrap().sketch
+    };
+    assert_eq!(transposed(&values), transposed(&without));
+    assert_eq!(measure_matrix(&view, 20, Orientation::Rows, 8, &Pool::new(3).unwrap()).unwrap().sketch, expected);
 }

@@ -1,6 +1,6 @@
 //! `measure_matrix` for Python.
 
-use lmfacts_core::{Dtype, Pool, measure_matrix as measure};
+use lmfacts_core::{Dtype, Orientation, Pool, measure_matrix as measure};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -14,22 +14,25 @@ use crate::tensor::Tensor;
 ///     matrix: a tensor in host memory whose leading axes count the rows; what is left of a row is its columns. Any strides.
 ///     n_rows: number of rows.
 ///     dtype: if given, `matrix` holds unsigned integers that are the bits of this dtype (bfloat16, float8_e4m3fn, float8_e5m2).
+///     transposed: whether the stored rows are the columns of the matrix that the sketch is of.
 ///     k: how many of the largest values to keep.
 ///
 /// Returns:
 ///     A dict: `values`, the state of the values as `SiteAccumulator.state` gives it (all in `rest`; the position is the row plus 1,
 ///     the dim the column); bytes of little-endian arrays `row_means` and `row_rms` f8[n_rows], `scaled_codes` u2, `scaled_counts` u8 (float32 codes of the
-///     values divided by their column's RMS, then by their row's), `scaled_moments` f8[7]: n, mean, m2, m3, m4, min, max.
+///     values divided by their column's RMS, then by their row's), `scaled_moments` f8[7]: n, mean, m2, m3, m4, min, max;
+///     `sketch` f8[4096].
 ///
 /// Raises:
 ///     LayoutError, UnsupportedDtypeError, UnsupportedDeviceError, BufferImportError: as `SiteAccumulator.update`.
 #[pyfunction]
-#[pyo3(signature = (matrix, n_rows, *, dtype = None, k = 16))]
+#[pyo3(signature = (matrix, n_rows, *, dtype = None, transposed = false, k = 16))]
 pub(crate) fn measure_matrix<'py>(
     py: Python<'py>,
     matrix: &Bound<'py, PyAny>,
     n_rows: usize,
     dtype: Option<&str>,
+    transposed: bool,
     k: usize,
 ) -> PyResult<Bound<'py, PyDict>> {
     let mut held = Tensor::of(matrix)?;
@@ -40,7 +43,8 @@ pub(crate) fn measure_matrix<'py>(
     }
     let view = held.view()?;
     let pool = Pool::global().map_err(to_py)?;
-    let state = py.detach(|| measure(&view, n_rows, k, &pool)).map_err(to_py)?;
+    let stored = if transposed { Orientation::Columns } else { Orientation::Rows };
+    let state = py.detach(|| measure(&view, n_rows, stored, k, &pool)).map_err(to_py)?;
     let dict = PyDict::new(py);
     dict.set_item("values", state_dict(py, &state.values)?)?;
     dict.set_item("row_means", bytes(py, &state.row_means, f64::to_le_bytes))?;
@@ -48,5 +52,6 @@ pub(crate) fn measure_matrix<'py>(
     dict.set_item("scaled_codes", bytes(py, &state.scaled_codes, u16::to_le_bytes))?;
     dict.set_item("scaled_counts", bytes(py, &state.scaled_counts, u64::to_le_bytes))?;
     dict.set_item("scaled_moments", bytes(py, &state.scaled_moments.to_values(), f64::to_le_bytes))?;
+    dict.set_item("sketch", bytes(py, &state.sketch, f64::to_le_bytes))?;
     Ok(dict)
 }

@@ -10,6 +10,7 @@ use super::codes::CodeHistogram;
 use super::moments::ScalarMoments;
 use super::site::{SiteAccumulator, SiteConfig, chunk_rows};
 use super::site_state::SiteState;
+use super::sketch::{PANEL_ROWS, Sketch};
 use crate::dtype::{Bf16, Dtype, Element, F8E4M3, F8E5M2, F16};
 use crate::error::{Error, Result};
 use crate::kernel::{CodeTable, Kernels, Level, central};
@@ -39,26 +40,39 @@ pub struct MatrixState {
     pub scaled_counts: Vec<u64>,
     /// Moments of the scaled values.
     pub scaled_moments: ScalarMoments,
+    /// The count sketch of the finite values, 4,096 buckets: where an entry goes, and with which sign, is a function of its row and column
+    /// in the matrix as it is used, not as it is stored.
+    pub sketch: Vec<f64>,
+}
+
+/// How a matrix lies in a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Orientation {
+    /// The stored rows are its rows.
+    Rows,
+    /// The stored rows are its columns.
+    Columns,
 }
 
 /// Measures a matrix whose leading axes count `n_rows`; what is left of a row is its columns.
 ///
 /// Rows and columns with a NaN or an infinity in them, and those that are all zero, have no scale: their scaled values are left out.
+/// `stored` says what the sketch takes for the matrix; all else is of the tensor as it is stored.
 ///
 /// # Errors
 /// `Error::Layout` and `Error::Dtype` as for [`SiteAccumulator::update`].
-pub fn measure_matrix(view: &BufferView<'_>, n_rows: usize, k: usize, pool: &Pool) -> Result<MatrixState> {
+pub fn measure_matrix(view: &BufferView<'_>, n_rows: usize, stored: Orientation, k: usize, pool: &Pool) -> Result<MatrixState> {
     match view.dtype() {
-        Dtype::F64 => measure::<f64>(view, n_rows, k, pool),
-        Dtype::F32 => measure::<f32>(view, n_rows, k, pool),
-        Dtype::Bf16 => measure::<Bf16>(view, n_rows, k, pool),
-        Dtype::F16 => measure::<F16>(view, n_rows, k, pool),
-        Dtype::F8E4M3 => measure::<F8E4M3>(view, n_rows, k, pool),
-        Dtype::F8E5M2 => measure::<F8E5M2>(view, n_rows, k, pool),
+        Dtype::F64 => measure::<f64>(view, n_rows, stored, k, pool),
+        Dtype::F32 => measure::<f32>(view, n_rows, stored, k, pool),
+        Dtype::Bf16 => measure::<Bf16>(view, n_rows, stored, k, pool),
+        Dtype::F16 => measure::<F16>(view, n_rows, stored, k, pool),
+        Dtype::F8E4M3 => measure::<F8E4M3>(view, n_rows, stored, k, pool),
+        Dtype::F8E5M2 => measure::<F8E5M2>(view, n_rows, stored, k, pool),
     }
 }
 
-fn measure<E: Element>(view: &BufferView<'_>, n_rows: usize, k: usize, pool: &Pool) -> Result<MatrixState> {
+fn measure<E: Element>(view: &BufferView<'_>, n_rows: usize, stored: Orientation, k: usize, pool: &Pool) -> Result<MatrixState> {
     let rows = view.rows::<E>(n_rows)?;
     let mut values =
         SiteAccumulator::new(SiteConfig { k, threshold: f64::MAX, unit_sums: false, norms: false, ..SiteConfig::default() })?;
@@ -75,11 +89,19 @@ fn measure<E: Element>(view: &BufferView<'_>, n_rows: usize, k: usize, pool: &Po
     let float_kernels = Kernels::<f32>::at(level).ok_or_else(missing)?;
     let some_without_scale = inverse_columns.contains(&0.0);
     let inverse_in_f32 = in_f32::<E>(&inverse_columns);
-    let scaling = Scaling { kernels, float_kernels, rows, inverse_columns, inverse_in_f32, some_without_scale };
-    let (rows, scaled) = scaling.run(pool);
+    let scaling = Scaling { kernels, float_kernels, rows, inverse_columns, inverse_in_f32, some_without_scale, stored };
+    let (rows, scaled, sketch) = scaling.run(pool);
     let (row_means, row_rms) = rows.into_iter().unzip();
     let (scaled_codes, scaled_counts) = scaled.codes.sparse();
-    Ok(MatrixState { values: state, row_means, row_rms, scaled_codes, scaled_counts, scaled_moments: scaled.moments })
+    Ok(MatrixState {
+        values: state,
+        row_means,
+        row_rms,
+        scaled_codes,
+        scaled_counts,
+        scaled_moments: scaled.moments,
+        sketch: sketch.buckets(),
+    })
 }
 
 /// 1 / RMS of each column; 0 for a column without a scale.
@@ -118,6 +140,7 @@ struct Scaling<'a, E: Element> {
     inverse_columns: Vec<f64>,
     inverse_in_f32: Option<Vec<f32>>,
     some_without_scale: bool,
+    stored: Orientation,
 }
 
 /// Codes and moments of scaled values.
@@ -130,20 +153,27 @@ struct Scaled {
 /// Mean and root mean square of a row.
 type RowScale = (f64, f64);
 
+/// What a thread works in.
+struct Room<E> {
+    gathered: Vec<E>,
+    scratch: Vec<f32>,
+    spare: Vec<E>,
+}
+
 struct Worker {
     segments: Range<usize>,
     table: Box<CodeTable>,
-    done: Vec<(Vec<RowScale>, ScalarMoments)>,
+    done: Vec<(Vec<RowScale>, ScalarMoments, Sketch)>,
 }
 
 impl<E: Element> Scaling<'_, E> {
-    fn run(&self, pool: &Pool) -> (Vec<RowScale>, Scaled) {
+    fn run(&self, pool: &Pool) -> (Vec<RowScale>, Scaled, Sketch) {
         let (n_rows, n_columns) = (self.rows.n_rows(), self.rows.n_dims());
         let segment_rows = chunk_rows::<E>(n_columns);
         let n_segments = n_rows.div_ceil(segment_rows);
         let per_turn = (pool.n_threads() * SEGMENTS_PER_TURN).min((u32::MAX as usize / (segment_rows * n_columns)).max(1));
         let mut tables: Vec<Box<CodeTable>> = (0..pool.n_threads()).map(|_| CodeHistogram::zeroed_table()).collect();
-        let mut scaled = Scaled::default();
+        let (mut scaled, mut sketch) = (Scaled::default(), Sketch::default());
         let mut rows = Vec::with_capacity(n_rows);
         let mut n_in_tables = 0;
         for start in (0..n_segments).step_by(per_turn) {
@@ -154,22 +184,18 @@ impl<E: Element> Scaling<'_, E> {
                 .map(|(segments, table)| Worker { segments, table, done: Vec::new() })
                 .collect();
             pool.run(&mut workers, |worker| {
-                let (mut gathered, mut scratch) = (vec![E::narrow(0.0); n_columns], vec![0f32; n_columns]);
+                let mut room =
+                    Room { gathered: vec![E::narrow(0.0); n_columns], scratch: vec![0f32; n_columns], spare: Vec::new() };
                 for segment in worker.segments.clone() {
                     let range = segment * segment_rows..n_rows.min((segment + 1) * segment_rows);
-                    let part = range.clone().map(|row| self.row(row, &mut gathered, &mut scratch, &mut worker.table));
-                    let (scales, moments): (Vec<_>, Vec<_>) = part.unzip();
-                    let merged = moments.iter().fold(ScalarMoments::default(), |mut all, row| {
-                        all.merge(row);
-                        all
-                    });
-                    worker.done.push((scales, merged));
+                    worker.done.push(self.segment(range, &mut room, &mut worker.table));
                 }
             });
             for worker in workers {
-                for (scales, moments) in worker.done {
+                for (scales, moments, part) in worker.done {
                     rows.extend(scales);
                     scaled.moments.merge(&moments);
+                    sketch.merge(&part);
                 }
                 tables.push(worker.table);
             }
@@ -182,16 +208,36 @@ impl<E: Element> Scaling<'_, E> {
                 n_in_tables = 0;
             }
         }
-        (rows, scaled)
+        (rows, scaled, sketch)
+    }
+
+    /// Some stored rows, a panel after the other.
+    fn segment(&self, range: Range<usize>, room: &mut Room<E>, table: &mut CodeTable) -> (Vec<RowScale>, ScalarMoments, Sketch) {
+        let (mut scales, mut merged, mut sketch) = (Vec::with_capacity(range.len()), ScalarMoments::default(), Sketch::default());
+        for start in range.clone().step_by(PANEL_ROWS) {
+            let panel = start..range.end.min(start + PANEL_ROWS);
+            for row in panel.clone() {
+                let (scale, moments) = self.row(row, room, table, &mut sketch);
+                scales.push(scale);
+                merged.merge(&moments);
+            }
+            if self.stored == Orientation::Columns {
+                let all_finite = scales[scales.len() - panel.len()..].iter().all(|(_, rms)| rms.is_finite());
+                sketch.add_columns(&self.kernels, &self.rows, panel, all_finite, &mut room.spare);
+            }
+        }
+        (scales, merged, sketch)
     }
 
     /// The mean and RMS of a row as it is, and the moments of its scaled values, whose codes are counted.
-    fn row(&self, row: usize, gathered: &mut [E], scratch: &mut [f32], table: &mut CodeTable) -> (RowScale, ScalarMoments) {
+    fn row(&self, row: usize, room: &mut Room<E>, table: &mut CodeTable, sketch: &mut Sketch) -> (RowScale, ScalarMoments) {
+        let Room { gathered, scratch, spare } = room;
+        let scratch = scratch.as_mut_slice();
         let values = if self.rows.side_by_side() {
             self.rows.slice(row)
         } else {
             self.rows.gather(row, gathered);
-            gathered
+            gathered.as_slice()
         };
         let sums = match &self.inverse_in_f32 {
             Some(inverse_columns) => self.kernels.divide_columns_in_f32(values, inverse_columns, scratch),
@@ -199,6 +245,9 @@ impl<E: Element> Scaling<'_, E> {
         };
         let n = values.len() as f64;
         let scale = (sums.sum / n, (sums.square / n).sqrt());
+        if self.stored == Orientation::Rows {
+            sketch.add_row(&self.kernels, row, values, scale.1.is_finite(), spare);
+        }
         if !scale.1.is_finite() {
             return (scale, ScalarMoments::default());
         }

@@ -17,6 +17,7 @@ mod outliers;
 mod sequence_blocks;
 mod site;
 mod site_state;
+mod sketch;
 mod summary;
 mod tables;
 mod token_norms;
@@ -25,7 +26,7 @@ mod workspace;
 
 pub use codes::CodeHistogram;
 pub use dim_histograms::{DimHistograms, N_BINS};
-pub use matrix::{MatrixState, measure_matrix};
+pub use matrix::{MatrixState, Orientation, measure_matrix};
 pub use moments::{DimMoments, ScalarMoments};
 pub use outliers::{Outlier, Outliers};
 pub use sequence_blocks::{N_BLOCKS, N_MAXIMA, SequenceBlocks};

@@ -1,6 +1,6 @@
 //! The inner loops, at the best level that the processor has.
 //!
-//! Each loop is written once, in `rows` and `generic`, over fixed-size groups of independent lanes. A level's file compiles those same bodies with
+//! Each loop is written once, in `rows`, `generic` and `sketch`, over fixed-size groups of independent lanes. A level's file compiles those same bodies with
 //! that level's instructions switched on and the number of lanes that fits its registers. No loop lets the compiler reorder a
 //! floating-point sum: a dim is summed down its own lane in row order, and a sum across dims always runs over the same number of lanes,
 //! which are added in a fixed order. So every level gives the same bits, and the scalar one is the oracle for the others.
@@ -10,6 +10,7 @@
 mod generic;
 mod rows;
 mod scalar;
+mod sketch;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
@@ -23,6 +24,8 @@ use crate::error::{Error, Result};
 
 pub(crate) use generic::{MergeWeights, PowerSums, ScaledSums, central};
 pub use rows::DimSums;
+pub(crate) use sketch::SKETCH_BLOCK;
+pub use sketch::{SKETCH_BUCKETS, SKETCH_GROUPS, SKETCH_LANES, SketchRow};
 
 /// Number of different codes, and so of counters in a table.
 pub const N_CODES: usize = 1 << 16;
@@ -59,6 +62,17 @@ pub(crate) fn slot<E: Element>(code: u16) -> u16 {
 #[inline(always)]
 fn slots<E: Element>(codes: u64) -> u64 {
     if E::CODE_MANTISSA_BITS > 8 { in_one_register(codes ^ (codes >> 8 & 0x00ff_00ff_00ff_00ff)) } else { codes }
+}
+
+/// The buckets of a sketch, group by group. A group is two lines of the cache, and no access to it touches a third.
+#[derive(Debug, Clone)]
+#[repr(align(128))]
+pub struct SketchTable(pub [[f64; SKETCH_LANES]; SKETCH_GROUPS]);
+
+impl Default for SketchTable {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| [0.0; SKETCH_LANES]))
+    }
 }
 
 /// A set of instructions that kernels are compiled for.
@@ -191,6 +205,7 @@ type UnitSumsFn<E> = unsafe fn(&[UnitRow<'_, E>], &mut [f64], &mut [f64]);
 type DivideColumnsFn<E> = unsafe fn(&[E], &[f64], &mut [f32]) -> ScaledSums;
 type DivideColumnsInF32Fn<E> = unsafe fn(&[E], &[f32], &mut [f32]) -> ScaledSums;
 type DivideRowFn = unsafe fn(&mut [f32], f64) -> PowerSums;
+type SketchFn<E> = unsafe fn(&[E], SketchRow, usize, &mut SketchTable);
 type MergeFn = unsafe fn(f64, &mut MomentRows<'_>, f64, &MomentRows<'_>);
 
 /// The kernels of one level for one element type.
@@ -212,6 +227,7 @@ pub struct Kernels<E: Element> {
     divide_columns: DivideColumnsFn<E>,
     divide_columns_in_f32: DivideColumnsInF32Fn<E>,
     divide_row: DivideRowFn,
+    sketch: SketchFn<E>,
 }
 
 #[allow(unsafe_code)]
@@ -309,6 +325,12 @@ impl<E: Element> Kernels<E> {
     pub(crate) fn divide_row(&self, row: &mut [f32], inverse_scale: f64) -> PowerSums {
         // SAFETY: as in `absmax`.
         unsafe { (self.divide_row)(row, inverse_scale) }
+    }
+
+    /// Adds neighbouring entries of a row of a matrix, all finite, to its sketch: the first has that place.
+    pub fn sketch(&self, values: &[E], row: SketchRow, first_place: usize, table: &mut SketchTable) {
+        // SAFETY: as in `absmax`.
+        unsafe { (self.sketch)(values, row, first_place, table) }
     }
 
     /// Merges the moments of `n_b` rows into those of `n_a` rows; both numbers are positive and the same for every dim.

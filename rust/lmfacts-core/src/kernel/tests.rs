@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::{DimSums, Kernels, Level, MomentRows, N_CODES, RowFigures, TILE_ROWS, slot};
+use super::{DimSums, Kernels, Level, MomentRows, N_CODES, RowFigures, SketchRow, SketchTable, TILE_ROWS, slot};
 use crate::accum::CodeHistogram;
 use crate::dtype::{Bf16, Element, F8E4M3, F8E5M2, F16};
 
@@ -74,6 +74,12 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers {
         floats.extend(before.into_iter().flat_map(|sums| [sums.sum, sums.square, sums.scaled_square]));
         floats.extend(sums.powers.into_iter().chain([sums.min, sums.max]).chain(scaled.into_iter().map(f64::from)));
     }
+    let mut sketch = Box::<SketchTable>::default();
+    for (index, row) in rows.iter().enumerate() {
+        let in_sketch = SketchRow::new(index);
+        kernels.sketch(row, in_sketch, in_sketch.place(index), &mut sketch);
+    }
+    floats.extend(sketch.0.as_flattened().iter().filter(|&&bucket| bucket != 0.0));
     floats.extend(lists.into_iter().chain(merged).flatten().chain(sums).chain(squares));
     Answers {
         absmax,

@@ -28,7 +28,8 @@ macro_rules! level {
     ($level:expr, $lanes:literal, $rows:literal, $row_lanes:literal, $enable:literal, [$($feature:tt),+]) => {
         use crate::dtype::Element;
         use crate::kernel::{
-            CodeTable, CodeTables, DimSums, Kernels, Level, MomentRows, PowerSums, RowFigures, ScaledSums, UnitRow, generic, rows,
+            CodeTable, CodeTables, DimSums, Kernels, Level, MomentRows, PowerSums, RowFigures, ScaledSums, SketchRow, SketchTable, UnitRow, generic,
+            rows,
         };
 
         pub(in crate::kernel) fn is_available() -> bool {
@@ -51,6 +52,7 @@ macro_rules! level {
                 divide_columns: divide_columns::<E>,
                 divide_columns_in_f32: divide_columns_in_f32::<E>,
                 divide_row,
+                sketch: sketch::<E>,
             }
         }
 
@@ -107,6 +109,11 @@ macro_rules! level {
         #[target_feature(enable = $enable)]
         fn divide_row(row: &mut [f32], inverse_scale: f64) -> PowerSums {
             generic::divide_row::<{ 4 * $row_lanes }>(row, inverse_scale)
+        }
+
+        #[target_feature(enable = $enable)]
+        fn sketch<E: Element>(values: &[E], row: SketchRow, first_place: usize, table: &mut SketchTable) {
+            crate::kernel::sketch::sketch(values, row, first_place, table);
         }
 
         #[target_feature(enable = $enable)]
