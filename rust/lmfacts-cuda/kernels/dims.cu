@@ -162,6 +162,14 @@ RARE void add_column_again(const Update *u, u32 population, u32 index, u32 end, 
     }
 }
 
+// The rows that are listed at an index and every `step` after it, the last one in place of those past the end. Their places are
+// read together, and so are then the rows: otherwise each row would wait for the place of the one before.
+INLINE void list_rows(const Update *u, u32 population, u32 index, u32 step, u32 end, u32 *rows) {
+    UNROLL for (u32 i = 0; i < ROWS_IN_FLIGHT; i++) {
+        rows[i] = listed_row(u, population, index + i * step < end ? index + i * step : end - 1);
+    }
+}
+
 // The mean of the sampled rows, and for 16-bit values the power of two that brings their spread to 1.
 INLINE void find_pivots(const Update *u, u32 population, u32 start, u32 end, u32 dim, u32 is_active, Pivots *pivots,
                         f64 (*totals)[4][DIMS_THREADS], const u32 n_columns) {
@@ -171,15 +179,23 @@ INLINE void find_pivots(const Update *u, u32 population, u32 start, u32 end, u32
         min[c] = LARGEST_F32;
         max[c] = -LARGEST_F32;
     }
-    for (u32 index = start + THREAD / WARP; is_active && index < end; index += DIMS_WARPS * PIVOT_STEP) {
-        const Columns columns = load_columns(row_at(u, listed_row(u, population, index)), dim, n_columns);
-        UNROLL for (u32 c = 0; c < n_columns; c++) {
-            if (key_of(columns.bits[c]) < INFINITY_KEY) {
-                const f32 x = value_of(columns.bits[c]);
-                sum[c] += x;
-                n[c] += 1.0;
-                min[c] = x < min[c] ? x : min[c];
-                max[c] = x > max[c] ? x : max[c];
+    const u32 step = DIMS_WARPS * PIVOT_STEP;
+    for (u32 first = start + THREAD / WARP; is_active && first < end; first += step * ROWS_IN_FLIGHT) {
+        u32 rows[ROWS_IN_FLIGHT];
+        Columns columns[ROWS_IN_FLIGHT];
+        list_rows(u, population, first, step, end, rows);
+        UNROLL for (u32 i = 0; i < ROWS_IN_FLIGHT; i++) {
+            columns[i] = load_columns(row_at(u, rows[i]), dim, n_columns);
+        }
+        UNROLL for (u32 i = 0; i < ROWS_IN_FLIGHT; i++) {
+            UNROLL for (u32 c = 0; c < n_columns; c++) {
+                if (first + i * step < end && key_of(columns[i].bits[c]) < INFINITY_KEY) {
+                    const f32 x = value_of(columns[i].bits[c]);
+                    sum[c] += x;
+                    n[c] += 1.0;
+                    min[c] = x < min[c] ? x : min[c];
+                    max[c] = x > max[c] ? x : max[c];
+                }
             }
         }
     }
@@ -236,15 +252,13 @@ INLINE void sum_dims(const Update *u, f64 (*totals)[4][DIMS_THREADS], const u32 
         Sums sums;
         clear_sums(&sums, n_columns);
         for (u32 group = 0; group < ROWS_AT_A_TIME; group += ROWS_IN_FLIGHT) {
+            u32 rows[ROWS_IN_FLIGHT];
             Columns columns[ROWS_IN_FLIGHT];
             Part inverses[ROWS_IN_FLIGHT];
+            list_rows(u, population, first + group * DIMS_WARPS, DIMS_WARPS, end, rows);
             UNROLL for (u32 i = 0; i < ROWS_IN_FLIGHT; i++) {
-                const u32 index = first + (group + i) * DIMS_WARPS;
-                if (index < end) {
-                    const u32 row = listed_row(u, population, index);
-                    columns[i] = load_columns(row_at(u, row), dim, n_columns);
-                    inverses[i] = with_units ? (Part)u->row_inverses[row] : 0;
-                }
+                columns[i] = load_columns(row_at(u, rows[i]), dim, n_columns);
+                inverses[i] = with_units ? (Part)u->row_inverses[rows[i]] : 0;
             }
             UNROLL for (u32 i = 0; i < ROWS_IN_FLIGHT; i++) {
                 if (first + (group + i) * DIMS_WARPS < end) {
