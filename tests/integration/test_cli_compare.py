@@ -104,7 +104,7 @@ def test_a_threshold_is_held_against_the_excess(tmp_path):
     assert invoke(*paths, "--threshold", size - noise + 1e-6).exit_code == 0
     done = invoke(*paths, "--threshold", size - noise - 1e-6)
     assert done.exit_code == 4
-    assert "1 of 1 sites has an excess over noise above the threshold" in done.stderr
+    assert "1 of 1 site has an excess over noise above the threshold" in done.stderr
 
 
 def test_json_is_one_document_whatever_the_exit_code(files):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from lmfacts import formats
 from lmfacts.cli.compare_checkpoints import are_checkpoints, compare_checkpoints
 from lmfacts.cli.exit_codes import ExitCode, complain, sentences
 from lmfacts.cli.options import JsonOption
@@ -128,9 +129,10 @@ def _beyond(found: Comparison, threshold: float | None) -> list[str]:
     named = ", ".join(f"{site.name} {site.effect:.3g} ({by.label})" for site, by in shown if by is not None)
     have = "has" if len(sites) == 1 else "have"
     more = f" and {len(sites) - _MOST_NAMES} more" if len(sites) > _MOST_NAMES else ""
-    noun = "weights" if found.a.kind == "weights" else "sites"
+    noun = "weight" if found.a.kind == "weights" else "site"
     what = "effect" if found.paired else "excess over noise"
-    many = f"{len(sites)} of {len(found.sites)} {noun} {have} an {what} above the threshold {threshold:g}"
+    every = formats.counted(len(found.sites), noun)
+    many = f"{len(sites)} of {every} {have} an {what} above the threshold {threshold:g}"
     return [f"{many}: {named}{more}"]
 
 

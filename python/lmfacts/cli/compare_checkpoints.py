@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lmfacts import formats
 from lmfacts.cli.exit_codes import ExitCode, complain
 from lmfacts.errors import UsageError
 
@@ -79,7 +80,5 @@ def _beyond(found: CheckpointComparison, threshold: float | None) -> str:
     named = ", ".join(f"{change.name} {change.effect:.3g}" for change in changes[:_MOST_NAMES])
     more = f" and {len(changes) - _MOST_NAMES} more" if len(changes) > _MOST_NAMES else ""
     have = "has" if len(changes) == 1 else "have"
-    return (
-        f"{len(changes)} of {len(found.changes)} weights {have} a relative change above the threshold {threshold:g}: "
-        f"{named}{more}"
-    )
+    every = formats.counted(len(found.changes), "weight")
+    return f"{len(changes)} of {every} {have} a relative change above the threshold {threshold:g}: {named}{more}"
