@@ -340,6 +340,15 @@ def test_an_adapter_is_a_difference(checkpoints):
     assert sum(value > 1e-4 for value in weight["spectrum"]["singular_values"]) == 2
 
 
+@pytest.mark.parametrize("name", ["missing.lmfacts", "missing"])
+def test_a_checkpoint_beside_what_is_not_there(checkpoints, tmp_path, name):
+    there, missing = checkpoints["a"], tmp_path / name
+    for a, b in ((there, missing), (missing, there)):
+        done = invoke(a, b)
+        assert done.exit_code == 2
+        assert f"There is no {missing}, neither a checkpoint nor a run file" in done.stderr
+
+
 def test_checkpoints_and_run_files_are_not_mixed(checkpoints, files):
     for a, b in ((checkpoints["a"], files["weights"]), (files["weights"], checkpoints["a"])):
         done = invoke(a, b)

@@ -25,13 +25,16 @@ def are_checkpoints(a: Path, b: Path) -> bool:
 
     Raises:
         UsageError: one is a checkpoint and the other a run file.
+        FileNotFoundError: one is a checkpoint and the other is not there.
     """
     sides = [_is_checkpoint(path) for path in (a, b)]
     if sides[0] != sides[1]:
         of_weights, run = (a, b) if sides[0] else (b, a)
         is_there = of_weights.expanduser().exists() or str(of_weights) == _EMBEDDED
-        if not (is_there and run.exists()):  # as likely a run file's name with an error in it
+        if not is_there:  # as likely a run file's name with an error in it
             return False
+        if not run.exists():
+            raise FileNotFoundError(f"There is no {run}, neither a checkpoint nor a run file. Check the path.")
         raise UsageError(
             f"{of_weights} is a checkpoint and {run} a run file: expected two of a kind. Make a run of the checkpoint "
             "with lmfacts weights, or name both checkpoints."
