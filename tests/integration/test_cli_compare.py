@@ -85,6 +85,13 @@ def test_a_threshold_is_refused_where_nothing_can_be_judged(files):
     assert done.stdout == ""
 
 
+def test_a_threshold_is_kept_by_what_is_identical_whatever_the_text(tmp_path):
+    path = residual_run(lambda _layer, at: np.ones((at.size, 8)), n_layers=1).save(tmp_path / "a.lmfacts")
+    done = invoke(path, path, "--threshold", 0)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "Nothing: no number that is compared differs" in done.stdout
+
+
 def test_a_threshold_is_held_against_the_excess(tmp_path):
     def run(seed, factor):
         rng = np.random.default_rng(seed)
@@ -127,7 +134,7 @@ def test_facts_can_be_required_to_stay(files, monkeypatch):
     )
     done = invoke(files["a"], files["again"], "--require-same-facts")
     assert done.exit_code == 4
-    assert done.stderr == "lmfacts: verdicts changed: F2 HOLDS in A, FAILS in B\n"
+    assert done.stderr == 'lmfacts: verdicts changed: F2 is "holds here" in A, "not so here" in B\n'
 
 
 @pytest.mark.parametrize(

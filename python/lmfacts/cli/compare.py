@@ -89,10 +89,11 @@ def compare(
     from lmfacts.run import load
 
     found = compare_runs(load(a), load(b), population=None if population is None else _NAMES[population])
-    if threshold is not None and not found.judged:
+    if threshold is not None and not found.judged and not all(site.identical for site in found.sites):
         raise MismatchedRunsError(
-            "--threshold: nothing can be judged, since the runs read different text and keep no blocks of sequences at "
-            "any site that both have. Let both models read the same text, or record sites of the residual stream."
+            "--threshold: nothing can be judged, since the runs are not known to have read the same text, and there is "
+            "no site of which both keep 8 blocks of sequences. Let both models read the same text, or record sites of "
+            "the residual stream on 8 sequences or more."
         )
     if json:
         from lmfacts.report.comparison_json import comparison_json
@@ -138,5 +139,7 @@ def _beyond(found: Comparison, threshold: float | None) -> list[str]:
 
 def _other_verdicts(found: Comparison) -> list[str]:
     """A sentence that names the facts whose verdict changed, if any did."""
-    changed = [f"{fact.id} {fact.a.verdict} in A, {fact.b.verdict} in B" for fact in found.changed_facts]
+    changed = [
+        f'{fact.id} is "{fact.a.verdict.words}" in A, "{fact.b.verdict.words}" in B' for fact in found.changed_facts
+    ]
     return [f"verdicts changed: {'; '.join(changed)}"] if changed else []
