@@ -304,3 +304,22 @@ def test_the_fit_against_numpy():
 
 def test_the_window_ends_with_the_model():
     assert [fit_window(n).stop for n in (1, 2, 3, 4)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("first", [0, 2, 40])
+@pytest.mark.parametrize(
+    ("at_first", "per_layer"), [(1.0, 0.1), (0.3, 1.0), (1e-4, 1.0), (1.0, -0.04), (7.0, 1e4), (1.0, -0.0555)]
+)
+def test_each_law_explains_all_of_its_own_norms_and_less_of_the_others(first, at_first, per_layer):
+    """Wherever the layers begin, for norms that rise by orders of magnitude and for those that nearly vanish."""
+    layers = np.arange(first, first + 19)
+    linear = at_first + per_layer * (layers - first)
+    for norms, own, other in (
+        (linear, "r2_linear", "r2_square_root"),
+        (np.sqrt(linear), "r2_square_root", "r2_linear"),
+    ):
+        fit = growth_fit(layers.tolist(), np.log(norms))
+        assert 1 - getattr(fit, own) < 1e-12
+        assert 1 - getattr(fit, other) > 1e-7
+        assert fit.r2_rival == getattr(fit, own)
+        assert fit.rival == own.removeprefix("r2_").replace("_", " ")
