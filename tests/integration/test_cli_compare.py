@@ -85,6 +85,13 @@ def test_a_threshold_is_refused_where_nothing_can_be_judged(files):
     assert done.stdout == ""
 
 
+def test_a_threshold_is_kept_by_what_is_identical_whatever_the_text(tmp_path):
+    path = residual_run(lambda _layer, at: np.ones((at.size, 8)), n_layers=1).save(tmp_path / "a.lmfacts")
+    done = invoke(path, path, "--threshold", 0)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "Nothing: no number that is compared differs" in done.stdout
+
+
 def test_a_threshold_is_held_against_the_excess(tmp_path):
     def run(seed, factor):
         rng = np.random.default_rng(seed)
@@ -104,7 +111,7 @@ def test_a_threshold_is_held_against_the_excess(tmp_path):
     assert invoke(*paths, "--threshold", size - noise + 1e-6).exit_code == 0
     done = invoke(*paths, "--threshold", size - noise - 1e-6)
     assert done.exit_code == 4
-    assert "1 of 1 sites has an excess over noise above the threshold" in done.stderr
+    assert "1 of 1 site has an excess over noise above the threshold" in done.stderr
 
 
 def test_json_is_one_document_whatever_the_exit_code(files):
@@ -127,7 +134,7 @@ def test_facts_can_be_required_to_stay(files, monkeypatch):
     )
     done = invoke(files["a"], files["again"], "--require-same-facts")
     assert done.exit_code == 4
-    assert done.stderr == "lmfacts: verdicts changed: F2 HOLDS in A, FAILS in B\n"
+    assert done.stderr == 'lmfacts: verdicts changed: F2 is "holds here" in A, "not so here" in B\n'
 
 
 @pytest.mark.parametrize(
@@ -338,6 +345,15 @@ def test_an_adapter_is_a_difference(checkpoints):
     assert weight["name"] == "blocks.0.W_Q"
     assert weight["dtype_b"] == "lora"
     assert sum(value > 1e-4 for value in weight["spectrum"]["singular_values"]) == 2
+
+
+@pytest.mark.parametrize("name", ["missing.lmfacts", "missing"])
+def test_a_checkpoint_beside_what_is_not_there(checkpoints, tmp_path, name):
+    there, missing = checkpoints["a"], tmp_path / name
+    for a, b in ((there, missing), (missing, there)):
+        done = invoke(a, b)
+        assert done.exit_code == 2
+        assert f"There is no {missing}, neither a checkpoint nor a run file" in done.stderr
 
 
 def test_checkpoints_and_run_files_are_not_mixed(checkpoints, files):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import peft
@@ -105,7 +106,12 @@ def test_an_adapter_for_another_model_is_refused(tmp_path):
         ({"use_dora": True}, ModelError, "DoRA"),
         ({"layer_replication": [[0, 2]]}, ModelError, "replicated"),
         ({"lora_alpha": "much"}, WeightFileError, "expected numbers"),
+        ({"lora_alpha": True}, WeightFileError, "expected numbers"),
+        ({"lora_alpha": 1e39}, WeightFileError, "expected numbers"),
+        ({"lora_alpha": 10**400}, WeightFileError, "expected numbers"),
+        ({"lora_alpha": math.nan}, WeightFileError, "expected numbers"),
         ({"alpha_pattern": [1]}, WeightFileError, "alpha_pattern"),
+        ({"alpha_pattern": {"(q": 1}}, WeightFileError, "expected regular expressions"),
     ],
 )
 def test_other_adapters_are_refused_with_a_sentence(tmp_path, change, error, message):
@@ -126,6 +132,9 @@ def test_damaged_adapters(tmp_path):
         compare_checkpoints(model, adapter)
     save({name: tensor[:, :1] if "lora_B" in name else tensor for name, tensor in tensors.items()}, weights)
     with pytest.raises(ModelError, match="expected factors of the shapes"):
+        compare_checkpoints(model, adapter)
+    save({name: tensor[:0] if "lora_A" in name else tensor[:, :0] for name, tensor in tensors.items()}, weights)
+    with pytest.raises(WeightFileError, match="found rank 0"):
         compare_checkpoints(model, adapter)
     weights.unlink()
     with pytest.raises(WeightFileError, match="expected the adapter's weights"):

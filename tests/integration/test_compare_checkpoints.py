@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tracemalloc
 
 import numpy as np
@@ -164,6 +165,23 @@ def test_what_does_not_fit_is_listed(model, tmp_path):
     assert "192 x 64" in text
 
 
+def test_what_one_side_has_in_a_type_that_is_not_compared_is_left_out_and_not_missing(model, tmp_path):
+    tensors = llama_tensors()
+    name = "model.layers.0.self_attn.q_proj.weight"
+    tensors[name] = tensors[name] > 0
+    tensors["empty"] = torch.zeros(0, 3)
+    other = save(tmp_path / "b", tensors)
+    for a, b, side in ((model, other, "B"), (other, model, "A")):
+        found = compare_checkpoints(a, b)
+        reasons = {weight.name: weight.reason for weight in found.not_comparable}
+        assert reasons == {name: f"bool values (in {side})", "empty": f"no values (in {side})"}
+        assert (found.only_a, found.only_b) == ((), ())
+    assert {weight.reason for weight in compare_checkpoints(other, other).not_comparable} == {
+        "bool values",
+        "no values",
+    }
+
+
 def test_nothing_in_common_is_refused(model, tmp_path):
     other = save(tmp_path / "b", {"x.weight": torch.zeros(3, 3)}, {})
     with pytest.raises(MismatchedRunsError, match="no weight in common"):
@@ -179,6 +197,38 @@ def test_nan_counts_as_a_change(model, tmp_path):
     assert change.distance.n_nonfinite == (0, 1)
     assert change.distance.difference == 0
     assert change.effect == 1
+
+
+@pytest.mark.parametrize(
+    ("in_a", "in_b", "n_apart"),
+    [
+        ({(1, 2): math.nan}, {(3, 4): math.nan}, 2),
+        ({(1, 2): math.inf}, {(1, 2): -math.inf}, 1),
+        ({(1, 2): math.inf}, {(1, 2): math.nan}, 1),
+        ({(1, 2): math.nan, (0, 0): math.inf}, {(1, 2): math.nan, (0, 0): math.inf}, 0),
+    ],
+)
+def test_nan_and_infinities_are_compared_by_their_places(tmp_path, in_a, in_b, n_apart):
+    folders = []
+    for side, spoiled in (("a", in_a), ("b", in_b)):
+        tensors = llama_tensors()
+        for place, value in spoiled.items():
+            tensors["model.layers.0.self_attn.q_proj.weight"][place] = value
+        folders.append(save(tmp_path / side, tensors))
+    found = compare_checkpoints(*folders)
+    change = by_name(found)["blocks.0.W_Q"]
+    assert change.distance.n_nonfinite == (len(in_a), len(in_b))
+    assert change.distance.n_nonfinite_apart == n_apart
+    assert change.effect == bool(n_apart)
+    document = checkpoints_json(found)
+    assert (document["n_changed"], document["largest_effect"]) == (bool(n_apart), bool(n_apart))
+    row = next(row for row in document["weights"] if row["name"] == "blocks.0.W_Q")
+    assert row["n_nonfinite_apart"] == n_apart
+    text = " ".join(to_text(render_checkpoints(found), 120).split())
+    n, noun = len(in_a), "value" if len(in_a) == 1 else "values"
+    same = "not the same" if n_apart else "the same"
+    assert f"not finite blocks.0.W_Q ({n} {noun} in A, {n} in B, {same})" in text
+    assert ("Nothing: every entry" in text) == (not n_apart)
 
 
 def test_spectra_can_be_left_out(model, tmp_path):

@@ -167,6 +167,18 @@ def test_rounding_and_different_text_together():
     assert all(difference(site, "std").noise > 0.003 for site in found.sites)
 
 
+def test_a_std_that_grew_much_counts_in_another_dtype_too():
+    """The rounding of a std is a share of that std: 2^-8 of B's own, not ten thousand times as much of A's."""
+    a = run_of(0)
+    for dtype in ("float32", "bfloat16"):
+        found = compare(a, run_of(1, change=lambda x, _: 1e4 * x, dtype=dtype))
+        for site in found.sites:
+            by = difference(site, "std")
+            assert by.counts
+            assert by.resolution < 0.005
+            assert by.size == pytest.approx(math.log(1e4), rel=0.01)
+
+
 # What can be judged
 
 

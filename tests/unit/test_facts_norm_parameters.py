@@ -72,6 +72,13 @@ def by_verdict(fact):
     return fact.looser, fact.verdict, fact.stricter
 
 
+@pytest.mark.parametrize("value", [0.0, math.nan])
+def test_matrices_without_values_that_vary_are_no_comparison(tmp_path, value):
+    fact = check(model(tmp_path, spiked_gain, lambda _: np.full((96, D), value)))
+    assert by_verdict(fact) == (OPEN, OPEN, OPEN)
+    assert "but no row or column of the matrices in the blocks has values that vary" in fact.summary
+
+
 def test_heavy_gains_beside_gaussian_matrices_hold(tmp_path):
     fact = check(model(tmp_path, spiked_gain))
     assert by_verdict(fact) == (HOLDS, HOLDS, HOLDS)

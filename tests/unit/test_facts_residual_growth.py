@@ -91,6 +91,52 @@ def test_growth_that_speeds_up():
     assert measure(fact, "quadratic term per layer^2").interval[0] > 0
 
 
+def test_a_constant_norm_has_no_r2():
+    fact = check(accumulated_run(lambda _l, sequence, _p: np.ones((sequence.size, N_DIMS)), n_layers=N_LAYERS))
+    assert (fact.verdict, fact.fact_class) == (Verdict.FAILS, "non-growing")
+    assert "by a factor of 1.000 per layer over layers 2 to 20 (constant)" in fact.summary
+    assert math.isnan(measure(fact, "R2 of the exponential, a line in ln norm").value)
+    fit = growth_fit(range(10), 1e-12 * np.arange(10))
+    assert fit.r2 == pytest.approx(1.0)  # small, and not the last bits
+
+
+def test_growth_that_speeds_up_and_still_holds_is_told_so():
+    fact = check(run_of(lambda layer: math.log1p(math.exp(0.2 * (layer - 8))), noise=0.02))
+    assert fact.verdict is Verdict.HOLDS
+    (note,) = [note for note in fact.evidence.notes if "quadratic" in note]
+    y = np.array([math.log1p(math.exp(0.2 * (layer - 8))) for layer in range(2, 21)])
+    slopes = np.polyval(np.polyder(np.polyfit(np.arange(2, 21), y, 2)), [2, 20])
+    first, last = np.exp(slopes)
+    assert "positive: the growth of ln norm speeds up with depth, by the parabola from a factor of" in note
+    assert [float(word) for word in note.replace("20.", "20").split() if "." in word] == pytest.approx(
+        [first, last], abs=2e-3
+    )
+    steady = check(run_of(lambda layer: 0.05 * layer, noise=0.0, dtype="float64"))
+    assert not any("quadratic" in note for note in steady.evidence.notes)
+
+
+def test_why_a_law_is_open_is_said_by_its_ratio_or_its_interval():
+    open_by_interval = check(run_of(lambda layer: 0.05 * layer, n_layers=6))
+    assert open_by_interval.fact_class == "growing, law open"
+    ratio = measure(open_by_interval, "residual of the best other law over the exponential's")
+    limit = "1.5" if ratio.value > 1 else "1/1.5"
+    assert not 1 / 1.5 < ratio.value < 1.5
+    assert f"with an interval that spans {limit}." in open_by_interval.summary
+    assert "too close to tell" not in open_by_interval.summary
+
+
+def test_norms_in_one_block_of_sequences_have_no_interval():
+    def values_of(layer, sequence, position):
+        x = np.full((sequence.size, N_DIMS), math.exp(0.05 * layer))
+        x[(sequence % 8 != 0) & (position > 0)] = 0.0
+        return x
+
+    fact = check(accumulated_run(values_of, n_layers=N_LAYERS))
+    assert fact.verdict is Verdict.INCONCLUSIVE
+    assert "the factor has no interval, as too few blocks of sequences have norms" in fact.summary
+    assert "spans" not in fact.summary
+
+
 def test_growth_that_wobbles_or_slows_down():
     fact = check(run_of(lambda layer: 0.05 * layer + 0.4 * math.sin(2.0 * layer)))
     assert (fact.verdict, fact.fact_class) == (Verdict.FAILS, "irregular")
@@ -258,3 +304,22 @@ def test_the_fit_against_numpy():
 
 def test_the_window_ends_with_the_model():
     assert [fit_window(n).stop for n in (1, 2, 3, 4)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("first", [0, 2, 40])
+@pytest.mark.parametrize(
+    ("at_first", "per_layer"), [(1.0, 0.1), (0.3, 1.0), (1e-4, 1.0), (1.0, -0.04), (7.0, 1e4), (1.0, -0.0555)]
+)
+def test_each_law_explains_all_of_its_own_norms_and_less_of_the_others(first, at_first, per_layer):
+    """Wherever the layers begin, for norms that rise by orders of magnitude and for those that nearly vanish."""
+    layers = np.arange(first, first + 19)
+    linear = at_first + per_layer * (layers - first)
+    for norms, own, other in (
+        (linear, "r2_linear", "r2_square_root"),
+        (np.sqrt(linear), "r2_square_root", "r2_linear"),
+    ):
+        fit = growth_fit(layers.tolist(), np.log(norms))
+        assert 1 - getattr(fit, own) < 1e-12
+        assert 1 - getattr(fit, other) > 1e-7
+        assert fit.r2_rival == getattr(fit, own)
+        assert fit.rival == own.removeprefix("r2_").replace("_", " ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -76,3 +77,18 @@ def test_with_an_interval_the_neighbors_are_only_told():
     fact = judged(fact_of(0.8), has_interval=True)
     assert (fact.looser, fact.verdict, fact.stricter) == (Verdict.HOLDS, Verdict.HOLDS, Verdict.FAILS)
     assert fact.to_json()["stricter"] == "FAILS"
+
+
+@pytest.mark.parametrize("stated", [Verdict.HOLDS, Verdict.BODY_ONLY, Verdict.FAILS])
+def test_every_firm_verdict_has_to_stand_and_an_open_one_stays_as_it_is(stated):
+    def fact(strictness, at_stated):
+        verdict = at_stated if strictness is Strictness.STATED else Verdict.HOLDS
+        return replace(fact_of(0.9)(Strictness.STATED), verdict=verdict)
+
+    flips = stated is not Verdict.HOLDS
+    found = judged(lambda strictness: fact(strictness, stated), has_interval=False)
+    assert found.verdict is (Verdict.INCONCLUSIVE if flips else stated)
+    assert (f"as stated: {stated.words}; 10 % looser: holds here" in found.summary) == flips
+    left_open = judged(lambda strictness: fact(strictness, Verdict.INCONCLUSIVE), has_interval=False)
+    assert left_open.verdict is Verdict.INCONCLUSIVE
+    assert "depends" not in left_open.summary

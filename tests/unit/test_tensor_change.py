@@ -52,6 +52,7 @@ def test_what_is_not_finite_is_left_out_and_counted():
     kept = np.isfinite(a) & np.isfinite(b)
     found = distance_of(a, b)
     assert found.n_nonfinite == (2, 1)
+    assert found.n_nonfinite_apart == 3
     assert found.difference == pytest.approx(np.linalg.norm((b - a)[kept]))
     assert found.norm_a == pytest.approx(np.linalg.norm(a[kept]))
     assert difference_spectrum(a, b).values[0] == pytest.approx(np.linalg.norm(np.where(kept, b - a, 0), 2))
@@ -63,6 +64,20 @@ def test_values_near_the_ends_of_the_range(scale):
     found, expected = distance_of(scale * a, scale * b), distance_of(a, b)
     assert found.relative_change == pytest.approx(expected.relative_change, rel=1e-12)
     assert found.norm_a == pytest.approx(scale * expected.norm_a, rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_numbers_whose_difference_is_beyond_their_range(dtype):
+    largest = float(np.finfo(dtype).max)
+    a = np.full((6, 5), largest, dtype)
+    a[2, 3] = np.nan
+    found, spectrum = distance_of(a, -a), difference_spectrum(a, -a)
+    assert found.relative_change == 2.0
+    assert found.largest == 2.0 * largest  # infinite beyond float64
+    turned = np.where(np.isnan(a), 0.0, np.sign(a))
+    values = np.linalg.svd(2.0 * turned, compute_uv=False)
+    assert spectrum.values[:2] == pytest.approx([float(value) * largest for value in values[:2]], rel=1e-6)
+    assert spectrum.stable_rank == pytest.approx((values**2).sum() / values[0] ** 2)
 
 
 def test_zero_matrices():

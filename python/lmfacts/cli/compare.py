@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from lmfacts import formats
 from lmfacts.cli.compare_checkpoints import are_checkpoints, compare_checkpoints
 from lmfacts.cli.exit_codes import ExitCode, complain, sentences
 from lmfacts.cli.options import JsonOption
@@ -88,10 +89,11 @@ def compare(
     from lmfacts.run import load
 
     found = compare_runs(load(a), load(b), population=None if population is None else _NAMES[population])
-    if threshold is not None and not found.judged:
+    if threshold is not None and not found.judged and not all(site.identical for site in found.sites):
         raise MismatchedRunsError(
-            "--threshold: nothing can be judged, since the runs read different text and keep no blocks of sequences at "
-            "any site that both have. Let both models read the same text, or record sites of the residual stream."
+            "--threshold: nothing can be judged, since the runs are not known to have read the same text, and there is "
+            "no site of which both keep 8 blocks of sequences. Let both models read the same text, or record sites of "
+            "the residual stream on 8 sequences or more."
         )
     if json:
         from lmfacts.report.comparison_json import comparison_json
@@ -128,13 +130,16 @@ def _beyond(found: Comparison, threshold: float | None) -> list[str]:
     named = ", ".join(f"{site.name} {site.effect:.3g} ({by.label})" for site, by in shown if by is not None)
     have = "has" if len(sites) == 1 else "have"
     more = f" and {len(sites) - _MOST_NAMES} more" if len(sites) > _MOST_NAMES else ""
-    noun = "weights" if found.a.kind == "weights" else "sites"
+    noun = "weight" if found.a.kind == "weights" else "site"
     what = "effect" if found.paired else "excess over noise"
-    many = f"{len(sites)} of {len(found.sites)} {noun} {have} an {what} above the threshold {threshold:g}"
+    every = formats.counted(len(found.sites), noun)
+    many = f"{len(sites)} of {every} {have} an {what} above the threshold {threshold:g}"
     return [f"{many}: {named}{more}"]
 
 
 def _other_verdicts(found: Comparison) -> list[str]:
     """A sentence that names the facts whose verdict changed, if any did."""
-    changed = [f"{fact.id} {fact.a.verdict} in A, {fact.b.verdict} in B" for fact in found.changed_facts]
+    changed = [
+        f'{fact.id} is "{fact.a.verdict.words}" in A, "{fact.b.verdict.words}" in B' for fact in found.changed_facts
+    ]
     return [f"verdicts changed: {'; '.join(changed)}"] if changed else []

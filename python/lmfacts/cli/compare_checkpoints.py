@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lmfacts import formats
 from lmfacts.cli.exit_codes import ExitCode, complain
 from lmfacts.errors import UsageError
 
@@ -24,13 +25,16 @@ def are_checkpoints(a: Path, b: Path) -> bool:
 
     Raises:
         UsageError: one is a checkpoint and the other a run file.
+        FileNotFoundError: one is a checkpoint and the other is not there.
     """
     sides = [_is_checkpoint(path) for path in (a, b)]
     if sides[0] != sides[1]:
         of_weights, run = (a, b) if sides[0] else (b, a)
         is_there = of_weights.expanduser().exists() or str(of_weights) == _EMBEDDED
-        if not (is_there and run.exists()):  # as likely a run file's name with an error in it
+        if not is_there:  # as likely a run file's name with an error in it
             return False
+        if not run.exists():
+            raise FileNotFoundError(f"There is no {run}, neither a checkpoint nor a run file. Check the path.")
         raise UsageError(
             f"{of_weights} is a checkpoint and {run} a run file: expected two of a kind. Make a run of the checkpoint "
             "with lmfacts weights, or name both checkpoints."
@@ -79,7 +83,5 @@ def _beyond(found: CheckpointComparison, threshold: float | None) -> str:
     named = ", ".join(f"{change.name} {change.effect:.3g}" for change in changes[:_MOST_NAMES])
     more = f" and {len(changes) - _MOST_NAMES} more" if len(changes) > _MOST_NAMES else ""
     have = "has" if len(changes) == 1 else "have"
-    return (
-        f"{len(changes)} of {len(found.changes)} weights {have} a relative change above the threshold {threshold:g}: "
-        f"{named}{more}"
-    )
+    every = formats.counted(len(found.changes), "weight")
+    return f"{len(changes)} of {every} {have} a relative change above the threshold {threshold:g}: {named}{more}"

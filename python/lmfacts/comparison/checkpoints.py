@@ -62,11 +62,10 @@ class MatrixChange:
 
     @property
     def effect(self) -> float:
-        """||B - A|| / ||A||; 1 where A is zero and B is not, or where only one of them has NaN or infinities."""
-        n_a, n_b = self.distance.n_nonfinite
-        if bool(n_a) != bool(n_b):
-            return max(1.0, self.distance.relative_change)
-        return 1.0 if self.distance.norm_a == 0 < self.distance.difference else self.distance.relative_change
+        """||B - A|| / ||A||; 1 where A is zero and B is not, at least 1 where other entries are NaN or infinite."""
+        distance = self.distance
+        change = 1.0 if distance.norm_a == 0 < distance.difference else distance.relative_change
+        return max(1.0, change) if distance.n_nonfinite_apart else change
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,9 @@ class _Side:
             if tensor.name in source.tied:
                 continue
             if tensor.problem is not None or 0 in tensor.shape or tensor.dtype not in _FLOATS:
-                skipped[tensor.name] = tensor.problem or f"{tensor.dtype} {list(tensor.shape)} is not compared"
+                skipped[tensor.name] = tensor.problem or (
+                    "no values" if 0 in tensor.shape else f"{tensor.dtype} values"
+                )
                 continue
             tensors[tensor.name] = tensor
         layout = weight_views({name: tensor.shape for name, tensor in tensors.items()}, source.config or {})
@@ -242,9 +243,15 @@ class _Comparing:
                     elif side is self.a and head in only_a:
                         only_a.remove(head)
                         self._pair(mine[head], theirs[embedding], pairs)
-        skipped = [*self.a.skipped.items(), *((k, v) for k, v in self.b.skipped.items() if k not in self.a.skipped)]
-        self.refused += [NotComparable(name, reason) for name, reason in skipped]
-        return pairs, only_a, [name for name in views_b if name not in taken]
+        for name in dict.fromkeys((*self.a.skipped, *self.b.skipped)):
+            reasons = self.a.skipped.get(name), self.b.skipped.get(name)
+            where = "" if reasons[0] == reasons[1] else " (in A)" if reasons[0] else " (in B)"
+            self.refused.append(NotComparable(name, f"{reasons[0] or reasons[1]}{where}"))
+        return (
+            pairs,
+            [name for name in only_a if views_a[name].parameter not in self.b.skipped],
+            [name for name in views_b if name not in taken and views_b[name].parameter not in self.a.skipped],
+        )
 
     def _pair(self, one: WeightView, other: WeightView, pairs: list[tuple[WeightView, WeightView]]) -> None:
         shapes = _shape(one), _shape(other)

@@ -44,6 +44,7 @@ _UNSUPPORTED: Final = {
     "kasa_config": "KaSA, which also changes the matrices themselves",
 }
 _MATRIX_AXES: Final = 2
+_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 def is_adapter(path: str | os.PathLike[str]) -> bool:
@@ -147,6 +148,8 @@ class LoraAdapter:
                     f"{list(a.shape)} and {list(b.shape)}; adapted convolutions are not compared"
                 )
             is_turned = name in embeddings or self.config.get("fan_in_fan_out") is True
+            if not a.shape[0]:
+                raise WeightFileError(f"{self.name}: expected factors of a rank of at least 1 for {name}, found rank 0")
             shape = (a.shape[1], b.shape[0]) if is_turned else (b.shape[0], a.shape[1])
             factors[name] = a, b, name in embeddings
             tensors.append(StoredTensor(name, shape, "float64", a.n_bytes + b.n_bytes, None, a.file))
@@ -176,6 +179,18 @@ def _config(asked: str, path: Path) -> Mapping[str, Any]:
     if not isinstance(patterns, dict):
         raise WeightFileError(f"{path}: expected a JSON object for alpha_pattern, got {type(patterns).__name__}")
     alphas = [config.get("lora_alpha", 8), *patterns.values()]
-    if not all(isinstance(alpha, int | float) and math.isfinite(alpha) for alpha in alphas):
+    if not all(_is_number(alpha) for alpha in alphas):
         raise WeightFileError(f"{path}: expected numbers for lora_alpha and alpha_pattern, got {alphas}")
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise WeightFileError(
+                f"{path}: expected regular expressions in alpha_pattern, got {pattern!r} ({error})"
+            ) from None
     return config
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a number that float32, in which a model multiplies with it, can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST

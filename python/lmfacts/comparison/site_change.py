@@ -263,7 +263,9 @@ def _of_moments(
 ) -> tuple[Difference, ...]:
     """Relative errors of the values move their mean and their std by at most as much of their RMS."""
     in_stds = in_units(resolution * max(math.hypot(x.mean, x.std) for x in (a, b)), a.std)
-    return Difference("mean", abs(mean_shift), in_stds), Difference("std", log_magnitude(std_ratio), in_stds)
+    # Of each std by its own values: where B is a thousand times A, so is its rounding, but not as a share of its std.
+    of_std = max(in_units(resolution * math.hypot(x.mean, x.std), x.std) for x in (a, b))
+    return Difference("mean", abs(mean_shift), in_stds), Difference("std", log_magnitude(std_ratio), of_std)
 
 
 def _of_dims(axis: DimChange, resolution: float) -> tuple[Difference, ...]:

@@ -47,7 +47,10 @@ class Distance:
         largest: the largest |B - A|.
         place: where that is, by axis; None where nothing differs.
         cosine: the cosine of the angle between A and B; NaN where one of them is zero.
+        relative_change: ||B - A|| / ||A||; NaN where A is zero and B is not.
         n_nonfinite: entries that are NaN or infinite in A and in B.
+        n_nonfinite_apart: entries that are NaN or infinite in one of them and something else in the other: a number,
+            the other infinity, or NaN against an infinity.
     """
 
     norm_a: float
@@ -56,12 +59,9 @@ class Distance:
     largest: float
     place: tuple[int, ...] | None
     cosine: float
+    relative_change: float
     n_nonfinite: tuple[int, int]
-
-    @property
-    def relative_change(self) -> float:
-        """||B - A|| / ||A||; NaN where A is zero and B is not."""
-        return in_units(self.difference, self.norm_a)
+    n_nonfinite_apart: int
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def distance_of(a: NDArray[Any], b: NDArray[Any]) -> Distance:
     """The distance of two arrays of numbers of one shape, of any strides and floating-point types."""
     squares_a, squares_b, squares, products = [], [], [], []
     largest, place = 0.0, None
-    n_a = n_b = 0
+    n_a = n_b = n_apart = 0
     # In units of a power of two near the largest magnitude, whose squares are in float64's range.
     exponent = max(_exponent(a), _exponent(b))
     with np.errstate(all="ignore"):
@@ -95,6 +95,8 @@ def distance_of(a: NDArray[Any], b: NDArray[Any]) -> Distance:
             if bad_x or bad_y:
                 n_a, n_b = n_a + bad_x, n_b + bad_y
                 finite = finite_x & finite_y
+                same = (x == y) | (np.isnan(x) & np.isnan(y))
+                n_apart += int(np.count_nonzero(~finite & ~same))
                 x, y = np.where(finite, x, 0.0), np.where(finite, y, 0.0)  # noqa: PLW2901  blocks without the entries
             d = y - x
             squares_a.append(float(np.vdot(x, x)))
@@ -108,13 +110,15 @@ def distance_of(a: NDArray[Any], b: NDArray[Any]) -> Distance:
     norm_a, norm_b, norm = (math.sqrt(math.fsum(each)) for each in (squares_a, squares_b, squares))
     both = norm_a * norm_b
     return Distance(
-        norm_a=math.ldexp(norm_a, exponent),
-        norm_b=math.ldexp(norm_b, exponent),
-        difference=math.ldexp(norm, exponent),
-        largest=math.ldexp(largest, exponent),
+        norm_a=_times_power_of_2(norm_a, exponent),
+        norm_b=_times_power_of_2(norm_b, exponent),
+        difference=_times_power_of_2(norm, exponent),
+        largest=_times_power_of_2(largest, exponent),
         place=place,
         cosine=min(max(math.fsum(products) / both, -1.0), 1.0) if both > 0 else math.nan,
+        relative_change=in_units(norm, norm_a),
         n_nonfinite=(n_a, n_b),
+        n_nonfinite_apart=n_apart,
     )
 
 
@@ -122,21 +126,27 @@ def difference_spectrum(a: NDArray[Any], b: NDArray[Any]) -> DifferenceSpectrum:
     """The spectrum of B - A, two matrices of one shape; entries that are not finite in one of them count as equal."""
     wide = np.float64 in (a.dtype, b.dtype)
     difference = np.empty(a.shape, np.float64 if wide else np.float32)
+    halved = 0
     with np.errstate(all="ignore"):
-        for start, x, y in _pairs(a, b, 0):
-            difference[start : start + len(x)] = y - x
+        for halved in (0, 1):
+            for start, x, y in _pairs(a, b, halved):
+                difference[start : start + len(x)] = y - x
+            # Of two finite numbers it can be beyond the range of their type; that of their halves cannot.
+            if np.isfinite(difference).all():
+                break
     difference[~np.isfinite(difference)] = 0.0
     scale = float(np.abs(difference).max(initial=0.0))
     if not scale > 0:
         return DifferenceSpectrum((), 0.0, 0, math.nan)
     exponent = math.frexp(scale)[1]
     difference = np.ldexp(difference, -exponent)
+    exponent += halved
     edge = shuffled_edge(difference)
     values = _values_above(difference, edge)
     total = float(np.square(difference, dtype=np.float64).sum())
     return DifferenceSpectrum(
-        values=tuple(math.ldexp(float(value), exponent) for value in values[:_SHOWN]),
-        shuffled_edge=math.ldexp(edge, exponent),
+        values=tuple(_times_power_of_2(float(value), exponent) for value in values[:_SHOWN]),
+        shuffled_edge=_times_power_of_2(edge, exponent),
         rank=int(np.count_nonzero(values > edge)),
         stable_rank=total / float(values[0]) ** 2,
     )
@@ -157,6 +167,14 @@ def _values_above(matrix: NDArray[Any], edge: float) -> NDArray[np.float64]:
             if found.min() <= edge:
                 return np.sort(found.astype(np.float64))[::-1]
     return singular_values(matrix, method="gram" if size > _SMALL else "svd")
+
+
+def _times_power_of_2(value: float, exponent: int) -> float:
+    """The value times 2^exponent, infinite where float64 ends."""
+    try:
+        return math.ldexp(value, exponent)
+    except OverflowError:
+        return math.inf
 
 
 def _exponent(array: NDArray[Any]) -> int:

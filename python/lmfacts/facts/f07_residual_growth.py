@@ -175,7 +175,7 @@ def _judge(inputs: Inputs, layers: dict[int, _Layer], found: _Growth, strictness
     holds = all_of(grows, straight, best)
 
     span = f"layers {found.layers[0]} to {found.layers[-1]}"
-    numbers = f"the norm changes by a factor of {full.growth:.3f} per layer over {span} (R2 {full.r2:.3f})"
+    numbers = f"the norm changes by a factor of {full.growth:.3f} per layer over {span} ({_straightness(full)})"
     ratio = f"{_times(full.advantage)} the residual of the exponential"
     fact_class = None
     if holds:
@@ -185,12 +185,17 @@ def _judge(inputs: Inputs, layers: dict[int, _Layer], found: _Growth, strictness
         verdict = Verdict.INCONCLUSIVE
         fact_class = _OPEN if grows and straight and best is None else None
         doubts = [
-            f"the interval of {what} spans {threshold:g}"
-            for what, passed, threshold in (("the factor", grows, least_growth), ("R2", straight, least_r2))
+            f"{what} has no interval, as too few blocks of sequences have norms"
+            if math.isnan(interval[0])
+            else f"the interval of {what} spans {threshold:g}"
+            for what, passed, interval, threshold in (
+                ("the factor", grows, found.growth, least_growth),
+                ("R2", straight, found.r2, least_r2),
+            )
             if passed is None
         ]
         if best is None:
-            doubts.append(f"the {full.rival} law leaves {ratio}, too close to tell")
+            doubts.append(_too_close(found, strictness))
         summary = f"T{numbers[1:]}, but {' and '.join(doubts)}."
     else:
         verdict = Verdict.FAILS
@@ -234,6 +239,20 @@ def _words(fact_class: str, fit: GrowthFit) -> str:
     }[fact_class]
 
 
+def _straightness(fit: GrowthFit) -> str:
+    return "constant" if math.isnan(fit.r2) else f"R2 {fit.r2:.3f}"
+
+
+def _too_close(found: _Growth, strictness: Strictness) -> str:
+    """Why it is open which law explains more: the ratio of residuals, or its interval."""
+    fit, least = found.fit, LEAST_ADVANTAGE.at(strictness)
+    leaves = f"the {fit.rival} law leaves {_times(fit.advantage)} the residual of the exponential"
+    if not 1 / least < fit.advantage < least:
+        limit = f"{least:.4g}" if fit.advantage >= least else f"1/{least:.4g}"
+        return f"{leaves}, with an interval that spans {limit}"
+    return f"{leaves}, too close to tell"
+
+
 def _times(ratio: float) -> str:
     """A ratio of residuals in words; beyond a million it is that of rounding errors."""
     return "more than a million times" if ratio > 1e6 else f"{ratio:.3g} times"  # noqa: PLR2004
@@ -263,8 +282,14 @@ def _notes(inputs: Inputs, found: _Growth, verdict: Verdict) -> tuple[str, ...]:
             "The runs do not say which norm the model has: norms of the vectors as they are. A model with LayerNorm "
             "sees them without their mean."
         )
-    if LEAST_GROWTH.passed(found.fit.growth) and found.curvature[1] < 0:
-        notes.append("The quadratic term is negative: the growth of ln norm slows down with depth.")
+    if LEAST_GROWTH.passed(found.fit.growth) and (found.curvature[1] < 0 or found.curvature[0] > 0):
+        first, last = (f"{factor:.3f}" for factor in found.fit.growth_at_ends(found.layers))
+        sign, does = ("negative", "slows down") if found.curvature[1] < 0 else ("positive", "speeds up")
+        if first != last:
+            notes.append(
+                f"The quadratic term is {sign}: the growth of ln norm {does} with depth, by the parabola from a factor "
+                f"of {first} per layer at layer {found.layers[0]} to {last} at layer {found.layers[-1]}."
+            )
     if verdict is Verdict.HOLDS:
         notes.append(
             f"Laws are told apart on {len(found.layers)} layers: a ln norm that drifts upward by independent steps can "

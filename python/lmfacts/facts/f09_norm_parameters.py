@@ -173,7 +173,8 @@ def _check(inputs: Inputs) -> Fact:
     lengths = Counter(vector.values.size for vector in kept)
     slices = _Slices.of(run, max(lengths, key=lambda length: (lengths[length], length)))
     evidence = Evidence(_described(run, kept), tables, notes)
-    return judged(functools.partial(_judge, gains, kept, slices, evidence), has_interval=False)
+    judge = functools.partial(_judge, gains, kept, slices, evidence, has_matrices=bool(matrices))
+    return judged(judge, has_interval=False)
 
 
 def _why_open(gains: Sequence[_Vector]) -> str:
@@ -188,7 +189,13 @@ def _why_open(gains: Sequence[_Vector]) -> str:
 
 
 def _judge(
-    gains: Sequence[_Vector], kept: Sequence[_Vector], slices: _Slices, described: Evidence, strictness: Strictness
+    gains: Sequence[_Vector],
+    kept: Sequence[_Vector],
+    slices: _Slices,
+    described: Evidence,
+    strictness: Strictness,
+    *,
+    has_matrices: bool,
 ) -> Fact:
     """The verdict; `described` is what does not depend on thresholds."""
     n_flagged = sum(vector.flagged(strictness) for vector in kept)
@@ -220,6 +227,8 @@ def _judge(
     counted = f"{n_flagged} of {len(kept)} gain vectors are not Gaussian"
     if not enough:
         why = "the run has no matrix in the blocks to compare them with"
+        if has_matrices:
+            why = "no row or column of the matrices in the blocks has values that vary, to compare them with"
         if slices.shapes:
             why = f"the rows and columns of the matrices have fewer than {_LEAST_DIMS} values, too few for a comparison"
         return DEFINITION.fact(Verdict.INCONCLUSIVE, f"{counted}, but {why}.", evidence)

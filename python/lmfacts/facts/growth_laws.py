@@ -25,6 +25,8 @@ _MOST_LOG_RATIO: Final = 20.0
 _N_STARTS: Final = 161
 _ROUNDING: Final = 1e-24
 """Of a share of the sum of squares: below it a law is exact, and what is left of it is the last bits of y."""
+_LAST_BITS: Final = 1e-14
+"""Of a mean ln norm, and of 1 where that is less: how far from a constant it can be by rounding alone."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,12 @@ class GrowthFit:
         """Share that it explains."""
         return max(self.r2_linear, self.r2_square_root)
 
+    def growth_at_ends(self, layers: Sequence[int]) -> tuple[float, float]:
+        """The factor per layer at the first and at the last of the layers that were fitted, by the parabola."""
+        slope, middle = math.log(self.growth), sum(layers) / len(layers)
+        first, last = (exp(slope + 2 * self.curvature * (layer - middle)) for layer in (layers[0], layers[-1]))
+        return first, last
+
     @property
     def advantage(self) -> float:
         """Residual sum of squares of the rival over that of the exponential; NaN where y is constant."""
@@ -71,6 +79,8 @@ def growth_fit(layers: Sequence[int], y: NDArray[np.float64]) -> GrowthFit:
     x = np.asarray(layers, dtype=np.float64)
     centered = x - x.mean()
     total = float(((y - y.mean()) ** 2).sum())
+    if total <= y.size * (_LAST_BITS * max(float(np.abs(y).max()), 1.0)) ** 2:
+        total = 0.0  # the last bits of a constant
 
     def share(rest: float) -> float:
         return 1.0 - rest / total if total > 0 else math.nan

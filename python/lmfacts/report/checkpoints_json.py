@@ -14,8 +14,9 @@ One object that `json.dumps(..., allow_nan=False)` accepts: NaN and infinities a
 | `notes` | sentences |
 
 Each of `weights`: `name` and `name_b`, `kind`, `layer`, `shape` ([out, in] of a matrix), `dtype_a`, `dtype_b`; `effect` (the relative
-change, or 1 where A is zero and B is not); `relative_change`, ||B - A|| / ||A||, `known` (`exact`); `frobenius_a`, `frobenius_b`,
-`frobenius_difference`; `cosine` of the angle between A and B; `largest_difference` and its `place`; `n_nonfinite_a`, `n_nonfinite_b`;
+change; 1 where A is zero and B is not, and at least 1 where `n_nonfinite_apart` is not 0); `relative_change`, ||B - A|| / ||A||,
+`known` (`exact`); `frobenius_a`, `frobenius_b`, `frobenius_difference`; `cosine` of the angle between A and B; `largest_difference` and its `place`; `n_nonfinite_a`, `n_nonfinite_b`,
+`n_nonfinite_apart` (entries that are NaN or infinite in one of A and B and not the same in the other);
 `spectrum` of B - A: null, or `singular_values` (the largest, at most 16), `shuffled_edge`, `rank` (how many lie above it), `stable_rank`.
 """  # noqa: E501  tables
 
@@ -80,6 +81,7 @@ def _weight(change: MatrixChange) -> dict[str, Any]:
         "place": distance.place,
         "n_nonfinite_a": distance.n_nonfinite[0],
         "n_nonfinite_b": distance.n_nonfinite[1],
+        "n_nonfinite_apart": distance.n_nonfinite_apart,
         "spectrum": None
         if spectrum is None
         else {

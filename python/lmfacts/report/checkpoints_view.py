@@ -59,8 +59,16 @@ def _rows(found: CheckpointComparison) -> list[tuple[str, str]]:
         ("only in A", _names(found.only_a)),
         ("only in B", _names(found.only_b)),
         ("left out", left_out),
+        ("not finite", _names([_not_finite(change) for change in found.by_effect if any(change.distance.n_nonfinite)])),
         *(("note", note) for note in found.notes),
     ]
+
+
+def _not_finite(change: MatrixChange) -> str:
+    """`blocks.0.W_Q (no value in A, 3 in B)`; where the numbers are the same, whether the places are."""
+    n_a, n_b = change.distance.n_nonfinite
+    places = "" if n_a != n_b else ", not the same" if change.distance.n_nonfinite_apart else ", the same"
+    return f"{change.name} ({n_a or 'no'} {'value' if n_a in (0, 1) else 'values'} in A, {n_b or 'none'} in B{places})"
 
 
 def _described(side: Mapping[str, Any]) -> str:
@@ -74,7 +82,7 @@ def _described(side: Mapping[str, Any]) -> str:
         side.get("model_type") or "",
         f"revision {str(side['revision'])[:12]}" if side.get("revision") else "",
         ", ".join(dtypes),
-        f"{side['n_values']:,} values",
+        formats.counted(side["n_values"], "value"),
     ]
     return " · ".join(part for part in parts if part)
 
@@ -93,8 +101,8 @@ def _conclusion(found: CheckpointComparison, changed: Sequence[MatrixChange]) ->
     if ranks:
         low, high = min(ranks), max(ranks)
         text += (
-            f" Of the differences of matrices {low if low == high else f'{low} to {high}'} singular values are above "
-            "those of shuffled entries."
+            f" Above those of their shuffled entries, the differences of matrices have "
+            f"{formats.counted(low, 'singular value') if low == high else f'{low} to {high} singular values'}."
         )
     return text
 
@@ -116,7 +124,8 @@ def _most(changed: Sequence[MatrixChange], top: int) -> RenderableType:
     return section(
         "Changed most",
         paragraph(
-            "Change: norm of B - A over norm of A, exact. Rank: how many singular values of B - A are above those of "
+            "Change: norm of B - A over norm of A, exact; 1 where A is all zero, and at least 1 where other values "
+            "are NaN or infinite. Rank: how many singular values of B - A are above those of "
             "its shuffled entries: an edit of low rank has that rank, noise has 0. s1: the largest of them."
         ),
         Text(""),

@@ -167,7 +167,7 @@ class Conclusion:
         n_left = len(found.sites) - len(found.judged)
         if n_left:
             sites = f"{n_left:,} of {len(found.sites):,} sites" if found.judged else "these sites"
-            where = f"at {sites}, for which no blocks of sequences are kept, and {where}"
+            where = f"at {sites}, for which fewer than 8 blocks of sequences are kept, and {where}"
         told.append(
             f"What cannot be judged counts as no change: differences {where}. To judge them, let both models read the "
             "same text."
