@@ -89,11 +89,19 @@ class Row:
         return self.share(Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE)
 
     @property
+    def firmly_not(self) -> float:
+        """Share with a firm verdict that is none of those."""
+        return sum(
+            outcome.verdict not in (*self.case.passing, Verdict.INCONCLUSIVE, Verdict.NOT_APPLICABLE)
+            for outcome in self.outcomes
+        ) / len(self.outcomes)
+
+    @property
     def wrong(self) -> float:
         """Share of firm verdicts that are wrong; 0 at the threshold, where none is."""
         if self.distance == 0:
             return 0.0
-        return self.holds if self.distance < 0 else 1.0 - self.holds - self.open
+        return self.holds if self.distance < 0 else self.firmly_not
 
     @property
     def coverage(self) -> float:
@@ -152,7 +160,7 @@ def table(rows: Sequence[Row], n_seeds: int) -> str:
             tokens,
             f"{row.distance:+.0%}",
             f"{row.holds:.0%}",
-            f"{1.0 - row.holds - row.open:.0%}",
+            f"{row.firmly_not:.0%}",
             f"{row.open:.0%}",
             wrong,
             coverage,

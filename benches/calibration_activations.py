@@ -140,7 +140,7 @@ def _spike_of_value(rng: np.random.Generator, value: float, own_scales: bool) ->
 
 
 def _hits(rng: np.random.Generator, _own_scales: bool, *, positions: float, layers: float, n_layers: int) -> Inputs:
-    sequence, position = np.divmod(np.arange(N_SEQUENCES * 64), 64)
+    sequence, position = np.divmod(np.arange(N_SEQUENCES * 270), 270)
     hit = rng.random(sequence.size) < positions
     batch = _native_batch(sequence, position)
     states: dict[str, SiteState] = {}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lmfacts.facts import Inputs, Verdict
-from lmfacts.facts.f04_int8_features import DEFINITION
+from lmfacts.facts import Inputs, Verdict, f04_int8_features
+from lmfacts.facts.f04_int8_features import DEFINITION, LEAST_POSITIONS
 from lmfacts.run import Run
 from lmfacts.site_state import SiteState
 from support import oracle
@@ -20,6 +20,23 @@ N_DIMS = 8
 DIM = 2
 KINDS = ("ln1_out", "z", "ln2_out")
 ONLY_LN1 = {f"blocks.{layer}.{kind}": "not in this model" for layer in range(44) for kind in KINDS[1:]}
+
+
+@pytest.fixture(autouse=True)
+def few_positions_are_enough(monkeypatch):
+    """The rules are the same on runs of any size."""
+    monkeypatch.setattr(f04_int8_features, "LEAST_POSITIONS", 0)
+
+
+@pytest.mark.parametrize(("n_positions", "verdict"), [(4239, Verdict.INCONCLUSIVE), (4240, Verdict.FAILS)])
+def test_so_many_positions_are_needed(monkeypatch, n_positions, verdict):
+    monkeypatch.setattr(f04_int8_features, "LEAST_POSITIONS", LEAST_POSITIONS)
+    run = run_of(lambda _layer, _kind: [])
+    run.metadata["n_tokens"] = n_positions
+    fact = check(run)
+    assert fact.verdict is verdict
+    assert ("4,240 are needed" in fact.summary) == (verdict is Verdict.INCONCLUSIVE)
+    assert 1.645 * np.sqrt(0.06 * 0.94 / LEAST_POSITIONS) == pytest.approx(0.006, rel=1e-3)
 
 
 def run_of(
@@ -267,7 +284,7 @@ def test_bounds_on_one_side_of_the_limit_decide():
 def test_sites_of_a_layer_add_up_for_positions_hit_in_some_layer():
     fact = check(run_of(lambda layer, kind: range(8) if kind != "z" and layer == 0 else (), n_layers=4))
     assert "3.33 % to 6.67 % of the positions in some layer" in fact.summary
-    assert "at most 1.67 % of the pairs" in fact.summary
+    assert "at no more than 1.67 % of the pairs" in fact.summary
     assert fact.verdict is Verdict.INCONCLUSIVE
 
 

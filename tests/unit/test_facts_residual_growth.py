@@ -265,8 +265,11 @@ def test_the_interval_is_that_of_students_t_over_blocks():
 def test_too_little_of_everything():
     assert "4 sequences" in check(run_of(lambda layer: layer, n_sequences=4)).summary
     fact = check(run_of(lambda layer: 0.05 * layer, n_layers=4))
+    assert fact.verdict is Verdict.NOT_APPLICABLE
+    assert fact.summary == "The model has 4 layers, of which 4 would be fitted; a fit needs at least 5."
+    fact = check(run_of(lambda layer: 0.05 * layer, n_layers=4, model={"n_layers": 24}))
     assert fact.verdict is Verdict.INCONCLUSIVE
-    assert "at least 5" in fact.summary
+    assert "2 layers from 2 to 20 recorded, of 24 in the model; a fit needs at least 5" in fact.summary
     assert check(run_of(lambda layer: 0.3 * layer, n_layers=6)).verdict is Verdict.HOLDS
 
 

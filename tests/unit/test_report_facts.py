@@ -204,10 +204,12 @@ def test_what_other_thresholds_would_say_stands_below_the_verdict():
     lines = to_text(render_fact(FACTS[0], DEFINITION), 120).splitlines()
     assert lines[2].strip() == "with thresholds 10 % looser: holds here; 10 % stricter: open"
     same = replace(FACTS[0], looser=Verdict.HOLDS, stricter=Verdict.HOLDS)
-    assert neighbors(same) == "with thresholds 10 % looser or 10 % stricter: the same"
+    assert neighbors(same) == "the same verdict with thresholds 10 % looser or 10 % stricter"
     open_either_way = replace(same, looser=Verdict.FAILS, stricter=Verdict.FAILS)
     assert neighbors(open_either_way) == "with thresholds 10 % looser or 10 % stricter: not so here"
     assert neighbors(FACTS[1]) is None
+    undecided = replace(same, verdict=Verdict.INCONCLUSIVE, looser=Verdict.INCONCLUSIVE, stricter=Verdict.INCONCLUSIVE)
+    assert neighbors(undecided) is None
 
 
 def test_what_a_fact_lacks_has_no_place():

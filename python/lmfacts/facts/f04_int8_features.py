@@ -11,7 +11,7 @@ import numpy as np
 from lmfacts import formats
 from lmfacts.facts.definition import Definition, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
-from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, too_few_data
+from lmfacts.facts.intervals import LEAST_SEQUENCES, too_few_data
 from lmfacts.facts.site_checks import degenerate, listed, number_of_layers
 from lmfacts.facts.strictness import Strictness, at_least, judged
 from lmfacts.outlier_dims import INT8_THRESHOLD, int8_features
@@ -26,10 +26,14 @@ if TYPE_CHECKING:
     from lmfacts.run import Run
     from lmfacts.site_record import SiteRecord
 
-__all__ = ["DEFINITION"]
+__all__ = ["DEFINITION", "LEAST_POSITIONS"]
 
 _LAYER_SHARE: Final = at_least(0.25)
 _POSITION_SHARE: Final = at_least(0.06)
+
+LEAST_POSITIONS: Final = 4240
+"""Positions from which the 90 % interval of a share of 6 %, 1.645 sqrt(.06 .94 / n) either way, lies within a tenth of
+it, were positions independent (ours)."""
 
 _KINDS: Final = ("ln1_out", "z", "ln2_out")
 _NORM_KINDS: Final = ("ln1_out", "ln2_out")
@@ -172,6 +176,11 @@ def _check(inputs: Inputs) -> Fact:
         )
     if reason := too_few_data(run):
         return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)
+    if run.n_tokens < LEAST_POSITIONS:
+        return DEFINITION.fact(
+            Verdict.INCONCLUSIVE,
+            f"{run.n_tokens:,} positions; at least {LEAST_POSITIONS:,} are needed to tell 6 % of them from 5.4 or 6.6.",
+        )
     if len(sites.layers) < n_layers:
         return DEFINITION.fact(
             Verdict.INCONCLUSIVE,
@@ -202,8 +211,9 @@ _NOTES: Final = (
     "One value in a layer is enough to hit it, so the share of layers grows with the amount of text.",
     "The quartiles of the paper are not recorded; the table has the smallest and the largest value.",
     (
-        "There is no interval: counts of single dims are not kept for each block of sequences. Instead the verdict has "
-        "to be the same with shares 10 % lower or higher. The magnitude of 6.0 cannot be moved: what reaches it was "
+        "There is no interval: counts of single dims are not kept for each block of sequences. Instead there have to "
+        "be so many positions that sampling alone moves a share of 6 % by a tenth at most, and the verdict has to be "
+        "the same with shares 10 % lower or higher. The magnitude of 6.0 cannot be moved: what reaches it was "
         "counted while the run was recorded."
     ),
 )
@@ -235,7 +245,7 @@ def _decide(shares: _Shares, sites: _ProjectionInputs, strictness: Strictness) -
         low, high = (float(bound[dim]) for bound in (shares.any_at_least, shares.any_at_most))
         return Verdict.INCONCLUSIVE, (
             f"The two readings of the paper {'disagree' if any_surely.size else 'may disagree'}: dim {dim} reaches 6.0 "
-            f"at {'' if shares.at_least[dim] == shares.at_most[dim] else 'most '}"
+            f"at {'' if shares.at_least[dim] == shares.at_most[dim] else 'no more than '}"
             f"{formats.percent(float(shares.at_most[dim]))} of the pairs of layer and position, but at "
             f"{formats.percent(low)} to {formats.percent(high)} of the positions in some layer (6 % needed)."
         )
@@ -379,7 +389,7 @@ DEFINITION: Final = Definition(
             "does not move: it was counted while the run was recorded."
         ),
         "INCONCLUSIVE: no dim passes and not all of the sites were recorded, or some layer was not at all (ours).",
-        f"INCONCLUSIVE: fewer than {LEAST_SEQUENCES} sequences or {LEAST_TOKENS} tokens (ours).",
+        f"INCONCLUSIVE: fewer than {LEAST_SEQUENCES} sequences or {LEAST_POSITIONS} positions (ours).",
         "INCONCLUSIVE: a site without values or with one value only (ours).",
     ),
     check=_check,

@@ -98,6 +98,11 @@ def _check(inputs: Inputs) -> Fact:
     n_layers = inputs.n_layers or max(names) + 1
     window = fit_window(n_layers)
     fitted = [layer for layer in names if layer in window]
+    if len(window) < _LEAST_LAYERS:
+        return DEFINITION.not_applicable(
+            f"The model has {_counted(n_layers)}, of which {len(window)} would be fitted; a fit needs at least "
+            f"{_LEAST_LAYERS}."
+        )
     if len(fitted) < _LEAST_LAYERS:
         return DEFINITION.fact(
             Verdict.INCONCLUSIVE,

@@ -20,10 +20,15 @@ if TYPE_CHECKING:
 
     from lmfacts.facts.fact import Fact
 
-__all__ = ["Strictness", "Threshold", "at_least", "at_most", "judged"]
+__all__ = ["STEP_IN_WORDS", "Strictness", "Threshold", "at_least", "at_most", "judged"]
 
 _STEP: Final = 0.1
 """How far a threshold is moved, as a share of its distance from its neutral value."""
+
+STEP_IN_WORDS: Final = (
+    "Looser and stricter: all limits moved by a tenth, those of R2, of growth factors and of shares of 80 % and more "
+    "by a tenth of their distance from 1."
+)
 
 _FIRM: Final = (Verdict.HOLDS, Verdict.BODY_ONLY, Verdict.FAILS)
 

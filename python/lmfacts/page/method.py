@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from lmfacts.codes import is_exact
 from lmfacts.facts.intervals import COVERAGE
+from lmfacts.facts.strictness import STEP_IN_WORDS
 from lmfacts.page.document import CodeBlock, Listing, Paragraph, Section, Strong
 from lmfacts.page.runs_view import model_name
 from lmfacts.report.verdicts import MEANINGS
@@ -68,6 +69,7 @@ def method_section(view: RunsView) -> Section:
         items.append((Strong("Weights. "), _WEIGHTS))
     meanings = "; ".join(f"{verdict.words}: {meaning}" for verdict, meaning in MEANINGS.items())
     items.append((Strong("Verdicts. "), f"{_VERDICTS}{meanings}."))
+    items.append((Strong("How sure. "), STEP_IN_WORDS))
     if view.activations is not None:
         items.append((Strong("Intervals. "), _INTERVALS))
     blocks: tuple[Block, ...] = (

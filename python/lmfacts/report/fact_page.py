@@ -13,6 +13,7 @@ from rich.text import Text
 from lmfacts import formats
 from lmfacts.facts.fact import Verdict
 from lmfacts.facts.intervals import COVERAGE
+from lmfacts.facts.strictness import STEP_IN_WORDS
 from lmfacts.report.console import paragraph, result_console, section
 from lmfacts.report.facts_header import Title
 from lmfacts.report.run_header import LabeledLines
@@ -70,8 +71,10 @@ def render_fact(fact: Fact, definition: Definition) -> RenderableType:
     ]
     parts: list[RenderableType] = [Title(f"{fact.id} {fact.title}"), LabeledLines(lines)]
     if evidence.measures:
-        coverage = [Text(""), paragraph(COVERAGE)] if any(one.interval for one in evidence.measures) else []
-        parts.append(section("Numbers", _measures(evidence.measures), *coverage))
+        said = [COVERAGE] if any(one.interval for one in evidence.measures) else []
+        said += [STEP_IN_WORDS] if neighbors(fact) else []
+        below = [part for text in said for part in (Text(""), paragraph(text))]
+        parts.append(section("Numbers", _measures(evidence.measures), *below))
     if evidence.notes:
         parts.append(section("Notes", _listed(evidence.notes)))
     if definition.thresholds:

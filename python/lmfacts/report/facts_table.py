@@ -83,7 +83,7 @@ class FactsTable:
         """Title and class, and the summary below them."""
         text = Text(fact.title, style="bold")
         if fact.fact_class:
-            text.append(f": {fact.fact_class}", style="not bold")
+            text.append(f" (found: {fact.fact_class})", style="not bold")
         if fact.summary and (fact.command, fact.summary) not in self._shared:
             text.append(f"\n{fact.summary}", style="not bold")
         return text

@@ -33,9 +33,9 @@ _STYLES: Final[dict[Verdict, str]] = {
 }
 
 MEANINGS: Final[dict[Verdict, str]] = {
-    Verdict.HOLDS: "the claim is true of this model, by the rules of the fact",
+    Verdict.HOLDS: "the claim is true of this model on this text, by the rules of the fact",
     Verdict.BODY_ONLY: "the bulk of the values is Gaussian; the rest of the claim is not met",
-    Verdict.FAILS: "it was measured, and the claim is not true of this model",
+    Verdict.FAILS: "it was measured, and the claim is not true of this model on this text",
     Verdict.INCONCLUSIVE: "too little data, or a number too close to its threshold to decide",
     Verdict.NOT_APPLICABLE: "the runs lack what it needs, or the model has nothing that it speaks of",
     Verdict.MEASURED: "numbers without a claim",
@@ -49,10 +49,13 @@ def verdict_text(verdict: Verdict) -> Text:
 
 
 def neighbors(fact: Fact) -> str | None:
-    """What looser and stricter thresholds would have said, or None where nothing was judged."""
+    """What looser and stricter thresholds would have said, or None where nothing was judged, or is open anyhow."""
     if fact.looser is None or fact.stricter is None:
         return None
     if fact.looser is fact.stricter:
-        same = "the same" if fact.looser is fact.verdict else fact.looser.words
-        return f"with thresholds 10 % looser or 10 % stricter: {same}"
+        if fact.looser is not fact.verdict:
+            return f"with thresholds 10 % looser or 10 % stricter: {fact.looser.words}"
+        # What is open for want of data stays so wherever a threshold lies.
+        is_open = fact.verdict is Verdict.INCONCLUSIVE
+        return None if is_open else "the same verdict with thresholds 10 % looser or 10 % stricter"
     return f"with thresholds 10 % looser: {fact.looser.words}; 10 % stricter: {fact.stricter.words}"
