@@ -269,7 +269,7 @@ def test_matrices_at_the_limit_of_k_leave_it_open(tmp_path):
     (shape,) = {shape_of(one.raw) for one in matrix_shapes(one_kind(tmp_path / "one", [of_k(1.175)]))}
     assert shape is Shape.OPEN
     assert fact.verdict is Verdict.INCONCLUSIVE
-    assert "3 have a Gaussian body and 3 are Gaussian; 3 are open" in fact.summary
+    assert "3 have a Gaussian body, 3 of them Gaussian tails too; 3 are open" in fact.summary
     assert "The open ones decide" in fact.summary
     share = measure(fact, "share with a Gaussian body")
     assert (share.value, share.passed) == (0.5, None)
@@ -281,9 +281,8 @@ def test_gaussian_up_to_scales(tmp_path):
     fact = check(one_kind(tmp_path, [with_column_scales(seed) for seed in range(4)]))
     assert fact.verdict is Verdict.FAILS
     assert fact.fact_class == "Gaussian up to scales"
-    assert "with row and column scales divided out 4 have a Gaussian body and 4 are Gaussian (holds here)" in (
-        fact.summary
-    )
+    scaled = "4 have a Gaussian body, 4 of them Gaussian tails too, which alone would be: holds here"
+    assert f"with row and column scales divided out {scaled}." in fact.summary
     assert measure(fact, "after scaling: share that is Gaussian").value == 1.0
     assert measure(fact, "after scaling: share that is Gaussian").passed is None
     assert any("rows and columns of different scale" in note for note in fact.evidence.notes)

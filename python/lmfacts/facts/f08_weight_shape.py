@@ -132,10 +132,10 @@ class _Counts:
 
     @property
     def words(self) -> str:
-        """`10 have a Gaussian body and 5 are Gaussian; 2 are open`."""
+        """`10 have a Gaussian body, 5 of them Gaussian tails too; 2 are open`."""
         is_open = "is" if self.n_open == 1 else "are"
         return (
-            f"{self.body[0]} have a Gaussian body and {self.gaussian[0]} are Gaussian"
+            f"{self.body[0]} have a Gaussian body, {self.gaussian[0]} of them Gaussian tails too"
             f"{f'; {self.n_open} {is_open} open' if self.n_open else ''}"
         )
 
@@ -188,7 +188,7 @@ def _judge(matrices: Sequence[MatrixShape], measured: Evidence, strictness: Stri
     evidence = Evidence(measures, measured.tables, measured.notes)
     summary = f"Of {counts.n} matrices {counts.words}"
     if scaled_counts.n:
-        said = "" if scaled_verdict is Verdict.INCONCLUSIVE else f" ({scaled_verdict.words})"
+        said = "" if scaled_verdict is Verdict.INCONCLUSIVE else f", which alone would be: {scaled_verdict.words}"
         summary += f"; with row and column scales divided out {scaled_counts.words}{said}"
     if verdict is Verdict.INCONCLUSIVE:
         summary += f". The open ones decide: their k is within 2.7 / sqrt(N), two sampling SDs, of {_GAUSSIAN_K} +- "
