@@ -159,9 +159,10 @@ class Conclusion:
         if found.judged:
             share = f"{formats.number(100 - 100 * FALSE_POSITIVES, 2)} %"
             told.append(
-                "On different text a difference counts by its excess over the noise, the size that it stays below in "
-                f"{share} of comparisons where nothing changed, judging by how much the blocks of sequences within "
-                "each run differ. Texts of another kind, or of a handful of documents, differ by more."
+                "On different text a difference counts by its excess over the noise: judging by how much the blocks of "
+                f"sequences within each run differ, in {share} of comparisons where nothing changed no site at all is "
+                "beyond it. That is so for sequences of one text in turn; texts of another kind, neighboring parts of "
+                "one, or a handful of documents differ by more."
             )
         where = "of single dims"
         n_left = len(found.sites) - len(found.judged)
