@@ -8,6 +8,8 @@
 use std::fmt;
 use std::ops::Add;
 
+use crate::kernel::{Instructions, LINE, Turned};
+
 /// The types whose values can be counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dtype {
@@ -88,7 +90,7 @@ pub trait Element: Copy + Send + Sync + fmt::Debug + 'static {
     const INFINITY_KEY: Self::Key;
 
     /// The narrowest type with the values' order that the processor compares.
-    type Ordered: Copy + PartialOrd + Into<f64> + Send + Sync + fmt::Debug;
+    type Ordered: Copy + Default + PartialOrd + Into<f64> + Turned + Send + Sync + fmt::Debug;
     /// Infinity, in that type.
     const LARGEST: Self::Ordered;
     /// Negative infinity.
@@ -125,6 +127,15 @@ pub trait Element: Copy + Send + Sync + fmt::Debug + 'static {
     }
     /// The value nearest to `value`; exact when `value` was widened from this type.
     fn narrow(value: f64) -> Self;
+    /// Values as `ordered` gives them, in a level's own instructions; what becomes of a NaN's bits is open.
+    #[inline(always)]
+    fn ordered_line<I: Instructions>(values: &[Self; LINE]) -> [Self::Ordered; LINE] {
+        let mut ordered = [Self::Ordered::default(); LINE];
+        for lane in 0..LINE {
+            ordered[lane] = values[lane].ordered();
+        }
+        ordered
+    }
 }
 
 impl Element for f64 {
@@ -276,7 +287,7 @@ impl Element for Bf16 {
 impl F16 {
     /// The value as f32, exactly.
     #[inline(always)]
-    fn to_f32(self) -> f32 {
+    pub(crate) fn to_f32(self) -> f32 {
         // The magnitude's bits, moved to where a binary32 has them, read as a number 2^112 times too small; the product is exact,
         // for subnormals too. Infinity and NaN need the exponent that the product cannot give them.
         let magnitude = u32::from(self.0 & 0x7fff) << 13;
@@ -324,6 +335,11 @@ impl Element for F16 {
     #[inline(always)]
     fn float_code(self) -> u16 {
         (self.to_f32().to_bits() >> 16) as u16
+    }
+
+    #[inline(always)]
+    fn ordered_line<I: Instructions>(values: &[Self; LINE]) -> [f32; LINE] {
+        I::widen_halves(values)
     }
 
     fn narrow(value: f64) -> Self {
