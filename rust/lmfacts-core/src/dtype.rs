@@ -8,6 +8,8 @@
 use std::fmt;
 use std::ops::Add;
 
+use crate::kernel::{Instructions, LINE, Turned};
+
 /// The types whose values can be counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dtype {
@@ -88,7 +90,7 @@ pub trait Element: Copy + Send + Sync + fmt::Debug + 'static {
     const INFINITY_KEY: Self::Key;
 
     /// The narrowest type with the values' order that the processor compares.
-    type Ordered: Copy + PartialOrd + Into<f64> + Send + Sync + fmt::Debug;
+    type Ordered: Copy + Default + PartialOrd + Into<f64> + Turned + Send + Sync + fmt::Debug;
     /// Infinity, in that type.
     const LARGEST: Self::Ordered;
     /// Negative infinity.
@@ -125,6 +127,15 @@ pub trait Element: Copy + Send + Sync + fmt::Debug + 'static {
     }
     /// The value nearest to `value`; exact when `value` was widened from this type.
     fn narrow(value: f64) -> Self;
+    /// Values as `ordered` gives them, in a level's own instructions; what becomes of a NaN's bits is open.
+    #[inline(always)]
+    fn ordered_line<I: Instructions>(values: &[Self; LINE]) -> [Self::Ordered; LINE] {
+        let mut ordered = [Self::Ordered::default(); LINE];
+        for lane in 0..LINE {
+            ordered[lane] = values[lane].ordered();
+        }
+        ordered
+    }
 }
 
 impl Element for f64 {
@@ -276,14 +287,17 @@ impl Element for Bf16 {
 impl F16 {
     /// The value as f32, exactly.
     #[inline(always)]
-    fn to_f32(self) -> f32 {
-        // The magnitude's bits, moved to where a binary32 has them, read as a number 2^112 times too small; the product is exact,
-        // for subnormals too. Infinity and NaN need the exponent that the product cannot give them.
-        let magnitude = u32::from(self.0 & 0x7fff) << 13;
-        let scaled = f32::from_bits(magnitude) * f32::from_bits((254 - 15) << 23);
+    pub(crate) fn to_f32(self) -> f32 {
+        // A normal number's bits, moved to where a binary32 has them, have an exponent that is 112 too small. A subnormal one is so many
+        // times 2^-24. Read as a binary32 it would be one too, of which a product takes some processors a hundred times as long.
+        let magnitude = u32::from(self.0 & 0x7fff);
+        let normal = (magnitude << 13) + (112 << 23);
+        let subnormal = (magnitude as i32 as f32 * f32::from_bits((127 - 24) << 23)).to_bits();
+        let scaled = if magnitude < 0x400 { subnormal } else { normal };
+        // Infinity and NaN have the largest exponent.
         let special = if self.0 & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
         let sign = u32::from(self.0 & 0x8000) << 16;
-        f32::from_bits(scaled.to_bits() | special | sign)
+        f32::from_bits(scaled | special | sign)
     }
 }
 
@@ -324,6 +338,11 @@ impl Element for F16 {
     #[inline(always)]
     fn float_code(self) -> u16 {
         (self.to_f32().to_bits() >> 16) as u16
+    }
+
+    #[inline(always)]
+    fn ordered_line<I: Instructions>(values: &[Self; LINE]) -> [f32; LINE] {
+        I::widen_halves(values)
     }
 
     fn narrow(value: f64) -> Self {

@@ -7,15 +7,11 @@
 use std::ops::Range;
 
 use crate::dtype::Element;
-use crate::kernel::{Kernels, SKETCH_BLOCK, SKETCH_BUCKETS, SketchRow, SketchTable};
+use crate::kernel::{Kernels, SKETCH_BUCKETS, SKETCH_COLUMNS, SketchRow, SketchTable};
 use crate::view::Rows;
 
-/// Stored rows that are turned around together, where the stored rows are the columns: so many that few blocks of a sketch are cut, so few
-/// that they are still in a cache.
-pub(super) const PANEL_ROWS: usize = 64;
-
-/// Columns that are turned around together: a line of the cache, if values are f32.
-const PANEL_COLUMNS: usize = 16;
+/// Stored rows that are sketched together, where the stored rows are the columns.
+pub(super) const PANEL_ROWS: usize = SKETCH_COLUMNS;
 
 /// A sketch being made.
 #[derive(Debug, Default)]
@@ -54,41 +50,29 @@ impl Sketch {
         spare: &mut Vec<E>,
     ) {
         let n_rows = rows.n_dims();
+        if n_rows == 0 {
+            return;
+        }
         spare.clear();
-        if !rows.side_by_side() {
+        let in_place = rows.side_by_side() && all_finite;
+        if !in_place {
             spare.resize(columns.len() * n_rows, E::narrow(0.0));
             for (column, values) in columns.clone().zip(spare.chunks_exact_mut(n_rows)) {
                 rows.gather(column, values);
+                if !all_finite {
+                    for value in values {
+                        *value = finite_or_zero(*value);
+                    }
+                }
             }
         }
         let gathered: &[E] = spare;
-        let stored: Vec<&[E]> = if rows.side_by_side() {
+        let stored: Vec<&[E]> = if in_place {
             columns.clone().map(|column| rows.slice(column)).collect()
         } else {
             gathered.chunks_exact(n_rows).collect()
         };
-        let nothing = E::narrow(0.0);
-        let mut turned = [[nothing; PANEL_ROWS]; PANEL_COLUMNS];
-        for first in (0..n_rows).step_by(PANEL_COLUMNS) {
-            let n_together = PANEL_COLUMNS.min(n_rows - first);
-            turn(&stored, first, n_together, &mut turned);
-            for (index, turned) in turned[..n_together].iter_mut().enumerate() {
-                turned[stored.len()..].fill(nothing);
-                if !all_finite {
-                    for value in turned.iter_mut() {
-                        *value = finite_or_zero(*value);
-                    }
-                }
-                // With zeros before and after them, so that they fill whole blocks.
-                let row = SketchRow::new(first + index);
-                let place = row.place(columns.start);
-                let lead = place % SKETCH_BLOCK;
-                let mut blocks = [nothing; PANEL_ROWS + SKETCH_BLOCK];
-                blocks[lead..lead + PANEL_ROWS].copy_from_slice(turned);
-                let n_filled = (lead + stored.len()).next_multiple_of(SKETCH_BLOCK);
-                kernels.sketch(&blocks[..n_filled], row, place - lead, &mut self.table);
-            }
-        }
+        kernels.sketch_columns(&stored, columns.start, &mut self.table);
     }
 
     /// Adds another part of the same matrix.
@@ -103,23 +87,6 @@ impl Sketch {
         let buckets = self.table.0.as_flattened().to_vec();
         debug_assert_eq!(buckets.len(), SKETCH_BUCKETS);
         buckets
-    }
-}
-
-/// Writes some columns of stored rows, at most as many as a panel has, side by side.
-#[inline(always)]
-fn turn<E: Element>(stored: &[&[E]], first: usize, n_together: usize, turned: &mut [[E; PANEL_ROWS]; PANEL_COLUMNS]) {
-    for (place, values) in stored.iter().enumerate().take(PANEL_ROWS) {
-        let values = &values[first..first + n_together];
-        if let Some(values) = values.first_chunk::<PANEL_COLUMNS>() {
-            for column in 0..PANEL_COLUMNS {
-                turned[column][place] = values[column];
-            }
-        } else {
-            for (column, &value) in values.iter().enumerate() {
-                turned[column][place] = value;
-            }
-        }
     }
 }
 

@@ -3,11 +3,13 @@
 //! Each loop is written once, in `rows`, `generic` and `sketch`, over fixed-size groups of independent lanes. A level's file compiles those same bodies with
 //! that level's instructions switched on and the number of lanes that fits its registers. No loop lets the compiler reorder a
 //! floating-point sum: a dim is summed down its own lane in row order, and a sum across dims always runs over the same number of lanes,
-//! which are added in a fixed order. So every level gives the same bits, and the scalar one is the oracle for the others.
+//! which are added in a fixed order. What a level does in instructions of its own (`lines`) rounds nothing. So every level gives the
+//! same bits, and the scalar one is the oracle for the others.
 //!
 //! The level is chosen at run time, once: wheels are built for the baseline of their platform and still use AVX-512 where it is.
 
 mod generic;
+mod lines;
 mod rows;
 mod scalar;
 mod sketch;
@@ -23,8 +25,9 @@ use crate::dtype::Element;
 use crate::error::{Error, Result};
 
 pub(crate) use generic::{MergeWeights, PowerSums, ScaledSums, central};
+pub(crate) use lines::{Instructions, LINE, Turned};
 pub use rows::DimSums;
-pub(crate) use sketch::SKETCH_BLOCK;
+pub(crate) use sketch::SKETCH_COLUMNS;
 pub use sketch::{SKETCH_BUCKETS, SKETCH_GROUPS, SKETCH_LANES, SketchRow};
 
 /// Number of different codes, and so of counters in a table.
@@ -206,6 +209,7 @@ type DivideColumnsFn<E> = unsafe fn(&[E], &[f64], &mut [f32]) -> ScaledSums;
 type DivideColumnsInF32Fn<E> = unsafe fn(&[E], &[f32], &mut [f32]) -> ScaledSums;
 type DivideRowFn = unsafe fn(&mut [f32], f64) -> PowerSums;
 type SketchFn<E> = unsafe fn(&[E], SketchRow, usize, &mut SketchTable);
+type SketchColumnsFn<E> = unsafe fn(&[&[E]], usize, &mut SketchTable);
 type MergeFn = unsafe fn(f64, &mut MomentRows<'_>, f64, &MomentRows<'_>);
 
 /// The kernels of one level for one element type.
@@ -228,6 +232,7 @@ pub struct Kernels<E: Element> {
     divide_columns_in_f32: DivideColumnsInF32Fn<E>,
     divide_row: DivideRowFn,
     sketch: SketchFn<E>,
+    sketch_columns: SketchColumnsFn<E>,
 }
 
 #[allow(unsafe_code)]
@@ -331,6 +336,12 @@ impl<E: Element> Kernels<E> {
     pub fn sketch(&self, values: &[E], row: SketchRow, first_place: usize, table: &mut SketchTable) {
         // SAFETY: as in `absmax`.
         unsafe { (self.sketch)(values, row, first_place, table) }
+    }
+
+    /// Adds neighbouring columns of a matrix, at most [`SKETCH_COLUMNS`] and all finite, to its sketch: the first is that one.
+    pub(crate) fn sketch_columns(&self, columns: &[&[E]], first_column: usize, table: &mut SketchTable) {
+        // SAFETY: as in `absmax`.
+        unsafe { (self.sketch_columns)(columns, first_column, table) }
     }
 
     /// Merges the moments of `n_b` rows into those of `n_a` rows; both numbers are positive and the same for every dim.

@@ -1,6 +1,7 @@
 //! The platform's baseline: the reference that every other level must equal, and the only level on platforms without one of their own.
 //! On AArch64 the baseline has NEON, which the compiler uses.
 
+use super::lines::Baseline;
 use super::{CodeTable, CodeTables, Kernels, Level, generic, rows, sketch};
 use crate::dtype::{Element, GROUP};
 
@@ -25,6 +26,7 @@ pub(super) fn kernels<E: Element>() -> Kernels<E> {
         divide_columns: generic::divide_columns::<E>,
         divide_columns_in_f32: generic::divide_columns_in_f32::<E>,
         divide_row: generic::divide_row::<{ generic::FLOAT_LANES }>,
-        sketch: sketch::sketch::<E>,
+        sketch: sketch::sketch::<E, Baseline>,
+        sketch_columns: sketch::sketch_columns::<E, Baseline>,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::{DimSums, Kernels, Level, MomentRows, N_CODES, RowFigures, SketchRow, SketchTable, TILE_ROWS, slot};
+use super::{DimSums, Kernels, Level, MomentRows, N_CODES, RowFigures, SKETCH_COLUMNS, SketchRow, SketchTable, TILE_ROWS, slot};
 use crate::accum::CodeHistogram;
 use crate::dtype::{Bf16, Element, F8E4M3, F8E5M2, F16};
 
@@ -78,6 +78,9 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers {
     for (index, row) in rows.iter().enumerate() {
         let in_sketch = SketchRow::new(index);
         kernels.sketch(row, in_sketch, in_sketch.place(index), &mut sketch);
+    }
+    for columns in rows.chunks(SKETCH_COLUMNS) {
+        kernels.sketch_columns(columns, 5, &mut sketch);
     }
     floats.extend(sketch.0.as_flattened().iter().filter(|&&bucket| bucket != 0.0));
     floats.extend(lists.into_iter().chain(merged).flatten().chain(sums).chain(squares));
@@ -197,6 +200,39 @@ fn the_pivot_is_never_far_off() {
     let mean = values.iter().sum::<f64>() / 64.0;
     let exact: f64 = values.iter().map(|x| (x - mean).powi(4)).sum();
     assert!((lists[3][0] / exact - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn columns_give_the_sketch_of_their_rows_wherever_they_lie() {
+    fn check<E: Element>(n_rows: usize, n_columns: usize, first_column: usize, shift: usize) {
+        // Sums of whole numbers are exact in whatever order.
+        let mut values = vec![E::narrow(0.0); shift + n_rows * n_columns];
+        for (index, value) in values[shift..].iter_mut().enumerate() {
+            *value = E::narrow(((index * 7 + index / 5) % 15) as f64 - 7.0);
+        }
+        let columns: Vec<&[E]> = values[shift..].chunks_exact(n_rows).collect();
+        for kernels in Level::ALL.into_iter().filter_map(Kernels::at) {
+            let (mut by_columns, mut by_rows) = (Box::<SketchTable>::default(), Box::<SketchTable>::default());
+            kernels.sketch_columns(&columns, first_column, &mut by_columns);
+            for row in 0..n_rows {
+                let entries: Vec<E> = columns.iter().map(|column| column[row]).collect();
+                let in_sketch = SketchRow::new(row);
+                kernels.sketch(&entries, in_sketch, in_sketch.place(first_column), &mut by_rows);
+            }
+            assert!(by_columns.0 == by_rows.0, "{} at {}: {n_rows} x {n_columns}, {shift}", E::DTYPE, kernels.level());
+        }
+    }
+    for n_rows in [1, 15, 16, 17, 31, 33, 100] {
+        for n_columns in [1, 15, 16, 17, 63, SKETCH_COLUMNS] {
+            for (first_column, shift) in [(0, 0), (64, 1), (29, 5), (192, 15)] {
+                check::<f32>(n_rows, n_columns, first_column, shift);
+                check::<F16>(n_rows, n_columns, first_column, shift);
+                check::<Bf16>(n_rows, n_columns, first_column, shift);
+                check::<f64>(n_rows, n_columns, first_column, shift);
+                check::<F8E4M3>(n_rows, n_columns, first_column, shift);
+            }
+        }
+    }
 }
 
 #[test]

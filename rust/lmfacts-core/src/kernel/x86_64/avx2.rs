@@ -1,3 +1,17 @@
 //! AVX2: four f64 lanes a register, and sixteen registers, so that one group of four dims keeps all its sums in them.
 
-super::level!(Level::Avx2, 4, 4, 4, "avx2,fma,bmi1,bmi2", ["avx2", "fma", "bmi1", "bmi2"]);
+use crate::dtype::F16;
+use crate::kernel::lines::{Instructions, LINE};
+
+super::level!(Level::Avx2, 4, 4, 4, "avx2,fma,f16c,bmi1,bmi2", ["avx2", "fma", "f16c", "bmi1", "bmi2"]);
+
+/// AVX2 has F16C beside it.
+struct Own;
+
+impl Instructions for Own {
+    #[inline(always)]
+    fn widen_halves(values: &[F16; LINE]) -> [f32; LINE] {
+        // SAFETY: only the kernels of this level are given these instructions.
+        unsafe { super::widen_halves(values) }
+    }
+}

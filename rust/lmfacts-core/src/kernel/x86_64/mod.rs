@@ -2,6 +2,9 @@
 
 #![allow(unsafe_code)]
 
+use super::lines::{LINE, Lines};
+use crate::dtype::F16;
+
 pub(super) mod avx2;
 pub(super) mod avx512;
 
@@ -20,6 +23,40 @@ pub(super) fn in_one_register(mut word: u64) -> u64 {
     // SAFETY: no instruction at all.
     unsafe { std::arch::asm!("/* {0} */", inout(reg) word, options(pure, nomem, nostack, preserves_flags)) };
     word
+}
+
+/// Writes four values of each of four columns as rows.
+#[inline(always)]
+pub(super) fn turn_square(columns: &Lines<f32>, first_column: usize, first_row: usize, rows: &mut Lines<f32>) {
+    use std::arch::x86_64::{_MM_TRANSPOSE4_PS, _mm_loadu_ps, _mm_storeu_ps};
+    let place = |lines: &Lines<f32>, line: usize, value: usize| lines[line].0[value..value + 4].as_ptr();
+    // SAFETY: four values are read or written at each place, and every x86-64 processor has the instructions.
+    unsafe {
+        let [mut a, mut b, mut c, mut d] =
+            [0, 1, 2, 3].map(|index| _mm_loadu_ps(place(columns, first_column + index, first_row)));
+        _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d);
+        for (index, values) in [a, b, c, d].into_iter().enumerate() {
+            _mm_storeu_ps(rows[first_row + index].0[first_column..first_column + 4].as_mut_ptr(), values);
+        }
+    }
+}
+
+/// Eight float16 values at a time.
+///
+/// # Safety
+/// The processor has F16C.
+#[inline(always)]
+unsafe fn widen_halves(values: &[F16; LINE]) -> [f32; LINE] {
+    use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
+    let mut wide = [0.0; LINE];
+    for first in [0, 8] {
+        // SAFETY: eight values are read and written, and the caller promises the instruction.
+        unsafe {
+            let eight = _mm_loadu_si128(values[first..first + 8].as_ptr().cast());
+            _mm256_storeu_ps(wide[first..first + 8].as_mut_ptr(), _mm256_cvtph_ps(eight));
+        }
+    }
+    wide
 }
 
 /// Defines a level: how many dims and how many rows it handles at a time, how many of a group's lanes a pass over rows has registers for
@@ -53,6 +90,7 @@ macro_rules! level {
                 divide_columns_in_f32: divide_columns_in_f32::<E>,
                 divide_row,
                 sketch: sketch::<E>,
+                sketch_columns: sketch_columns::<E>,
             }
         }
 
@@ -113,7 +151,12 @@ macro_rules! level {
 
         #[target_feature(enable = $enable)]
         fn sketch<E: Element>(values: &[E], row: SketchRow, first_place: usize, table: &mut SketchTable) {
-            crate::kernel::sketch::sketch(values, row, first_place, table);
+            crate::kernel::sketch::sketch::<E, Own>(values, row, first_place, table);
+        }
+
+        #[target_feature(enable = $enable)]
+        fn sketch_columns<E: Element>(columns: &[&[E]], first_column: usize, table: &mut SketchTable) {
+            crate::kernel::sketch::sketch_columns::<E, Own>(columns, first_column, table);
         }
 
         #[target_feature(enable = $enable)]
