@@ -457,3 +457,18 @@ def test_what_only_one_run_has_is_held_against_the_size_of_the_other(turned):
     hollow = run_of(0, change=lambda x, _: np.where(np.arange(N_DIMS) == 3, np.nan, x))
     pair = hollow["blocks.1.resid_post"].rest, run_of(1, n_sequences=3 * N_SEQUENCES)["blocks.1.resid_post"].rest
     assert chances_of_site(*(pair[::-1] if turned else pair))["nonfinite"] == Absence(8, 3.0)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_std_about_a_large_mean_is_known_less_well(turned):
+    plain, shifted = run_of(0), run_of(1, change=lambda x, _: 2 * x + 40.0, dtype="bfloat16")
+    found = compare(shifted, plain) if turned else compare(plain, shifted)
+    by = difference(site_of(found, 1), "std")
+    assert by.resolution == pytest.approx((2.0**-8 + 2.0**-24) * math.hypot(20.0, 1.0), rel=0.02)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+def test_numbers_at_the_ends_of_the_range_raise_no_warnings(scale):
+    found = compare(run_of(0), run_of(1, change=lambda x, _: scale * x, dtype="float64"))
+    assert all(site.effect >= 0 for site in found.sites)
+    assert not any(item.noise < 0 for site in found.sites for item in site.differences)
