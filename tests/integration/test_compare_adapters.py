@@ -47,6 +47,9 @@ def same_as_merged(folders, *, least):
         other = changed[change.name]
         assert change.effect == pytest.approx(other.effect, rel=1e-5)
         assert change.distance.largest == pytest.approx(other.distance.largest, rel=1e-4)
+        # With the sign: B - A and A - B are as large as each other.
+        assert change.distance.norm_b == pytest.approx(other.distance.norm_b, rel=1e-5)
+        assert change.distance.cosine == pytest.approx(other.distance.cosine, abs=1e-5)
     return found
 
 
@@ -56,6 +59,8 @@ def same_as_merged(folders, *, least):
         {},
         {"use_rslora": True},
         {"alpha_pattern": {"q_proj": 3, r"layers\.1\.mlp\.down_proj": 40}, "rank_pattern": {"down_proj": 2}},
+        # The first that fits; PEFT sorts them where it saves them.
+        {"alpha_pattern": {"down_proj": 3, r"layers\.1\.mlp\.down_proj": 40}},
         {"modules_to_save": ["lm_head"]},
         {"target_modules": ["embed_tokens", "o_proj"]},
         {"bias": "all"},
@@ -105,6 +110,12 @@ def test_an_adapter_for_another_model_is_refused(tmp_path):
         ({"peft_type": "IA3"}, ModelError, "expected a LoRA adapter.*'IA3'"),
         ({"use_dora": True}, ModelError, "DoRA"),
         ({"layer_replication": [[0, 2]]}, ModelError, "replicated"),
+        ({"lora_bias": True}, ModelError, "biases in its factors"),
+        ({"target_parameters": ["experts.gate"]}, ModelError, "adapted parameters"),
+        ({"trainable_token_indices": [3]}, ModelError, "single trained tokens"),
+        ({"use_qalora": True}, ModelError, "QA-LoRA"),
+        ({"use_bdlora": {"row": ["q_proj"]}}, ModelError, "block-diagonal"),
+        ({"kasa_config": {"beta": 1}}, ModelError, "KaSA"),
         ({"lora_alpha": "much"}, WeightFileError, "expected numbers"),
         ({"lora_alpha": True}, WeightFileError, "expected numbers"),
         ({"lora_alpha": 1e39}, WeightFileError, "expected numbers"),

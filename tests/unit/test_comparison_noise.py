@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import combinations
 from math import nan
 
 import numpy as np
@@ -382,3 +383,92 @@ def test_pooled_moments_of_blocks_are_those_of_the_site():
     norms = site.blocks.norms
     whole = pool_moments([Moments(*(getattr(norms, f)[i] for f in vars(norms))) for i in range(8)])
     assert float(whole.mean) == pytest.approx(site.norms.mean)
+
+
+def halves_of(values, sequence, statistic):
+    """|statistic of one half - of the other| of values [tokens, dims] of blocks modulo 8, for the 35 splits."""
+    blocks = sequence % 8
+    halves = [half for half in combinations(range(8), 4) if 0 in half]
+    inside = [np.isin(blocks, half) for half in halves]
+    return np.array([abs(statistic(values[~at]) - statistic(values[at])) for at in inside])
+
+
+def test_what_halves_differ_by_is_what_their_values_do():
+    """In mean and std, of sequences that have means and scales of their own; from codes, and from norms alone."""
+    rng = np.random.default_rng(5)
+    means, scales = rng.normal(size=N_SEQUENCES), np.exp(0.3 * rng.normal(size=N_SEQUENCES))
+    kept = {}
+
+    def values_of(layer, sequence, position):
+        kept[layer] = rng.normal(size=(position.size, N_DIMS)) * scales[sequence][:, None] + means[sequence][:, None]
+        kept["rest"] = position > 0, sequence
+        return kept[layer]
+
+    site = accumulated_run(values_of, n_sequences=N_SEQUENCES, n_positions=N_POSITIONS)["blocks.0.resid_post"].rest
+    rest, sequence = kept["rest"]
+    values, sequence = kept[0][rest], sequence[rest]
+    from_codes = noise_module._halves_of_codes(site, site.blocks, site.std)
+    np.testing.assert_allclose(from_codes["mean"], halves_of(values, sequence, np.mean) / values.std(), atol=2e-3)
+    of_std = halves_of(values, sequence, lambda half: math.log(half.std()))
+    of_squares = halves_of(values, sequence, lambda half: math.log(np.square(half).mean()) / 2)
+    assert np.abs(of_std - of_squares).max() > 0.02  # that the mean is taken off matters
+    np.testing.assert_allclose(from_codes["std"], of_std, atol=2e-3)
+
+
+def test_norms_tell_a_std_about_the_mean_of_the_site():
+    rng = np.random.default_rng(6)
+    kept = {}
+
+    def values_of(_, sequence, position):
+        kept["values"] = 0.19 + np.exp(0.3 * (sequence % 8))[:, None] * rng.normal(size=(position.size, N_DIMS)) / 3
+        kept["rest"] = position > 0, sequence
+        return kept["values"]
+
+    site = accumulated_run(values_of, n_sequences=N_SEQUENCES, n_positions=N_POSITIONS)["blocks.0.resid_post"].rest
+    rest, sequence = kept["rest"]
+    values, sequence = kept["values"][rest], sequence[rest]
+    site_mean = values.mean()
+    about = halves_of(values, sequence, lambda half: math.log(np.square(half).mean() - site_mean**2) / 2)
+    found = noise_module._halves_of_norms(site, site.blocks)["std"]
+    np.testing.assert_allclose(found, about, rtol=1e-5)
+    assert np.abs(found - halves_of(values, sequence, lambda half: math.log(np.square(half).mean()) / 2)).max() > 1e-3
+
+
+def test_distances_are_in_units_of_a_whichever_run_that_is():
+    a, b = run_of(0), run_of(1, change=lambda x, _: 3.0 * x)
+    name = "blocks.1.resid_post"
+    one, other = chances_of_site(a[name].rest, b[name].rest), chances_of_site(b[name].rest, a[name].rest)
+    for key in ("wasserstein", "mean"):
+        in_values = [math.sqrt(found[key].mean_square) * run[name].rest.std for found, run in ((one, a), (other, b))]
+        assert in_values[0] == pytest.approx(in_values[1], rel=1e-9)
+    assert math.sqrt(one["wasserstein"].mean_square / other["wasserstein"].mean_square) == pytest.approx(3, rel=0.02)
+    assert one["std"].mean_square == pytest.approx(other["std"].mean_square, rel=1e-9)
+
+
+def test_the_difference_of_two_numbers_has_one_mode():
+    a, b = (run_of(seed)["blocks.1.resid_post"].rest for seed in (0, 1))
+    chances = chances_of_site(a, b)
+    assert (chances["mean"].modes, chances["std"].modes) == (1.0, 1.0)
+    assert min(chances["levy"].modes, chances["wasserstein"].modes) > 1.0
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_only_one_run_has_is_held_against_the_size_of_the_other(turned):
+    hollow = run_of(0, change=lambda x, _: np.where(np.arange(N_DIMS) == 3, np.nan, x))
+    pair = hollow["blocks.1.resid_post"].rest, run_of(1, n_sequences=3 * N_SEQUENCES)["blocks.1.resid_post"].rest
+    assert chances_of_site(*(pair[::-1] if turned else pair))["nonfinite"] == Absence(8, 3.0)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_std_about_a_large_mean_is_known_less_well(turned):
+    plain, shifted = run_of(0), run_of(1, change=lambda x, _: 2 * x + 40.0, dtype="bfloat16")
+    found = compare(shifted, plain) if turned else compare(plain, shifted)
+    by = difference(site_of(found, 1), "std")
+    assert by.resolution == pytest.approx((2.0**-8 + 2.0**-24) * math.hypot(20.0, 1.0), rel=0.02)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+def test_numbers_at_the_ends_of_the_range_raise_no_warnings(scale):
+    found = compare(run_of(0), run_of(1, change=lambda x, _: scale * x, dtype="float64"))
+    assert all(site.effect >= 0 for site in found.sites)
+    assert not any(item.noise < 0 for site in found.sites for item in site.differences)

@@ -69,7 +69,7 @@ def test_falling_raw_weights_behind_rising_gains_hold_folded_only(tmp_path):
     assert fact.verdict is Verdict.HOLDS
     assert fact.summary.endswith("With raw norms: not so here.")
     (note,) = [note for note in fact.evidence.notes if "Without folding" in note]
-    assert "not so here (W_Q, W_K, W_in, W_gate would depart from it)" in note
+    assert '"not so here" (W_Q, W_K, W_in, W_gate would depart from the claim)' in note
     assert measure(fact, "W_Q").note.startswith("folded")
 
 

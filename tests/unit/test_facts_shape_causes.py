@@ -209,6 +209,24 @@ def test_the_limits_of_the_scales_of_tokens(kurtosis, by_norms, causes):
     assert named(shape_with(kurtosis=kurtosis, excess=by_norms / 3)) == causes
 
 
+@pytest.mark.parametrize(("by_norms", "more"), [(1.15, False), (1.25, True)])
+def test_norms_that_vary_by_more_than_the_dims_allow(by_norms, more):
+    """(K + 3) / (1 + c) - 3 is -0.5 at K = 0.51 and 3 c = 1.212."""
+    (cause,) = shape_with(kurtosis=0.51, excess=by_norms / 3).causes()
+    assert ("a few heavy-tailed directions could be all of it" in cause) is more
+
+
+def test_heavy_tailed_directions_are_not_firmly_scales_of_tokens():
+    """Eight Laplace values mixed into all dims: no token has a scale, and norms vary all the same."""
+    mixing = np.random.default_rng(3).normal(size=(8, N_DIMS)) / math.sqrt(8)
+    dims = shapes_of(law=lambda rng, shape: rng.laplace(size=(shape[0], 8)) @ mixing)
+    assert dims.tokens.excess == pytest.approx((3 + 2) / 8, rel=0.15)
+    assert dims.kurtosis < 0.6 * dims.tokens.kurtosis
+    assert any("a few heavy-tailed directions could be all of it" in cause for cause in dims.causes())
+    gaussian = shapes_of(law=lambda rng, shape: rng.normal(size=(shape[0], 8)) @ mixing)
+    assert not any(TOKENS in cause for cause in gaussian.causes())
+
+
 def test_dims_that_are_near_gaussian_are_no_matter_of_tokens():
     assert named(shape_with(kurtosis=0.55, excess=0.5, near_gaussian=0.81)) == []
     assert named(shape_with(kurtosis=0.55, excess=0.5, near_gaussian=0.79)) == [TOKENS]

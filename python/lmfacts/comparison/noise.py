@@ -164,6 +164,7 @@ def noises(sites: Sequence[dict[str, Chance]]) -> list[dict[str, float]]:
     return [{key: spread.noise(chance) for key, spread in site.items()} for site in sites]
 
 
+@np.errstate(all="ignore")  # numbers at the ends of the range have no noise that is known
 def chances_of_site(a: SiteRecord, b: SiteRecord) -> dict[str, Chance]:
     """What chance does to the differences of a site, by key; those that are not kept by block are not there."""
     blocks_a, blocks_b = a.blocks, b.blocks

@@ -180,7 +180,9 @@ def _causes(shape: PoolShape) -> list[str]:
         (
             "No statistic of the pool tells heavy-tailed dims from Gaussian dims of different scale: a logistic law "
             "and a mild mixture have the same numbers. Only the dims one at a time do. Nor do these tell heavy-tailed "
-            "dims from Gaussian tokens of different scale: the norms do, where these dims make up most of them."
+            "dims from Gaussian tokens of different scale: the norms do, where these dims make up most of them. Norms "
+            "vary, too, where many dims share a few heavy-tailed directions, and do not tell these from scales of "
+            "whole tokens."
         ),
     ]
 

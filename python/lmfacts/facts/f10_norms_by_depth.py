@@ -209,10 +209,10 @@ def _notes(
     notes = []
     if verdict is not raw_verdict:
         departing = [trend.kind for trend in raw.values() if _passes(trend, Strictness.STATED) is False]
-        named = f" ({', '.join(departing)} would depart from it)" if departing else ""
+        named = f" ({', '.join(departing)} would depart from the claim)" if departing else ""
         notes.append(
-            f"Without folding the claim would be: {raw_verdict.words}{named}. The gains of the norms carry a part of "
-            "the scale of the weights behind them."
+            f'Without folding the verdict would be "{raw_verdict.words}"{named}. '
+            "The gains of the norms carry a part of the scale of the weights behind them."
         )
     if norm_kind is None or norm_kind == "unknown":
         notes.append("Which norm comes before which matrix is not known for this model, so that nothing is folded.")

@@ -11,7 +11,10 @@ dims have means that stay as they are, the norms vary less: c is divided by the 
 variance. A Gaussian dim gets an excess kurtosis of 3 c from it (for a normal ln u of standard deviation s that is
 3 (exp(4 s^2) - 1)), and a dim of excess kurtosis K had (K + 3) / (1 + c) - 3 without it. All of it follows from
 moments up to the fourth, those of the dims and those of the norms. Correlated dims make norms vary too (Gaussian values
-in r directions give c = 2 / r) and no dim heavy-tailed: norms count only where the dims are.
+in r directions give c = 2 / r) and no dim heavy-tailed: norms count only where the dims are. Heavy-tailed values in r
+directions, such as features that are seldom active, make both: with an excess kurtosis of K_r each they give c =
+(K_r + 2) / r and dims an excess kurtosis of about 3 K_r / r. Where K_r is large that is what scales of tokens do, and
+moments do not tell the two apart; where it is not, c asks for more than the dims have, and that is said.
 
 Each cause is named only if its own number passes its limit.
 """
@@ -165,7 +168,8 @@ class DimShapes:
         if self.tokens_differ_in_scale:
             causes.append(
                 f"tokens differ in scale (ln norm varies by {self.tokens.spread:.2f}; norms like these give a Gaussian "
-                f"dim an excess kurtosis of {self.tokens.kurtosis:.2f}, and the median dim has {self.kurtosis:.2f})"
+                f"dim an excess kurtosis of {self.tokens.kurtosis:.2f}, and the median dim has {self.kurtosis:.2f}"
+                f"{self._more_than_scales()})"
             )
             if self.own_kurtosis > NEAR_GAUSSIAN_KURTOSIS:
                 causes.append(
@@ -179,6 +183,12 @@ class DimShapes:
         if self.mean_spread >= _MEAN_SPREAD:
             causes.append(f"the dims differ in mean (by {self.mean_spread:.2f} of a standard deviation)")
         return causes
+
+    def _more_than_scales(self) -> str:
+        """What else has to make norms vary where scales of tokens would give the dims more than they have."""
+        if self.own_kurtosis >= -NEAR_GAUSSIAN_KURTOSIS:
+            return ""
+        return ": less, so that dims vary together as well, and a few heavy-tailed directions could be all of it"
 
     def _laws(self) -> str:
         """What is said of dims that are not near Gaussian, where tokens are not known to differ in scale."""
