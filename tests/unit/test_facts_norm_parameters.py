@@ -338,3 +338,28 @@ def test_gains_without_finite_values_are_not_called_constant(tmp_path):
     fact = check(model(tmp_path, lambda _, n: np.full(n, np.nan)))
     assert fact.verdict is Verdict.INCONCLUSIVE
     assert fact.summary.endswith("they have no finite values.")
+
+
+def test_the_share_of_slices_is_held_against_that_of_the_gains(tmp_path):
+    fact = check(
+        model(
+            tmp_path,
+            lambda seed, n: spiked_gain(seed, n) if seed < 20 else gaussian_gain(seed, n),
+            lambda seed: heavy_matrix(seed) if seed < 5 else matrix(seed),
+        )
+    )
+    assert measure(fact, "share of gain").value == 20 / 25
+    assert measure(fact, SLICES).value == pytest.approx((20 / 48) / (20 / 25))
+
+
+def test_rows_of_two_lopsided_modes_are_bimodal_whichever_way_they_lean(tmp_path):
+    """A quarter of the values lies below, or above: the skewness counts by its square."""
+    for sign in (-1.0, 1.0):
+
+        def lopsided(seed, sign=sign):
+            rng = np.random.default_rng(seed)
+            return sign * (rng.random((96, D)) < 0.25) + 0.05 * rng.standard_normal((96, D))
+
+        fact = check(model(tmp_path / str(sign), spiked_gain, lopsided))
+        assert fact.verdict is FAILS
+        assert measure(fact, SLICES).value == 1.0

@@ -114,6 +114,7 @@ def test_noise_has_rank_zero(shape):
     a = noise(shape)
     found = difference_spectrum(a, a + 0.01 * noise(shape, 5))
     assert found.rank == 0
+    assert len(found.values) == 16
     edge = 0.01 * (math.sqrt(shape[0]) + math.sqrt(shape[1]))
     assert found.shuffled_edge == pytest.approx(edge * (1 + SHUFFLE_MARGIN), rel=0.03)
 
