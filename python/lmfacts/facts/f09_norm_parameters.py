@@ -224,7 +224,8 @@ def _judge(
         *described.measures,
     )
     evidence = Evidence(measures, described.tables, described.notes)
-    counted = f"{n_flagged} of {len(kept)} gain vectors are not Gaussian"
+    beside_limit = f"{formats.percent(n_flagged / len(kept))}, of {formats.percent(_SHARE.value)} needed"
+    counted = f"{n_flagged} of {len(kept)} gain vectors are not Gaussian ({beside_limit})"
     if not enough:
         why = "the run has no matrix in the blocks to compare them with"
         if has_matrices:
@@ -233,7 +234,7 @@ def _judge(
             why = f"the rows and columns of the matrices have fewer than {_LEAST_DIMS} values, too few for a comparison"
         return DEFINITION.fact(Verdict.INCONCLUSIVE, f"{counted}, but {why}.", evidence)
     summary = (
-        f"{counted}; of {len(slices.shapes)} rows and columns of matrices, {slices.length} values each, "
+        f"{counted}; of {len(slices.shapes):,} rows and columns of matrices, {slices.length} values each, "
         f"{formats.percent(of_slices)} are not, by the same test{_final_summary(gains)}."
     )
     return DEFINITION.fact(Verdict.HOLDS if often and rarely else Verdict.FAILS, summary, evidence)

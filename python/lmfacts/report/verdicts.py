@@ -33,9 +33,9 @@ _STYLES: Final[dict[Verdict, str]] = {
 }
 
 MEANINGS: Final[dict[Verdict, str]] = {
-    Verdict.HOLDS: "the claim is true of this model on this text, by the rules of the fact",
+    Verdict.HOLDS: "the claim is true of this model as it was read, by the rules of the fact",
     Verdict.BODY_ONLY: "the bulk of the values is Gaussian; the rest of the claim is not met",
-    Verdict.FAILS: "it was measured, and the claim is not true of this model on this text",
+    Verdict.FAILS: "it was measured, and the claim is not true of this model as it was read",
     Verdict.INCONCLUSIVE: "too little data, or a number too close to its threshold to decide",
     Verdict.NOT_APPLICABLE: "the runs lack what it needs, or the model has nothing that it speaks of",
     Verdict.MEASURED: "numbers without a claim",
