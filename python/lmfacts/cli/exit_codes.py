@@ -56,8 +56,11 @@ def sentences(command: Callable[P, ExitCode | None]) -> Callable[P, None]:
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  whatever it is becomes a sentence
             sentence, code = explain(error)
             complain(sentence)
-            if isinstance(error, OSError):
-                silence_stdout()  # it may be standard output that cannot be written to
+            try:
+                if sys.stdout is not None:
+                    sys.stdout.flush()
+            except (OSError, ValueError):
+                silence_stdout()  # what is left cannot be written, and Python would say so again when it ends
         raise typer.Exit(code)
 
     return run

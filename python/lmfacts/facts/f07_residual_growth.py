@@ -36,6 +36,8 @@ LEAST_GROWTH: Final = at_least(1.01, neutral=1.0)
 LEAST_R2: Final = at_least(0.97, neutral=1.0)
 LEAST_ADVANTAGE: Final = at_least(1.5, neutral=1.0)
 _OPEN: Final = "growing, law open"
+_MOST_TOLD: Final = 1e6
+"""Beyond it, a ratio of residuals is that of rounding errors."""
 
 
 def fit_window(n_layers: int) -> range:
@@ -260,7 +262,7 @@ def _too_close(found: _Growth, strictness: Strictness) -> str:
 
 def _times(ratio: float) -> str:
     """A ratio of residuals in words; beyond a million it is that of rounding errors."""
-    return "more than a million times" if ratio > 1e6 else f"{ratio:.3g} times"  # noqa: PLR2004
+    return "more than a million times" if ratio > _MOST_TOLD else f"{ratio:.3g} times"
 
 
 def _class_of(found: _Growth, strictness: Strictness) -> str:

@@ -120,6 +120,12 @@ impl<'py> Tensor<'py> {
                 "expected a tensor (an object with __dlpack__), got {class}; pass the tensor itself"
             )));
         }
+        // Older torch exports the memory of such a tensor all the same, with the wrong signs.
+        if object.getattr_opt("is_neg")?.map(|is_neg| is_neg.call0()?.is_truthy()).transpose()?.unwrap_or(false) {
+            return Err(BufferImportError::new_err(format!(
+                "expected a dense tensor whose memory can be shared, got a {class} with the negative bit set; pass its resolve_neg()"
+            )));
+        }
         // A tensor that autograd follows exports only its detached twin, which shares the memory.
         let source = match object.getattr_opt("requires_grad")? {
             Some(flag) if flag.is_truthy()? => object.call_method0("detach")?,
