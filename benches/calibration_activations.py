@@ -12,14 +12,14 @@ from scipy.stats import chi2, gennorm
 
 from calibration_cases import OWN_SCALES, Case
 from lmfacts import _native
-from lmfacts.distribution import Distribution
-from lmfacts.distribution_shape import weibull
 from lmfacts.facts import Verdict
 from lmfacts.facts.f07_residual_growth import LEAST_ADVANTAGE, LEAST_GROWTH, fit_window
-from lmfacts.facts.growth_laws import growth_fit
 from lmfacts.facts.strictness import at_least, at_most
 from lmfacts.run import Run
-from lmfacts.site_state import SiteState
+from lmfacts.run.state import SiteState
+from lmfacts.stats.distribution import Distribution
+from lmfacts.stats.growth_laws import growth_fit
+from lmfacts.stats.shape import weibull
 from support.accumulated_runs import accumulated_run, inputs_of
 
 if TYPE_CHECKING:

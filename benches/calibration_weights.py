@@ -12,10 +12,10 @@ from scipy.optimize import brentq
 from scipy.stats import gennorm, spearmanr
 
 from calibration_cases import Case
-from lmfacts.distribution import Distribution
-from lmfacts.distribution_shape import weibull
 from lmfacts.facts import Verdict
 from lmfacts.facts.strictness import at_least, at_most
+from lmfacts.stats.distribution import Distribution
+from lmfacts.stats.shape import weibull
 from support.checkpoints import scanned, weights_inputs
 
 if TYPE_CHECKING:

@@ -44,8 +44,8 @@ def child(n_tokens: int, *, record: bool) -> dict[str, float]:
     import torch
 
     import lmfacts
-    from lmfacts.memory import peak_bytes
-    from lmfacts.model_loading import load_model
+    from lmfacts.models.loading import load_model
+    from lmfacts.scans.memory import peak_bytes
 
     one_thread()
     loaded = load_model("demo", dtype="float32")

@@ -35,8 +35,8 @@ import numpy as np
 import torch
 
 import lmfacts
-from lmfacts.memory import peak_bytes
-from lmfacts.model_loading import load_model
+from lmfacts.models.loading import load_model
+from lmfacts.scans.memory import peak_bytes
 from machine import mitigation, thread_settings
 from measuring import Figure, Report, Target, command, interleaved, keep_memory
 from spreads import Spread, added, added_ratio, spread
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from lmfacts.recorder import Recorder
+    from lmfacts.recording.recorder import Recorder
 
 BATCH, SEQ_LEN, TOP, BINS = 8, 256, 64, 2048
 CHECKED_BATCH, CHECKED_LEN = 2, 64

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import numpy as np
 
 from lmfacts.run import Run
-from lmfacts.site_state import SiteState
+from lmfacts.run.state import SiteState
 from lmfacts.sites import detail_sites
 from measuring import Figure, Report, Target, command, interleaved
 from spreads import ratios, spread

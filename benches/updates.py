@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from lmfacts import _native
-from lmfacts.site_record import SiteRecord
-from lmfacts.site_state import SiteState
+from lmfacts.run.site import SiteRecord
+from lmfacts.run.state import SiteState
 from machine import RIVALS, mitigation, thread_settings
 from measuring import Figure, Report, Target, command, interleaved, one_thread
 from spreads import ratios

@@ -31,7 +31,7 @@ from spreads import ratios, spread
 if TYPE_CHECKING:
     import argparse
 
-    from lmfacts.weight_record import WeightRecord
+    from lmfacts.run.weight import WeightRecord
 
 N_TENSORS, N_ROWS, N_COLUMNS = 3, 2048, 4096
 CHECKED_ROWS = 256
@@ -150,7 +150,7 @@ def peak_memory(folder: Path, clock: Clock, report: Report) -> None:
         index[f"part.{shard}.weight"] = file
     (large / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
     program = (
-        "import sys, lmfacts; from lmfacts.memory import peak_bytes; lmfacts.scan_weights('demo', spectra=0); "
+        "import sys, lmfacts; from lmfacts.scans.memory import peak_bytes; lmfacts.scan_weights('demo', spectra=0); "
         "before = peak_bytes(); lmfacts.scan_weights(sys.argv[1], spectra=0); print(before, peak_bytes())"
     )
     done = subprocess.run([sys.executable, "-c", program, str(large)], capture_output=True, text=True, check=True)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
 import lmfacts
-from lmfacts.report.summary import render_summary
+from lmfacts.render.terminal.summary import render_summary
 
 PICTURE = Path(__file__).parent / "terminal.svg"
 WIDTH = 118

@@ -16,47 +16,62 @@ MODULES = {
 }
 
 HEAVY = {"torch", "transformers", "datasets", "tokenizers"}
-KNOW_TORCH = {
-    "activations",
-    "architectures",
-    "channel",
-    "compiled_hooks",
-    "cuda",
-    "demo",
-    "fingerprint",
-    "forward_calls",
-    "hooks",
-    "model_call",
-    "model_loading",
-    "pass_tokens",
-    "processor",
-    "recorder",
-    "run_description",
-    "weight_files",
-}
-MAY_IMPORT = {
-    "rich": {"report", "live", "cli", "demo"},
-    "typer": {"cli", "demo"},
-    "lmfacts._native": {
-        "channel",
-        "cuda",
-        "pass_tokens",
-        "recorder",
-        "run_description",
-        "torch_threads",
+"""What takes seconds to import."""
+
+ROOMS = {
+    "errors": {"run"},
+    "sites": {"errors"},
+    "demo": {"errors"},
+    "writing": set(),
+    "files": {"demo", "errors"},
+    "stats": {"errors"},
+    "run": {"demo", "errors", "facts", "files", "sites", "stats", "writing"},
+    "quantities": {"run", "stats"},
+    "analysis": {"errors", "run", "stats"},
+    "facts": {"analysis", "errors", "run", "sites", "stats", "writing"},
+    "text": {"demo", "errors"},
+    "models": {"checkpoints", "demo", "errors", "sites"},
+    "checkpoints": {"demo", "errors", "files", "models", "stats"},
+    "recording": {"errors", "models", "run", "sites"},
+    "scans": {"checkpoints", "errors", "files", "models", "recording", "run", "stats", "text"},
+    "comparison": {"analysis", "checkpoints", "errors", "facts", "models", "run", "stats"},
+    "export": {"analysis", "errors", "files", "quantities", "run", "sites", "stats"},
+    "render": {
+        "analysis",
+        "comparison",
+        "errors",
+        "facts",
+        "files",
+        "quantities",
         "run",
-        "weights",
-        "weight_files",
-        "cli",
+        "scans",
+        "stats",
+        "writing",
     },
-    "matplotlib": {"page"},
+    "cli": {
+        "comparison",
+        "errors",
+        "export",
+        "facts",
+        "files",
+        "models",
+        "recording",
+        "render",
+        "run",
+        "scans",
+        "writing",
+    },
+    "__main__": {"cli", "writing"},
+}
+"""The rooms of the package, and those that each may import: run may import facts within functions only."""
+
+KNOW_TORCH = {"checkpoints", "demo", "models", "recording", "scans"}
+MAY_IMPORT = {
+    "rich": {"render", "cli", "demo"},
+    "typer": {"cli", "demo"},
+    "lmfacts._native": {"checkpoints", "cli", "recording", "run", "scans"},
+    "matplotlib": {"render"},
     "pyarrow": {"export"},
-    "lmfacts.report": {"report", "page", "live", "cli"},
-    "lmfacts.page": {"page", "cli"},
-    "lmfacts.facts": {"facts", "run", "comparison", "report", "page", "cli"},
-    "lmfacts.comparison": {"comparison", "report", "cli"},
-    "lmfacts.export": {"export", "cli"},
-    "lmfacts.cli": {"__main__", "cli"},
 }
 
 
@@ -93,6 +108,16 @@ def test_heavy_packages_are_imported_left_of_the_run_file_only(path):
         assert not heavy
     if part(path) == "cli":
         assert not {name for name in imports(path, top_level=True) if name.split(".")[0] in HEAVY}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=MODULES.get)
+def test_rooms_import_only_what_they_may(path):
+    room = part(path)
+    if room == "__init__":
+        return
+    used = {name.split(".")[1] for name in imports(path, top_level=False) if name.startswith("lmfacts.")}
+    rooms = {other for other in used if (PACKAGE / other).is_dir() or (PACKAGE / f"{other}.py").is_file()}
+    assert rooms - {room} <= ROOMS[room]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=MODULES.get)
@@ -153,14 +178,14 @@ def test_no_file_is_longer_than_a_reader_can_hold():
     "statement",
     [
         "import lmfacts",
-        "import lmfacts.weights",
-        "import lmfacts.run, lmfacts.report.summary, lmfacts.report.site_page, lmfacts.report.json_documents",
+        "import lmfacts.scans.weights",
+        "import lmfacts.run; from lmfacts.render.terminal import summary, site_page, json_documents",
         "import lmfacts.cli",
-        "import lmfacts.live",
-        "import lmfacts.facts, lmfacts.report.facts_table, lmfacts.report.fact_page",
-        "import lmfacts.comparison, lmfacts.report.comparison_view",
+        "import lmfacts.render.terminal.live",
+        "import lmfacts.facts, lmfacts.render.terminal.facts_table, lmfacts.render.terminal.fact_page",
+        "import lmfacts.comparison, lmfacts.render.terminal.comparison_view",
         "import lmfacts.export",
-        "import lmfacts.page",
+        "import lmfacts.render.page",
     ],
 )
 def test_what_reads_runs_loads_neither_torch_nor_transformers(statement):

@@ -33,7 +33,7 @@ import transformers
 
 import lmfacts
 from lmfacts import _native
-from lmfacts.cuda import probe
+from lmfacts.recording.cuda import probe
 from support.gpu_checks import CHECKS, no_gpu_reason
 
 if TYPE_CHECKING:

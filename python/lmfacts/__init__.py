@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __version__: str
-    from lmfacts.activations import scan
     from lmfacts.errors import LmfactsError
-    from lmfacts.recorder import Recorder, attach
+    from lmfacts.recording.recorder import Recorder, attach
     from lmfacts.run import Run, load
-    from lmfacts.site_record import SiteRecord
-    from lmfacts.weights import scan_weights
+    from lmfacts.run.site import SiteRecord
+    from lmfacts.scans.activations import scan
+    from lmfacts.scans.weights import scan_weights
 
 __all__ = ["LmfactsError", "Recorder", "Run", "SiteRecord", "__version__", "attach", "load", "scan", "scan_weights"]
 
 _HOMES = {
     "LmfactsError": "lmfacts.errors",
-    "Recorder": "lmfacts.recorder",
+    "Recorder": "lmfacts.recording.recorder",
     "Run": "lmfacts.run",
-    "SiteRecord": "lmfacts.site_record",
-    "attach": "lmfacts.recorder",
+    "SiteRecord": "lmfacts.run.site",
+    "attach": "lmfacts.recording.recorder",
     "load": "lmfacts.run",
-    "scan": "lmfacts.activations",
-    "scan_weights": "lmfacts.weights",
+    "scan": "lmfacts.scans.activations",
+    "scan_weights": "lmfacts.scans.weights",
 }
 
 

@@ -2,8 +2,8 @@
 
 import sys
 
-from lmfacts.uncaught import explain, open_standard_streams
-from lmfacts.visible_text import visible
+from lmfacts.cli.uncaught import explain, open_standard_streams
+from lmfacts.writing.visible_text import visible
 
 __all__ = ["main"]
 

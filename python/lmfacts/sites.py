@@ -250,7 +250,7 @@ def select(
     for pattern in _split(patterns):
         n_patterns += 1
         if is_module_pattern(pattern):
-            raise UsageError(f"{pattern!r} names modules, not sites: resolve it with lmfacts.architectures.module_taps")
+            raise UsageError(f"{pattern!r} names modules, not sites: resolve it with lmfacts.models.module_taps")
         found = _match(pattern, names, n_layers)
         if not found:
             raise SiteNotFoundError(_not_found(pattern, names, absent or {}, n_layers))

@@ -11,10 +11,10 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lmfacts import _native
-from lmfacts.codes import float8_values
 from lmfacts.errors import BufferImportError, LayoutError, UnsupportedDtypeError
-from lmfacts.site_record import SiteRecord
-from lmfacts.site_state import SiteState
+from lmfacts.run.site import SiteRecord
+from lmfacts.run.state import SiteState
+from lmfacts.stats.codes import float8_values
 from support import oracle
 from support.comparison import assert_matches_oracle, assert_same_states
 

@@ -11,8 +11,8 @@ import re
 import pytest
 import torch
 
-from lmfacts.architectures import describe
 from lmfacts.errors import ModelError
+from lmfacts.models import describe
 from support.every_family import CAUSAL, VISION, build_family
 from support.family_checks import CHECKS, OK, outcome
 

@@ -33,8 +33,8 @@ from safetensors.torch import save_file
 
 import lmfacts
 from lmfacts.errors import LmfactsError
-from lmfacts.report.console import to_text
-from lmfacts.report.weights_summary import render_weights_summary
+from lmfacts.render.terminal.console import to_text
+from lmfacts.render.terminal.weights_summary import render_weights_summary
 
 CORPUS = Path(__file__).parent / "corpus" / "checkpoints"
 N_CASES = int(os.environ.get("LMFACTS_FUZZ_CASES", "80"))

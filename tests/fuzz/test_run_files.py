@@ -25,12 +25,12 @@ from lmfacts.comparison import compare
 from lmfacts.errors import LmfactsError
 from lmfacts.export import export_run
 from lmfacts.facts import Inputs, check
-from lmfacts.page.build import build_page
-from lmfacts.page.output import write_page
-from lmfacts.report.comparison_view import render_comparison
-from lmfacts.report.facts_table import render_facts
+from lmfacts.render.page.build import build_page
+from lmfacts.render.page.output import write_page
+from lmfacts.render.terminal.comparison_view import render_comparison
+from lmfacts.render.terminal.facts_table import render_facts
 from lmfacts.run import load
-from lmfacts.run_file import METADATA_KEY
+from lmfacts.run.file import METADATA_KEY
 from support.accumulated_runs import accumulated_run
 from support.synthetic_weights import weights_run
 

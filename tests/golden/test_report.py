@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lmfacts.live import LiveView
-from lmfacts.progress import Progress
-from lmfacts.report.console import to_text
-from lmfacts.report.example_run import example_run
-from lmfacts.report.site_page import render_site
-from lmfacts.report.summary import render_summary
+from lmfacts.render.terminal.console import to_text
+from lmfacts.render.terminal.example_run import example_run
+from lmfacts.render.terminal.live import LiveView
+from lmfacts.render.terminal.site_page import render_site
+from lmfacts.render.terminal.summary import render_summary
+from lmfacts.scans.progress import Progress
 from support.terminal import terminal
 
 FOLDER = Path(__file__).parent / "report"

@@ -10,8 +10,8 @@ import pytest
 
 from lmfacts.comparison import compare, fact_change
 from lmfacts.facts import Evidence, Fact, Measure, Verdict
-from lmfacts.report.comparison_view import render_comparison
-from lmfacts.report.console import to_text
+from lmfacts.render.terminal.comparison_view import render_comparison
+from lmfacts.render.terminal.console import to_text
 from support.synthetic_runs import residual_run
 from support.synthetic_weights import weights_run
 

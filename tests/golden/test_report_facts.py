@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lmfacts.facts.requirements import Requirement
-from lmfacts.report.console import to_text
-from lmfacts.report.fact_page import render_fact
-from lmfacts.report.facts_table import render_facts
+from lmfacts.render.terminal.console import to_text
+from lmfacts.render.terminal.fact_page import render_fact
+from lmfacts.render.terminal.facts_table import render_facts
 from support.example_facts import DEFINITION, FACTS, inputs
 
 FOLDER = Path(__file__).parent / "report"

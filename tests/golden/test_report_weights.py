@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lmfacts.report.console import to_text
-from lmfacts.report.weight_page import render_weight
-from lmfacts.report.weights_summary import render_weights_summary
+from lmfacts.render.terminal.console import to_text
+from lmfacts.render.terminal.weight_page import render_weight
+from lmfacts.render.terminal.weights_summary import render_weights_summary
 from support.synthetic_weights import weights_run
 
 FOLDER = Path(__file__).parent / "report"

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import lmfacts
-from lmfacts.architectures import describe, generic, module_taps
+from lmfacts.models import describe, generic, module_taps
 from support.capture import capture, capture_taps
 from support.tiny import batch, build
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 import transformers
 
-from lmfacts.architectures import FAMILIES, Tap, View, describe, module_taps
 from lmfacts.errors import HookError, ModelError, SiteNotFoundError, UsageError
+from lmfacts.models import FAMILIES, Tap, View, describe, module_taps
 from lmfacts.sites import Site, SiteKind
 from support.capture import capture, capture_taps
 from support.tiny import TINY, batch, build

@@ -8,8 +8,8 @@ import torch
 
 import lmfacts
 from lmfacts.errors import HookError, LmfactsError, SiteNotFoundError, UsageError
-from lmfacts.recorder import Recorder
-from lmfacts.site_state import OPTIONS, POPULATIONS
+from lmfacts.recording.recorder import Recorder
+from lmfacts.run.state import OPTIONS, POPULATIONS
 from support.recording import assert_same_records, record, states
 from support.tiny import TINY, batch, build
 

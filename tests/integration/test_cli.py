@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 import lmfacts
 from lmfacts.__main__ import main
 from lmfacts.demo import MODEL_DIR
-from lmfacts.run_file import METADATA_KEY
+from lmfacts.run.file import METADATA_KEY
 
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "LMFACTS_NUM_THREADS": "1"}
 

@@ -19,9 +19,9 @@ import lmfacts
 from lmfacts.cli.compare import compare
 from lmfacts.comparison import compare as compare_runs
 from lmfacts.demo.text import documents
-from lmfacts.model_loading import load_model
-from lmfacts.report.comparison_view import render_comparison
-from lmfacts.report.console import to_text
+from lmfacts.models.loading import load_model
+from lmfacts.render.terminal.comparison_view import render_comparison
+from lmfacts.render.terminal.console import to_text
 from support.synthetic_runs import gaussian_run, residual_run
 from support.synthetic_weights import weights_run
 

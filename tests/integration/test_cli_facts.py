@@ -20,7 +20,7 @@ from lmfacts.cli import app
 from lmfacts.demo import CHECKPOINTS, MODEL_DIR
 from lmfacts.errors import MismatchedRunsError
 from lmfacts.facts import CATALOGUE, Inputs, Verdict
-from lmfacts.run_file import METADATA_KEY
+from lmfacts.run.file import METADATA_KEY
 
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "LMFACTS_NUM_THREADS": "1"}
 
@@ -273,7 +273,7 @@ def test_the_demo_ends_with_the_facts_and_keeps_both_runs_where_asked(tmp_path):
 def test_the_demo_takes_what_the_time_allows_in_the_type_of_the_processor(emulated, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys.modules["lmfacts.cli.demo"], "_SCAN_S", 0.0)
-    monkeypatch.setattr("lmfacts.processor.computes_in", lambda _dtype: not emulated)
+    monkeypatch.setattr("lmfacts.models.processor.computes_in", lambda _dtype: not emulated)
     done = CliRunner().invoke(app, ["demo", "-q", "--json"])
     assert done.exit_code == 0
     assert "read 4,096 of 131,072 tokens, to be done within a minute" in done.stderr
@@ -296,7 +296,7 @@ def test_the_demo_as_one_document(tmp_path):
 @pytest.mark.parametrize("more", [[], ["--json"]], ids=["text", "json"])
 def test_an_interrupted_demo_ends_with_its_summary(runs, tmp_path, monkeypatch, more):
     path = edited(runs / "a.lmfacts", tmp_path / "i.lmfacts", complete=False, incomplete_reason="interrupted")
-    monkeypatch.setattr("lmfacts.activations.scan", lambda *_args, **_options: lmfacts.load(path))
+    monkeypatch.setattr("lmfacts.scans.activations.scan", lambda *_args, **_options: lmfacts.load(path))
     done = CliRunner().invoke(app, ["demo", "-q", *more])
     assert done.exit_code == 130
     assert "interrupted" in done.stderr

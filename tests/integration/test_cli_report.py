@@ -71,7 +71,7 @@ def test_markdown_has_its_figures_beside_it_and_json_says_all_files(runs, tmp_pa
     done = lmfacts_command("report", *runs, "-o", "page.md", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
-    assert (document["document"], document["version"], document["format"]) == ("lmfacts.report", 1, "markdown")
+    assert (document["document"], document["version"], document["format"]) == ("lmfacts.render.terminal", 1, "markdown")
     assert document["path"] == "page.md"
     assert [run["kind"] for run in document["runs"]] == ["activations", "weights"]
     assert [fact["id"] for fact in document["facts"]][:3] == ["F1", "F2", "F3"]
@@ -123,8 +123,8 @@ def test_without_matplotlib_the_extra_is_named(runs, tmp_path):
 def test_writing_a_page_loads_neither_torch_nor_transformers(runs, tmp_path):
     program = (
         "import sys\n"
-        "from lmfacts.page.build import build_page\n"
-        "from lmfacts.page.output import write_page\n"
+        "from lmfacts.render.page.build import build_page\n"
+        "from lmfacts.render.page.output import write_page\n"
         "from lmfacts.run import load\n"
         f"write_page(build_page([load({str(runs[1])!r})]), {str(tmp_path / 'report.html')!r})\n"
         "print(sorted({'torch', 'transformers', 'matplotlib.pyplot'} & set(sys.modules)))\n"
@@ -135,7 +135,8 @@ def test_writing_a_page_loads_neither_torch_nor_transformers(runs, tmp_path):
 
 def test_the_package_does_not_need_matplotlib_until_a_page_is_drawn():
     program = (
-        "import sys, lmfacts.cli, lmfacts.page.build, lmfacts.page.html, lmfacts.page.markdown, lmfacts.page.output\n"
+        "import sys, lmfacts.cli\n"
+        "from lmfacts.render.page import build, html, markdown, output\n"
         "print([name for name in sys.modules if name.startswith('matplotlib')])\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=ENVIRONMENT)

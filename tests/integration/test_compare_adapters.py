@@ -12,9 +12,9 @@ import torch
 
 from lmfacts.comparison import compare_checkpoints
 from lmfacts.errors import MismatchedRunsError, ModelError, UsageError, WeightFileError
-from lmfacts.report.checkpoints_json import checkpoints_json
-from lmfacts.report.checkpoints_view import render_checkpoints
-from lmfacts.report.console import to_text
+from lmfacts.render.terminal.checkpoints_json import checkpoints_json
+from lmfacts.render.terminal.checkpoints_view import render_checkpoints
+from lmfacts.render.terminal.console import to_text
 from support.tiny import build
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning:peft")

@@ -13,9 +13,9 @@ import torch
 
 from lmfacts.comparison import compare_checkpoints, tensor_change
 from lmfacts.errors import MismatchedRunsError, UsageError
-from lmfacts.report.checkpoints_json import checkpoints_json
-from lmfacts.report.checkpoints_view import render_checkpoints
-from lmfacts.report.console import to_text
+from lmfacts.render.terminal.checkpoints_json import checkpoints_json
+from lmfacts.render.terminal.checkpoints_view import render_checkpoints
+from lmfacts.render.terminal.console import to_text
 
 D, N_HEADS, VOCABULARY = 64, 4, 90
 SIZES = {"hidden_size": D, "num_attention_heads": N_HEADS, "num_key_value_heads": N_HEADS, "num_hidden_layers": 2}

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import lmfacts
-from lmfacts import channel
-from lmfacts.cuda import passes, probe
 from lmfacts.errors import HookError
+from lmfacts.recording import channel
+from lmfacts.recording.cuda import passes, probe
 from support.device_comparison import assert_agrees
 from support.emulated_device import COMPILER, NO_COMPILER, emulated_device
 from support.recording import cache_name, states

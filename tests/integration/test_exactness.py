@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import lmfacts
-from lmfacts.architectures import describe
+from lmfacts.models import describe
 from support import oracle
 from support.capture import capture_taps
 from support.comparison import assert_matches_oracle

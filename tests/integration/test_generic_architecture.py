@@ -7,8 +7,8 @@ import torch
 import transformers
 from torch import nn
 
-from lmfacts.architectures import describe, generic
 from lmfacts.errors import ModelError, SiteNotFoundError, UnknownArchitectureError
+from lmfacts.models import describe, generic
 from lmfacts.sites import SiteKind
 from support.capture import capture
 from support.tiny import TINY, batch, build

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lmfacts
 from lmfacts.demo import MODEL_DIR
-from lmfacts.model_call import ModelCall
+from lmfacts.scans.model_call import ModelCall
 from support.tiny import TINY, batch, build
 
 FAMILIES = [name for name in TINY if ":" not in name]

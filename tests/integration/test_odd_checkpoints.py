@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 import lmfacts
 from lmfacts.demo import MODEL_DIR
 from lmfacts.errors import WeightFileError
-from lmfacts.report.console import to_text
-from lmfacts.report.weights_summary import render_weights_summary
+from lmfacts.render.terminal.console import to_text
+from lmfacts.render.terminal.weights_summary import render_weights_summary
 from support.smollm import gguf_path
 from support.tiny import build
 

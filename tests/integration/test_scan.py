@@ -87,7 +87,7 @@ def test_a_scan_that_has_no_more_time_is_complete_for_what_it_read(loaded, text)
 
 
 def test_an_emulated_dtype_is_said_before_the_first_batch(loaded, text, monkeypatch):
-    monkeypatch.setattr("lmfacts.activations.emulation_note", lambda dtype, device: f"{dtype} on {device}")
+    monkeypatch.setattr("lmfacts.scans.activations.emulation_note", lambda dtype, device: f"{dtype} on {device}")
     model, tokenizer = loaded
     seen = []
     lmfacts.scan(model, text, tokenizer=tokenizer, sites="embed", max_tokens=64, progress=seen.append)

@@ -16,11 +16,11 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lmfacts
-from lmfacts import saving
 from lmfacts.demo import MODEL_DIR
 from lmfacts.errors import CorpusError, DestinationError, UnsavedRunError, UsageError
-from lmfacts.interruption import Interruption, interruptible
 from lmfacts.run import Run
+from lmfacts.scans import saving
+from lmfacts.scans.interruption import Interruption, interruptible
 
 SEQ_LEN = 32
 N_TOKENS = 10 * SEQ_LEN
@@ -282,7 +282,7 @@ def test_an_error_and_a_full_disk(scan, out, monkeypatch):
     assert "No space left on device" in caught.value.__notes__[0]
     assert caught.value.run.n_tokens == 2 * SEQ_LEN
     assert not out.exists()
-    assert saving.save_measured.__module__ == "lmfacts.saving"
+    assert saving.save_measured.__module__ == "lmfacts.scans.saving"
 
 
 # Refused before the work

@@ -9,8 +9,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from lmfacts.weight_sketch import sketched_distance
-from lmfacts.weights import scan_weights
+from lmfacts.scans.weights import scan_weights
+from lmfacts.stats.count_sketch import sketched_distance
 
 D = 48
 

@@ -13,13 +13,14 @@ import pytest
 import torch
 
 import lmfacts
-from lmfacts.corpus import Corpus
-from lmfacts.outlier_dims import persistence
-from lmfacts.report.json_documents import summary_json
-from lmfacts.sequences import Sequences
-from lmfacts.singular_values import singular_values
-from lmfacts.spectrum import weightwatcher
-from lmfacts.weight_files import float_values, open_weights
+from lmfacts.analysis.outlier_dims import persistence
+from lmfacts.checkpoints import open_weights
+from lmfacts.render.terminal.json_documents import summary_json
+from lmfacts.stats.float_values import float_values
+from lmfacts.stats.singular_values import singular_values
+from lmfacts.stats.spectrum import weightwatcher
+from lmfacts.text.corpus import Corpus
+from lmfacts.text.sequences import Sequences
 from support.smollm import gguf_path, smollm
 from support.weightwatcher import published_fit
 

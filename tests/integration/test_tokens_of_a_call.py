@@ -9,7 +9,7 @@ import torch
 
 import lmfacts
 from lmfacts.errors import HookError
-from lmfacts.pass_tokens import Arguments, CallReader, TokenReader
+from lmfacts.recording.pass_tokens import Arguments, CallReader, TokenReader
 from support.recording import assert_same_records, cache_name, expected_places, places, record, states
 from support.tiny import batch, build
 

@@ -10,10 +10,10 @@ import transformers
 from torch import nn
 
 import lmfacts
-from lmfacts.architectures import describe, generic
-from lmfacts.architectures.towers import other_towers, reads_more_than_tokens
 from lmfacts.demo import MODEL_DIR
 from lmfacts.errors import HookError, ModelError, UsageError
+from lmfacts.models import describe, generic
+from lmfacts.models.towers import other_towers, reads_more_than_tokens
 from support.capture import capture
 from support.every_family import CAUSAL, VISION, build_family
 from support.tiny import build

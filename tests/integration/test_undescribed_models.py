@@ -10,9 +10,9 @@ from torch import nn
 from typer.testing import CliRunner
 
 import lmfacts
-from lmfacts.architectures import architecture_for, describe
 from lmfacts.cli import app
 from lmfacts.errors import ModelError, SiteNotFoundError, UnknownArchitectureError
+from lmfacts.models import architecture_for, describe
 from support.tiny import build
 
 

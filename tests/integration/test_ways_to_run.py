@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import lmfacts
-from lmfacts.architectures import describe
 from lmfacts.errors import UnsupportedDtypeError
+from lmfacts.models import describe
 from support.capture import capture_taps
 from support.recording import assert_same_records, record, states
 from support.tiny import batch, build

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from lmfacts.architectures import tied_head, weight_views
-from lmfacts.architectures.registry import FAMILIES
-from lmfacts.architectures.weight_roles import WEIGHT_TABLES
-from lmfacts.weight_files import open_weights
+from lmfacts.checkpoints import open_weights
+from lmfacts.models import tied_head, weight_views
+from lmfacts.models.registry import FAMILIES
+from lmfacts.models.weight_roles import WEIGHT_TABLES
 from support.tiny import TINY
 from support.truth import _BLOCKS, PARTS, _blocks, own_qkv
 

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lmfacts
-from lmfacts.codes import float8_values
 from lmfacts.demo import MODEL_DIR
-from lmfacts.report.console import to_text
-from lmfacts.report.weight_page import render_weight
+from lmfacts.render.terminal.console import to_text
+from lmfacts.render.terminal.weight_page import render_weight
+from lmfacts.stats.codes import float8_values
 from support.tiny import TINY, build
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from lmfacts._native import SiteAccumulator, TokenBatch
 from lmfacts.run import Run
-from lmfacts.site_state import SiteState
+from lmfacts.run.state import SiteState
 from lmfacts.sites import detail_sites
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lmfacts.architectures import Architecture, Tap
+    from lmfacts.models import Architecture, Tap
 
 __all__ = ["Captured", "capture", "capture_taps"]
 

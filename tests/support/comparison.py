@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmfacts.site_state import FIELDS, N_BLOCKS, OPTIONS
+from lmfacts.run.state import FIELDS, N_BLOCKS, OPTIONS
 from support import oracle
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lmfacts import _native
-from lmfacts.pass_tokens import Arguments, CallReader, TokenReader
+from lmfacts.recording.pass_tokens import Arguments, CallReader, TokenReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

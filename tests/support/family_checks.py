@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import lmfacts
-from lmfacts.architectures import describe
+from lmfacts.models import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

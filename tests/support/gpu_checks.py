@@ -13,7 +13,7 @@ import torch
 
 import lmfacts
 from lmfacts import _native
-from lmfacts.cuda import probe
+from lmfacts.recording.cuda import probe
 from support.device_calls import ALL, on_device, on_host, tokenized
 from support.device_comparison import assert_agrees
 from support.device_data import DATA, DTYPES, LARGE_DATA, values

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from lmfacts.run import Run
-from lmfacts.site_state import SiteState
+from lmfacts.run.state import SiteState
 from support import oracle
 from support.accumulated_runs import accumulated_run
 from support.synthetic_weights import weights_run

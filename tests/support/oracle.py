@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmfacts.site_state import OPTIONS
+from lmfacts.run.state import OPTIONS
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lmfacts.model_loading import Loaded
+    from lmfacts.models.loading import Loaded
 
 __all__ = ["gguf_path", "smollm"]
 
@@ -42,6 +42,6 @@ def gguf_path() -> Path:
 @functools.cache
 def smollm() -> Loaded:
     """The model in float32 and its tokenizer, read once in a process: that takes longer than a thousand tokens do."""
-    from lmfacts.model_loading import load_model
+    from lmfacts.models.loading import load_model
 
     return load_model(gguf_path())

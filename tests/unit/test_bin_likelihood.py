@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from numpy._core import _multiarray_umath as numpy_build
 
-from lmfacts.bin_likelihood import Bins, maximize
-from lmfacts.distribution import Distribution
-from lmfacts.families import _FAMILIES, FAMILIES, fit_families
+from lmfacts.stats.bin_likelihood import Bins, maximize
+from lmfacts.stats.distribution import Distribution
+from lmfacts.stats.laws import _FAMILIES, FAMILIES, fit_families
 from support import oracle
 
 
@@ -74,8 +74,8 @@ def test_parameters_are_the_same_without_the_processors_own_instructions():
     script = (
         "import json, sys\n"
         "import numpy as np\n"
-        "from lmfacts.distribution import Distribution\n"
-        "from lmfacts.families import fit_families\n"
+        "from lmfacts.stats.distribution import Distribution\n"
+        "from lmfacts.stats.laws import fit_families\n"
         "for codes, counts in json.load(sys.stdin):\n"
         "    fits = fit_families(Distribution(np.array(codes, np.uint16), np.array(counts), 'float32'))\n"
         "    print(json.dumps({fit.name: list(fit.parameters.values()) for fit in fits}))\n"
@@ -100,7 +100,7 @@ def test_parameters_are_the_same_without_the_processors_own_instructions():
 @pytest.mark.parametrize("sample", ["peaked", "skewed"])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_no_parameters_beside_those_found_are_likelier(sample, name):
-    from lmfacts.bin_likelihood import _Problem
+    from lmfacts.stats.bin_likelihood import _Problem
 
     bins = bins_of(samples()[sample])
     found, likelihood = maximize(_FAMILIES[name], bins)

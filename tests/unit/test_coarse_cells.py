@@ -11,13 +11,13 @@ import pytest
 from scipy import stats
 
 import lmfacts
-from lmfacts.distribution_shape import ks_mean_std, ks_median_mad, shape_statistics, weibull
+from lmfacts.analysis.block_matrices import matrix_shapes
 from lmfacts.export import export_run
-from lmfacts.facts.block_matrices import matrix_shapes
-from lmfacts.report.console import to_text
-from lmfacts.report.site_page import render_site
-from lmfacts.report.weight_page import render_weight
-from lmfacts.site_figures import SiteFigures
+from lmfacts.quantities.site_figures import SiteFigures
+from lmfacts.render.terminal.console import to_text
+from lmfacts.render.terminal.site_page import render_site
+from lmfacts.render.terminal.weight_page import render_weight
+from lmfacts.stats.shape import ks_mean_std, ks_median_mad, shape_statistics, weibull
 from support.checkpoints import scanned
 from support.synthetic_runs import residual_run
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lmfacts.analysis.outlier_dims import rms_outlier_dims
 from lmfacts.comparison import compare
 from lmfacts.comparison.site_change import rounding
 from lmfacts.errors import MismatchedRunsError, UsageError
-from lmfacts.outlier_dims import rms_outlier_dims
-from lmfacts.report.comparison_json import comparison_json
+from lmfacts.render.terminal.comparison_json import comparison_json
 from support.synthetic_runs import gaussian_run, residual_run
 
 N_DIMS = 24
@@ -406,7 +406,8 @@ def test_the_order_is_that_of_effects(original):
 
 def test_comparing_loads_neither_torch_nor_scipy():
     program = (
-        "import sys, lmfacts.comparison, lmfacts.report.comparison_view, lmfacts.report.comparison_json;"
+        "import sys, lmfacts.comparison\n"
+        "import lmfacts.render.terminal.comparison_view, lmfacts.render.terminal.comparison_json\n"
         "print(sorted({'torch', 'transformers', 'scipy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

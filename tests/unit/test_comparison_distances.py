@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from lmfacts.cells import Cells
-from lmfacts.comparison.distances import distances
-from lmfacts.distribution import Distribution
+from lmfacts.stats.cells import Cells
+from lmfacts.stats.distances import distances
+from lmfacts.stats.distribution import Distribution
 from support import oracle
 
 DTYPES = ("float32", "bfloat16", "float16")

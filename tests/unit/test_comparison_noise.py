@@ -10,11 +10,12 @@ from math import nan
 import numpy as np
 import pytest
 
-from lmfacts.comparison import compare, distances, fact_change
+from lmfacts.comparison import compare, fact_change
 from lmfacts.comparison import noise as noise_module
 from lmfacts.comparison.noise import FALSE_POSITIVES, Absence, Spread, chances_of_site, noises
 from lmfacts.comparison.site_change import Difference
-from lmfacts.moments import Moments, pool_moments
+from lmfacts.stats.distances import distances
+from lmfacts.stats.moments import Moments, pool_moments
 from support.accumulated_runs import accumulated_run
 from support.synthetic_runs import residual_run
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from lmfacts.comparison import compare
-from lmfacts.report.comparison_json import comparison_json
-from lmfacts.report.comparison_sites import ranges, ratio_text
-from lmfacts.report.comparison_view import render_comparison
-from lmfacts.report.console import to_text
+from lmfacts.render.terminal.comparison_json import comparison_json
+from lmfacts.render.terminal.comparison_sites import ranges, ratio_text
+from lmfacts.render.terminal.comparison_view import render_comparison
+from lmfacts.render.terminal.console import to_text
 from support.synthetic_runs import gaussian_run, residual_run
 from support.synthetic_weights import weights_run
 

@@ -11,9 +11,9 @@ import pytest
 from lmfacts.comparison import compare
 from lmfacts.comparison.weight_change import change_of_weight
 from lmfacts.errors import MismatchedRunsError, UsageError
-from lmfacts.report.comparison_json import comparison_json
+from lmfacts.render.terminal.comparison_json import comparison_json
 from lmfacts.run import Run
-from lmfacts.weights import scan_weights
+from lmfacts.scans.weights import scan_weights
 from support.synthetic_weights import weights_run
 
 torch = pytest.importorskip("torch")

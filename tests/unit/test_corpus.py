@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmfacts import json_texts, text_pieces
-from lmfacts.corpus import Corpus
 from lmfacts.errors import CorpusError, UsageError
+from lmfacts.text import json_texts, plain_text
+from lmfacts.text.corpus import Corpus
 
 
 def documents(corpus):
@@ -39,8 +39,8 @@ def test_a_text_file_is_one_document(tmp_path):
 @given(st.text(st.characters(exclude_characters="\0\ufeff", codec="utf-8"), min_size=1), st.integers(1, 9))
 def test_pieces_put_together_are_the_text_whatever_the_block(text, block):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_pieces, "_BLOCK_BYTES", block)
-        pieces = list(text_pieces.text_pieces(io.BytesIO(text.encode()), "memory"))
+        patch.setattr(plain_text, "_BLOCK_BYTES", block)
+        pieces = list(plain_text.text_pieces(io.BytesIO(text.encode()), "memory"))
     assert "".join(piece.text for piece in pieces) == text
     assert [piece.ends_document for piece in pieces] == [False] * (len(pieces) - 1) + [True]
     assert sum(piece.n_bytes for piece in pieces) == len(text.encode())

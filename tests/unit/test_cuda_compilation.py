@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from lmfacts import _native
-from lmfacts.cuda.probe import nvrtc_folders
 from lmfacts.errors import CudaError
+from lmfacts.recording.cuda.probe import nvrtc_folders
 
 ARCHITECTURES = {(8, 0): 163, (9, 0): 227, (10, 0): 227, (8, 9): 99}
 """Compute capability -> KiB of shared memory that a block can have."""

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from lmfacts import _native
-from lmfacts.cuda.passes import _description, _on_device
 from lmfacts.errors import LayoutError
-from lmfacts.pass_tokens import Arguments, CallReader, EndOfText, TokenReader
+from lmfacts.recording.cuda.passes import _description, _on_device
+from lmfacts.recording.pass_tokens import Arguments, CallReader, EndOfText, TokenReader
 from support.emulated_device import COMPILER, NO_COMPILER, emulated_device
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason=NO_COMPILER)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from lmfacts.atomic_file import replacing, workshop
 from lmfacts.demo import MODEL_DIR
-from lmfacts.destination import check_destination, model_inputs
 from lmfacts.errors import DestinationError, RunFileError, UsageError
 from lmfacts.export import export_run
-from lmfacts.page.output import checked_destination
+from lmfacts.files.atomic import replacing, workshop
+from lmfacts.files.destination import check_destination, model_inputs
+from lmfacts.render.page.output import checked_destination
 from support.synthetic_runs import gaussian_run
 
 ROOT = os.geteuid() == 0

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmfacts.codes import cell_bounds, decode, infinity_code, subnormal_mask
-from lmfacts.distribution import Distribution
 from lmfacts.errors import UsageError
-from lmfacts.moments import Moments
+from lmfacts.stats.codes import cell_bounds, decode, infinity_code, subnormal_mask
+from lmfacts.stats.distribution import Distribution
+from lmfacts.stats.moments import Moments
 from support import oracle
 
 EXACT = ["bfloat16", "float16"]

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lmfacts.cells import Cells
-from lmfacts.codes import decode, float8_values
-from lmfacts.distribution import Distribution
-from lmfacts.distribution_shape import (
+from lmfacts.stats.cells import Cells
+from lmfacts.stats.codes import decode, float8_values
+from lmfacts.stats.distribution import Distribution
+from lmfacts.stats.laws import FAMILIES, fit_families, tied_families
+from lmfacts.stats.moments import Moments
+from lmfacts.stats.shape import (
     NULL_TABLE,
     bimodality_coefficient,
     expected_max_abs_z,
@@ -26,8 +28,6 @@ from lmfacts.distribution_shape import (
     tail_exponent,
     weibull,
 )
-from lmfacts.families import FAMILIES, fit_families, tied_families
-from lmfacts.moments import Moments
 from support import oracle
 
 DTYPES = ["float32", "bfloat16", "float16", "float64"]

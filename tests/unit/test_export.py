@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from lmfacts.distribution_shape import bimodality_coefficient, shape_statistics
+from lmfacts.analysis.outlier_dims import rms_outlier_dims
 from lmfacts.export import export_run
 from lmfacts.export.catalogue import STATISTICS
-from lmfacts.outlier_dims import rms_outlier_dims
+from lmfacts.quantities.site_figures import SiteFigures
 from lmfacts.run import Run
-from lmfacts.site_figures import SiteFigures
-from lmfacts.site_state import SiteState
-from lmfacts.spectrum import weightwatcher
+from lmfacts.run.state import SiteState
+from lmfacts.stats.shape import bimodality_coefficient, shape_statistics
+from lmfacts.stats.spectrum import weightwatcher
 from support import oracle
 from support.exported_tables import read, statistics_of
 from support.synthetic_runs import gaussian_run, residual_run, tokens

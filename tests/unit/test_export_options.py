@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import lmfacts
-from lmfacts import atomic_file
 from lmfacts.errors import MissingExtraError, RunFileError, SiteNotFoundError, UsageError
 from lmfacts.export import export_run, formats, run_export
 from lmfacts.export.catalogue import STATISTICS, choose_statistics
+from lmfacts.files import atomic
 from support.exported_tables import read
 from support.synthetic_runs import gaussian_run
 from support.synthetic_weights import weights_run
@@ -137,7 +137,7 @@ def test_folders_that_cannot_be_written_to(tmp_path, monkeypatch):
     ]:
         with pytest.raises(UsageError, match=said):
             export_run(gaussian_run(), path)
-    monkeypatch.setattr(atomic_file.os, "access", lambda *_: False)
+    monkeypatch.setattr(atomic.os, "access", lambda *_: False)
     with pytest.raises(UsageError, match="not writable"):
         export_run(gaussian_run(), tmp_path / "x.csv")
 

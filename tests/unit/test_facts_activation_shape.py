@@ -9,17 +9,17 @@ import pytest
 from scipy import stats
 from scipy.optimize import brentq
 
-from lmfacts.distribution import Distribution
-from lmfacts.distribution_shape import weibull
+from lmfacts.analysis.dim_laws import DimLaws
 from lmfacts.facts import Verdict, pool_shape
-from lmfacts.facts.dim_laws import DimLaws
 from lmfacts.facts.f01_activation_shape import DEFINITION
-from lmfacts.facts.generalized_normal import GeneralizedNormal
 from lmfacts.facts.intervals import jackknife
 from lmfacts.facts.pool_shape import BETA, BEYOND_6, KS, TAIL, WEIBULL_K, PoolStatistics
 from lmfacts.facts.strictness import Strictness
-from lmfacts.families import fit_families
 from lmfacts.run import Run
+from lmfacts.stats.distribution import Distribution
+from lmfacts.stats.generalized_normal import GeneralizedNormal
+from lmfacts.stats.laws import fit_families
+from lmfacts.stats.shape import weibull
 from support import oracle
 from support.accumulated_runs import accumulated_run, inputs_of
 

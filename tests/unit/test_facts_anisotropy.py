@@ -9,9 +9,9 @@ from scipy.optimize import brentq
 from lmfacts.facts import Inputs, Verdict
 from lmfacts.facts.f05_anisotropy import ANISOTROPIC, DEFINITION, ISOTROPIC, ROGUE
 from lmfacts.run import Run
-from lmfacts.site_record import SiteRecord
-from lmfacts.site_state import SiteState
-from lmfacts.token_statistics import UnitSums
+from lmfacts.run.site import SiteRecord
+from lmfacts.run.state import SiteState
+from lmfacts.run.tokens import UnitSums
 from support import oracle
 from support.synthetic_runs import residual_run, tokens
 

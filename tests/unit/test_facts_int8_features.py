@@ -8,7 +8,7 @@ import pytest
 from lmfacts.facts import Inputs, Verdict, f04_int8_features
 from lmfacts.facts.f04_int8_features import DEFINITION, LEAST_POSITIONS
 from lmfacts.run import Run
-from lmfacts.site_state import SiteState
+from lmfacts.run.state import SiteState
 from support import oracle
 from support.synthetic_runs import tokens
 

@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 
 from lmfacts.facts import Verdict
 from lmfacts.facts.f07_residual_growth import DEFINITION, fit_window
-from lmfacts.facts.growth_laws import growth_fit
+from lmfacts.stats.growth_laws import growth_fit
 from support.accumulated_runs import accumulated_run, inputs_of
 
 N_LAYERS = 24

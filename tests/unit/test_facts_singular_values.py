@@ -8,11 +8,11 @@ from functools import cache
 import numpy as np
 import pytest
 
-from lmfacts.facts.block_matrices import BlockMatrix
+from lmfacts.analysis.block_matrices import BlockMatrix
 from lmfacts.facts.f11_singular_values import DEFINITION, _Spectral, is_power_law
 from lmfacts.facts.fact import Verdict
 from lmfacts.facts.strictness import Strictness
-from lmfacts.spectrum import WindowFit
+from lmfacts.stats.spectrum import WindowFit
 from support.checkpoints import scanned, weights_inputs
 from support.synthetic_weights import weights_run
 

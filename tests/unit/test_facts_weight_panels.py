@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from lmfacts.facts.block_matrices import by_kind, evenly, matrix_shapes, median
+from lmfacts.analysis.block_matrices import by_kind, evenly, matrix_shapes, median
 from lmfacts.facts.f15_weight_panels import DEFINITION
 from lmfacts.facts.fact import Verdict
-from lmfacts.spectrum import weightwatcher
+from lmfacts.stats.spectrum import weightwatcher
 from support.checkpoints import scanned, weights_inputs
 from support.synthetic_weights import weights_run
 

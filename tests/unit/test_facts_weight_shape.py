@@ -7,9 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from lmfacts.distribution import Distribution
-from lmfacts.distribution_shape import expected_max_abs_z, weibull
-from lmfacts.facts.block_matrices import ValueShape, matrix_shapes
+from lmfacts.analysis.block_matrices import ValueShape, matrix_shapes
 from lmfacts.facts.f08_weight_shape import (
     DEFINITION,
     LEAST_VALUES,
@@ -21,6 +19,8 @@ from lmfacts.facts.f08_weight_shape import (
 )
 from lmfacts.facts.fact import Verdict
 from lmfacts.facts.strictness import Strictness
+from lmfacts.stats.distribution import Distribution
+from lmfacts.stats.shape import expected_max_abs_z, weibull
 from support.checkpoints import scanned, weights_inputs
 from support.synthetic_weights import weights_run
 

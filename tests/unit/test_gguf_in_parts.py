@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import lmfacts
+from lmfacts.checkpoints import open_weights
 from lmfacts.errors import ModelError, WeightFileError
-from lmfacts.weight_files import open_weights
 
 HEADS = {"block_count": 1, "embedding_length": 32, "attention.head_count": 4, "attention.head_count_kv": 2}
 FIRST = {"token_embd.weight": np.random.default_rng(0).normal(size=(7, 32)).astype(np.float32)}

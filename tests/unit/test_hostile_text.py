@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 
 from lmfacts.cli import app
 from lmfacts.facts import check
-from lmfacts.live import LiveView, PlainProgress
-from lmfacts.page.build import build_page
-from lmfacts.page.output import write_page
-from lmfacts.progress import Progress
-from lmfacts.report.console import SafeConsole, progress_console
+from lmfacts.render.page.build import build_page
+from lmfacts.render.page.output import write_page
+from lmfacts.render.terminal.console import SafeConsole, progress_console
+from lmfacts.render.terminal.live import LiveView, PlainProgress
 from lmfacts.run import load
-from lmfacts.visible_text import shell_word, visible, visible_line
+from lmfacts.scans.progress import Progress
+from lmfacts.writing.visible_text import shell_word, visible, visible_line
 from support.hostile_runs import HOSTILE, NAME, hostile_activations, hostile_weights, invisible
 
 SHOWN = r"x\x1b]0;owned\x07\x1b[2J\x9b31m\r\x08\x7f\u202e\u2066\u200b\u200f\u2028\ufeff\udcff\ud83d\x00"

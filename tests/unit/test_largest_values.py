@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from lmfacts.facts import Inputs
-from lmfacts.page.document import TableBlock
-from lmfacts.page.largest_values import largest_values_section
-from lmfacts.page.runs_view import RunsView
-from lmfacts.report.console import to_text
-from lmfacts.report.json_documents import summary_json
-from lmfacts.report.largest_values import find_largest
-from lmfacts.report.run_view import RunView
-from lmfacts.report.summary import render_summary
+from lmfacts.render.page.document import TableBlock
+from lmfacts.render.page.largest_values import largest_values_section
+from lmfacts.render.page.runs_view import RunsView
+from lmfacts.render.terminal.console import to_text
+from lmfacts.render.terminal.json_documents import summary_json
+from lmfacts.render.terminal.largest_values import find_largest
+from lmfacts.render.terminal.run_view import RunView
+from lmfacts.render.terminal.summary import render_summary
 from support.accumulated_runs import accumulated_run
 
 N_DIMS, N_SEQUENCES, N_POSITIONS = 12, 4, 32

@@ -9,10 +9,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from lmfacts.live import LiveView, PlainProgress, live_sites, progress_view
-from lmfacts.progress import Progress
-from lmfacts.report.console import to_text
-from lmfacts.report.example_run import example_run
+from lmfacts.render.terminal.console import to_text
+from lmfacts.render.terminal.example_run import example_run
+from lmfacts.render.terminal.live import LiveView, PlainProgress, live_sites, progress_view
+from lmfacts.scans.progress import Progress
 from support.synthetic_runs import gaussian_run, residual_run
 from support.terminal import terminal, written
 

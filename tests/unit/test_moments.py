@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmfacts.moments import Moments, pool_moments
+from lmfacts.stats.moments import Moments, pool_moments
 from support import oracle
 
 

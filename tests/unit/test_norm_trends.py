@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from lmfacts.norm_trends import norm_trends, spearman
+from lmfacts.analysis.weight_norms import norm_trends, spearman
 from lmfacts.run import load
 from support.checkpoints import scanned
 from support.synthetic_weights import weights_run

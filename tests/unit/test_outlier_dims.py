@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lmfacts.errors import SiteNotFoundError, UsageError
-from lmfacts.outlier_dims import (
+from lmfacts.analysis.outlier_dims import (
     counted_layers,
     int8_features,
     persistence,
@@ -15,8 +14,9 @@ from lmfacts.outlier_dims import (
     three_sigma_outlier_dims,
     variance_outlier_dims,
 )
-from lmfacts.site_record import SiteRecord
-from lmfacts.site_state import SiteState
+from lmfacts.errors import SiteNotFoundError, UsageError
+from lmfacts.run.site import SiteRecord
+from lmfacts.run.state import SiteState
 from support import oracle
 from support.synthetic_runs import residual_run, tokens
 

@@ -10,8 +10,8 @@ import pytest
 from lmfacts.errors import MismatchedRunsError, UsageError
 from lmfacts.facts import CATALOGUE, Evidence, Fact, Inputs, Measure, Table, Verdict, check
 from lmfacts.facts.definition import Objection, PublishedValue
-from lmfacts.page.build import build_page
-from lmfacts.page.document import (
+from lmfacts.render.page.build import build_page
+from lmfacts.render.page.document import (
     Badge,
     Code,
     CodeBlock,
@@ -25,10 +25,10 @@ from lmfacts.page.document import (
     Strong,
     TableBlock,
 )
-from lmfacts.page.fact_section import fact_section
-from lmfacts.page.html import to_html
-from lmfacts.page.opening import introduction, warnings
-from lmfacts.page.runs_view import RunsView
+from lmfacts.render.page.fact_section import fact_section
+from lmfacts.render.page.html import to_html
+from lmfacts.render.page.opening import introduction, warnings
+from lmfacts.render.page.runs_view import RunsView
 from support import example_facts
 from support.accumulated_runs import accumulated_run
 from support.synthetic_runs import gaussian_run

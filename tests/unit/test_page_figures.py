@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lmfacts.distribution import Distribution
 from lmfacts.facts import CATALOGUE, Inputs
-from lmfacts.families import fit_families
-from lmfacts.page.figures.densities import Body, law_density, log_edges, share_text
-from lmfacts.page.figures.weights_by_kind import heat_map, kind_color, step_keys
-from lmfacts.page.illustrations import figures_of
-from lmfacts.page.palette import COLORS, HEAT
-from lmfacts.page.runs_view import RunsView, evenly_chosen, model_name
+from lmfacts.render.page.figures.densities import Body, law_density, log_edges, share_text
+from lmfacts.render.page.figures.weights_by_kind import heat_map, kind_color, step_keys
+from lmfacts.render.page.illustrations import figures_of
+from lmfacts.render.page.palette import COLORS, HEAT
+from lmfacts.render.page.runs_view import RunsView, evenly_chosen, model_name
+from lmfacts.stats.distribution import Distribution
+from lmfacts.stats.laws import fit_families
 from support import oracle
 from support.accumulated_runs import accumulated_run
 from support.synthetic_runs import residual_run

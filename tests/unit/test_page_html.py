@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from lmfacts.facts import Verdict
-from lmfacts.page.document import (
+from lmfacts.render.page.document import (
     Badge,
     Code,
     CodeBlock,
@@ -27,8 +27,8 @@ from lmfacts.page.document import (
     Strong,
     TableBlock,
 )
-from lmfacts.page.html import to_html
-from lmfacts.page.words import context_of, linked, token
+from lmfacts.render.page.html import to_html
+from lmfacts.render.page.words import context_of, linked, token
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 SVG = '<svg viewBox="0 0 10 10" class="drawing"><path d="M0 0" style="stroke:#1f6fb4"/></svg>'

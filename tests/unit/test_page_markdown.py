@@ -7,7 +7,7 @@ import re
 import pytest
 
 from lmfacts.facts import Verdict
-from lmfacts.page.document import (
+from lmfacts.render.page.document import (
     Badge,
     Code,
     CodeBlock,
@@ -26,7 +26,7 @@ from lmfacts.page.document import (
     Strong,
     TableBlock,
 )
-from lmfacts.page.markdown import to_markdown
+from lmfacts.render.page.markdown import to_markdown
 
 NASTY = "a|b *c* _d_ `e` <f> [g](h) #i \\ ~j~ $k$\nl & m"
 ESCAPED = r"a\|b \*c\* \_d\_ \`e\` &lt;f&gt; \[g\](h) \#i \\ \~j\~ \$k\$ l &amp; m"

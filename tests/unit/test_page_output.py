@@ -7,9 +7,9 @@ import os
 import pytest
 
 from lmfacts.errors import RunFileError, UsageError
-from lmfacts.page import output
-from lmfacts.page.document import Drawing, Figure, Page, Paragraph
-from lmfacts.page.output import checked_destination, write_page
+from lmfacts.render.page import output
+from lmfacts.render.page.document import Drawing, Figure, Page, Paragraph
+from lmfacts.render.page.output import checked_destination, write_page
 
 SVG = '<svg viewBox="0 0 10 20" class="drawing"><path d="M0 0" style="stroke:#1f6fb4"/></svg>'
 

@@ -8,12 +8,12 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from lmfacts.page.document import Page
-from lmfacts.page.html import to_html
-from lmfacts.page.palette import COLORS, DARK, themed
-from lmfacts.page.panel import panel
-from lmfacts.page.svg import standalone
-from lmfacts.page.ticks import log_ticks, plain, power
+from lmfacts.render.page.document import Page
+from lmfacts.render.page.html import to_html
+from lmfacts.render.page.palette import COLORS, DARK, themed
+from lmfacts.render.page.panel import panel
+from lmfacts.render.page.svg import standalone
+from lmfacts.render.page.ticks import log_ticks, plain, power
 
 
 def drawn(name="one", title="A <title> & more"):

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from lmfacts.errors import HookError
-from lmfacts.pass_tokens import Arguments, CallReader, EndOfText, TokenReader, named_arguments
-from lmfacts.pass_tokens.caches import find_cache, n_cached_columns
+from lmfacts.recording.pass_tokens import Arguments, CallReader, EndOfText, TokenReader, named_arguments
+from lmfacts.recording.pass_tokens.caches import find_cache, n_cached_columns
 
 IDS = torch.arange(10, 18).reshape(2, 4)
 LEAST = torch.finfo(torch.float32).min

@@ -8,14 +8,14 @@ import re
 import numpy as np
 import pytest
 
+from lmfacts.analysis.outlier_dims import persistence
 from lmfacts.facts import Inputs
 from lmfacts.facts.f02_outlier_dims import DEFINITION
-from lmfacts.outlier_dims import persistence
-from lmfacts.page.figures.outlier_dims import figures
-from lmfacts.page.runs_view import RunsView
-from lmfacts.report.console import to_text
-from lmfacts.report.json_documents import summary_json
-from lmfacts.report.summary import render_summary
+from lmfacts.render.page.figures.outlier_dims import figures
+from lmfacts.render.page.runs_view import RunsView
+from lmfacts.render.terminal.console import to_text
+from lmfacts.render.terminal.json_documents import summary_json
+from lmfacts.render.terminal.summary import render_summary
 from support.synthetic_runs import residual_run
 
 N_DIMS = 64

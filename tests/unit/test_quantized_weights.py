@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 import lmfacts
+from lmfacts.checkpoints import open_weights
 from lmfacts.errors import ModelError
-from lmfacts.weight_files import open_weights
 
 NAME = "model.layers.0.self_attn.q_proj.weight"
 MODULE = NAME.removesuffix(".weight")

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
-from lmfacts.report.console import REDIRECTED_WIDTH, result_console, to_text
-from lmfacts.report.example_run import PLANTED, example_run
-from lmfacts.report.json_documents import site_json, summary_json
-from lmfacts.report.outlier_dims_table import find_outlier_dims
-from lmfacts.report.run_view import RunView
-from lmfacts.report.site_page import render_site
-from lmfacts.report.summary import render_summary
+from lmfacts.render.terminal.console import REDIRECTED_WIDTH, result_console, to_text
+from lmfacts.render.terminal.example_run import PLANTED, example_run
+from lmfacts.render.terminal.json_documents import site_json, summary_json
+from lmfacts.render.terminal.outlier_dims_table import find_outlier_dims
+from lmfacts.render.terminal.run_view import RunView
+from lmfacts.render.terminal.site_page import render_site
+from lmfacts.render.terminal.summary import render_summary
 from lmfacts.run import Run
-from lmfacts.site_state import SiteState
+from lmfacts.run.state import SiteState
 from support import oracle
 from support.synthetic_runs import gaussian_run, residual_run, tokens
 
@@ -364,13 +364,16 @@ def test_an_encoding_without_block_characters_is_survived(run):
 
 def test_reports_import_neither_torch_nor_transformers():
     code = (
-        "import sys, lmfacts.report.summary, lmfacts.report.json_documents, lmfacts.live\n"
+        "import sys\n"
+        "from lmfacts.render.terminal import json_documents, live, summary\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("module", ["lmfacts.report.blocks", "lmfacts.report.summary", "lmfacts.report.site_page"])
+@pytest.mark.parametrize(
+    "module", ["lmfacts.render.terminal.blocks", "lmfacts.render.terminal.summary", "lmfacts.render.terminal.site_page"]
+)
 def test_demonstrations_run(module):
     done = subprocess.run([sys.executable, "-m", module], check=True, capture_output=True, text=True)
     assert "▇" in done.stdout

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from rich.text import Text
 
-from lmfacts import formats
-from lmfacts.report.blocks import MARK, bar, histogram_line, resample, sparkline, tall_histogram
-from lmfacts.report.console import to_text
-from lmfacts.report.histogram_plot import HistogramPlot
-from lmfacts.report.table import Column, NumberTable
-from lmfacts.report.token_text import quoted
-from lmfacts.site_figures import GAUSSIAN_BEYOND_6_STD, SiteFigures
+from lmfacts.quantities.site_figures import GAUSSIAN_BEYOND_6_STD, SiteFigures
+from lmfacts.render.terminal.blocks import MARK, bar, histogram_line, resample, sparkline, tall_histogram
+from lmfacts.render.terminal.console import to_text
+from lmfacts.render.terminal.histogram_plot import HistogramPlot
+from lmfacts.render.terminal.table import Column, NumberTable
+from lmfacts.render.terminal.token_text import quoted
+from lmfacts.writing import numbers
 from support.synthetic_runs import gaussian_run
 
 
@@ -89,26 +89,26 @@ def test_tall_histogram():
     ],
 )
 def test_number(value, written):
-    assert formats.number(value) == written
+    assert numbers.number(value) == written
 
 
 def test_other_formats():
-    assert formats.signed(0.5) == "+0.500"
-    assert formats.signed(-0.5) == "-0.500"
-    assert formats.signed(math.nan) == "-"
-    assert formats.share(GAUSSIAN_BEYOND_6_STD) == "2e-9"
-    assert formats.share(0.0123) == "0.012"
-    assert formats.percent(0.081) == "8.10 %"
-    assert formats.percent(1.08) == "108 %"
-    assert [formats.duration(s) for s in (0.04, 41.4, 90, 7500)] == ["0.0 s", "41 s", "1 min 30 s", "2 h 05 min"]
-    assert [formats.duration(s) for s in (59.7, 3599.6)] == ["1 min 00 s", "1 h 00 min"]
-    assert [formats.file_size(n) for n in (512, 12_300_000, 999_999, 2.5e15)] == [
+    assert numbers.signed(0.5) == "+0.500"
+    assert numbers.signed(-0.5) == "-0.500"
+    assert numbers.signed(math.nan) == "-"
+    assert numbers.share(GAUSSIAN_BEYOND_6_STD) == "2e-9"
+    assert numbers.share(0.0123) == "0.012"
+    assert numbers.percent(0.081) == "8.10 %"
+    assert numbers.percent(1.08) == "108 %"
+    assert [numbers.duration(s) for s in (0.04, 41.4, 90, 7500)] == ["0.0 s", "41 s", "1 min 30 s", "2 h 05 min"]
+    assert [numbers.duration(s) for s in (59.7, 3599.6)] == ["1 min 00 s", "1 h 00 min"]
+    assert [numbers.file_size(n) for n in (512, 12_300_000, 999_999, 2.5e15)] == [
         "512 B",
         "12.3 MB",
         "1,000 kB",
         "2,500 TB",
     ]
-    assert [formats.approximate(n) for n in (12_288, 1_990_000_000)] == ["12,288", "1.99 billion"]
+    assert [numbers.approximate(n) for n in (12_288, 1_990_000_000)] == ["12,288", "1.99 billion"]
 
 
 @pytest.mark.parametrize(

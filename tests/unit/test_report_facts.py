@@ -11,12 +11,12 @@ from rich.text import Text
 
 from lmfacts.facts import CATALOGUE, Evidence, Fact, Inputs, Measure, Table, Verdict
 from lmfacts.facts.requirements import Requirement
-from lmfacts.report.console import to_text
-from lmfacts.report.fact_page import render_fact
-from lmfacts.report.facts_json import facts_json
-from lmfacts.report.facts_table import render_facts
-from lmfacts.report.verdicts import MEANINGS, neighbors, verdict_text
-from lmfacts.report.wrapped_rows import WrappedColumn, WrappedRows
+from lmfacts.render.terminal.console import to_text
+from lmfacts.render.terminal.fact_page import render_fact
+from lmfacts.render.terminal.facts_json import facts_json
+from lmfacts.render.terminal.facts_table import render_facts
+from lmfacts.render.terminal.verdicts import MEANINGS, neighbors, verdict_text
+from lmfacts.render.terminal.wrapped_rows import WrappedColumn, WrappedRows
 from support.example_facts import DEFINITION, FACTS, WEIGHTS_COMMAND, inputs
 from support.synthetic_runs import gaussian_run
 

@@ -15,12 +15,12 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from lmfacts.report.console import STANDOUT, to_text
-from lmfacts.report.weight_figures import Spread, WeightFigures, farness, stands_out
-from lmfacts.report.weight_page import render_weight
-from lmfacts.report.weights_json import weight_json, weights_summary_json
-from lmfacts.report.weights_summary import render_weights_summary
-from lmfacts.report.weights_view import WeightsView
+from lmfacts.render.terminal.console import STANDOUT, to_text
+from lmfacts.render.terminal.weight_figures import Spread, WeightFigures, farness, stands_out
+from lmfacts.render.terminal.weight_page import render_weight
+from lmfacts.render.terminal.weights_json import weight_json, weights_summary_json
+from lmfacts.render.terminal.weights_summary import render_weights_summary
+from lmfacts.render.terminal.weights_view import WeightsView
 from lmfacts.run import load
 from support.synthetic_weights import GIANT, WIDE_COLUMN, weights_run
 
@@ -277,7 +277,8 @@ def test_summary_of_a_large_run_is_quick():
 
 def test_no_torch():
     code = (
-        "import sys, lmfacts.report.weights_summary, lmfacts.report.weight_page, lmfacts.report.weights_json\n"
+        "import sys\n"
+        "from lmfacts.render.terminal import weight_page, weights_json, weights_summary\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -20,9 +20,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from lmfacts import safetensors_view
-from lmfacts.atomic_file import replacing
-from lmfacts.destination import check_destination
 from lmfacts.errors import (
     LmfactsError,
     RunFileCorruptError,
@@ -30,10 +27,13 @@ from lmfacts.errors import (
     RunFileVersionError,
     UsageError,
 )
+from lmfacts.files import safetensors_view
+from lmfacts.files.atomic import replacing
+from lmfacts.files.destination import check_destination
 from lmfacts.run import Run, load
-from lmfacts.run_file import METADATA_KEY, RunFile
-from lmfacts.run_schema import metadata_problem
-from lmfacts.site_state import FIELDS, SiteState
+from lmfacts.run.file import METADATA_KEY, RunFile
+from lmfacts.run.schema import metadata_problem
+from lmfacts.run.state import FIELDS, SiteState
 from support.synthetic_runs import gaussian_run, residual_run
 from support.synthetic_weights import weights_run
 
@@ -564,7 +564,7 @@ def test_reading_needs_no_torch(path):
     code = f"import sys, lmfacts.run; lmfacts.run.load({str(path)!r}); print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert "lmfacts.site_record" in loaded
+    assert "lmfacts.run.site" in loaded
     assert not loaded & {"torch", "transformers", "datasets", "scipy", "rich", "typer", "lmfacts._native"}
 
 

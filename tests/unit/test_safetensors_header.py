@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors import SafetensorError, safe_open
 
+from lmfacts.checkpoints import open_weights
 from lmfacts.errors import WeightFileError
-from lmfacts.weight_files import open_weights
 
 
 def entry(begin, end, dtype="F32", shape=None):

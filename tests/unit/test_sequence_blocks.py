@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lmfacts.distribution import Distribution
 from lmfacts.errors import UsageError
-from lmfacts.site_record import SiteRecord
-from lmfacts.site_state import SiteState
+from lmfacts.run.site import SiteRecord
+from lmfacts.run.state import SiteState
+from lmfacts.stats.distribution import Distribution
 from support import oracle
 
 N_SEQUENCES, N_POSITIONS, N_DIMS = 19, 13, 6

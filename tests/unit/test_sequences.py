@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from lmfacts.corpus import Corpus
 from lmfacts.demo import MODEL_DIR
-from lmfacts.sequences import Sequences
+from lmfacts.text.corpus import Corpus
+from lmfacts.text.sequences import Sequences
 
 EOS = 256
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmfacts.errors import UsageError
-from lmfacts.site_record import SiteRecord
-from lmfacts.site_state import FIELDS, SiteState
+from lmfacts.run.site import SiteRecord
+from lmfacts.run.state import FIELDS, SiteState
 from support import oracle
 from support.synthetic_runs import tokens
 

@@ -11,13 +11,13 @@ import pytest
 import lmfacts
 from lmfacts.demo import MODEL_DIR
 from lmfacts.errors import UsageError
-from lmfacts.singular_values import (
+from lmfacts.stats.singular_values import (
     frobenius_norm,
     gaussian_singular_values,
     largest_singular_value,
     shuffled_spectral_norm,
 )
-from lmfacts.spectrum import (
+from lmfacts.stats.spectrum import (
     Spectrum,
     body_window,
     gaussian_null_slope,

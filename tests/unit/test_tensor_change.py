@@ -9,7 +9,7 @@ import pytest
 
 from lmfacts.comparison import tensor_change
 from lmfacts.comparison.tensor_change import difference_spectrum, distance_of
-from lmfacts.spectrum import SHUFFLE_MARGIN
+from lmfacts.stats.spectrum import SHUFFLE_MARGIN
 
 
 def noise(shape, seed=0):

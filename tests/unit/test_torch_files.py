@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import lmfacts
+from lmfacts.checkpoints import open_weights
 from lmfacts.errors import WeightFileError
-from lmfacts.weight_files import open_weights
 
 BASE = torch.arange(60.0).reshape(6, 10)
 READABLE = {

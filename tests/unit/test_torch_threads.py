@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from lmfacts import _native
-from lmfacts.torch_threads import share_torch_threads
+from lmfacts.recording.torch_threads import share_torch_threads
 
 LINUX = sys.platform.startswith("linux")
 REPORT = """

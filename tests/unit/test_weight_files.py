@@ -15,9 +15,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lmfacts.architectures import weight_views
+from lmfacts.checkpoints import open_weights
 from lmfacts.errors import MissingExtraError, ModelError, UsageError, WeightFileError
-from lmfacts.weight_files import open_weights
+from lmfacts.models import weight_views
 from support.smollm import gguf_path
 from support.tiny import build
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lmfacts import _native
-from lmfacts.weight_sketch import N_BUCKETS, STANDARD_ERROR, sketched_distance
+from lmfacts.stats.count_sketch import N_BUCKETS, STANDARD_ERROR, sketched_distance
 
 N_ROWS, N_COLUMNS = 64, 320
 N_DRAWS = 64

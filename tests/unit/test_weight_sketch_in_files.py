@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lmfacts.weight_arrays import weight_arrays_problem
-from lmfacts.weight_sketch import N_BUCKETS
+from lmfacts.run.weight_arrays import weight_arrays_problem
+from lmfacts.stats.count_sketch import N_BUCKETS
 from support.synthetic_weights import weights_run
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import lmfacts
-from lmfacts.weight_arrays import weight_arrays_problem
-from lmfacts.weight_slices import Slices
+from lmfacts.run.slices import Slices
+from lmfacts.run.weight_arrays import weight_arrays_problem
 from support import oracle
 from support.checkpoints import scanned
 
@@ -62,7 +62,7 @@ def test_which_are_drawn_depends_on_the_name_alone():
 
 
 def test_many_matrices_are_measured_as_each_is_alone(monkeypatch):
-    monkeypatch.setattr("lmfacts.weight_slices._MOST_WAITING", 3000)
+    monkeypatch.setattr("lmfacts.run.slices._MOST_WAITING", 3000)
     rng = np.random.default_rng(7)
     slices, matrices = Slices(), {}
     for index in range(40):

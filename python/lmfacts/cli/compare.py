@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from lmfacts import formats
 from lmfacts.cli.compare_checkpoints import are_checkpoints, compare_checkpoints
 from lmfacts.cli.exit_codes import ExitCode, complain, sentences
 from lmfacts.cli.options import JsonOption
 from lmfacts.errors import MismatchedRunsError, UsageError
+from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
     from lmfacts.comparison import Comparison
-    from lmfacts.site_record import Population
+    from lmfacts.run.site import Population
 
 __all__ = ["compare"]
 
@@ -96,11 +96,11 @@ def compare(
             "the residual stream on 8 sequences or more."
         )
     if json:
-        from lmfacts.report.comparison_json import comparison_json
+        from lmfacts.render.terminal.comparison_json import comparison_json
 
         print_json(comparison_json(found))
     else:
-        from lmfacts.report.comparison_view import render_comparison
+        from lmfacts.render.terminal.comparison_view import render_comparison
 
         print_result(render_comparison(found, top))
     failures = [*_beyond(found, threshold), *(_other_verdicts(found) if require_same_facts else ())]
@@ -132,7 +132,7 @@ def _beyond(found: Comparison, threshold: float | None) -> list[str]:
     more = f" and {len(sites) - _MOST_NAMES} more" if len(sites) > _MOST_NAMES else ""
     noun = "weight" if found.a.kind == "weights" else "site"
     what = "effect" if found.paired else "excess over noise"
-    every = formats.counted(len(found.sites), noun)
+    every = numbers.counted(len(found.sites), noun)
     many = f"{len(sites)} of {every} {have} an {what} above the threshold {threshold:g}"
     return [f"{many}: {named}{more}"]
 

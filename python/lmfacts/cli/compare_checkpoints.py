@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lmfacts import formats
 from lmfacts.cli.exit_codes import ExitCode, complain
 from lmfacts.errors import UsageError
+from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
     from lmfacts.comparison import CheckpointComparison
@@ -62,11 +62,11 @@ def compare_checkpoints(a: Path, b: Path, *, threshold: float | None, top: int, 
 
         found = compare(str(a), str(b), spectra=spectra, progress=progress)
     if json:
-        from lmfacts.report.checkpoints_json import checkpoints_json
+        from lmfacts.render.terminal.checkpoints_json import checkpoints_json
 
         print_json(checkpoints_json(found))
     else:
-        from lmfacts.report.checkpoints_view import render_checkpoints
+        from lmfacts.render.terminal.checkpoints_view import render_checkpoints
 
         print_result(render_checkpoints(found, top))
     failure = _beyond(found, threshold)
@@ -83,5 +83,5 @@ def _beyond(found: CheckpointComparison, threshold: float | None) -> str:
     named = ", ".join(f"{change.name} {change.effect:.3g}" for change in changes[:_MOST_NAMES])
     more = f" and {len(changes) - _MOST_NAMES} more" if len(changes) > _MOST_NAMES else ""
     have = "has" if len(changes) == 1 else "have"
-    every = formats.counted(len(found.changes), "weight")
+    every = numbers.counted(len(found.changes), "weight")
     return f"{len(changes)} of {every} {have} a relative change above the threshold {threshold:g}: {named}{more}"

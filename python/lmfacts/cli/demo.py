@@ -50,9 +50,9 @@ def demo(
     No network; at most a minute: a slow processor reads less of the text. It computes in bfloat16, as the model is
     stored, where the processor has arithmetic for that, and in float32 elsewhere.
     """
-    from lmfacts.destination import check_destination
-    from lmfacts.live import progress_view
-    from lmfacts.progress import Progress
+    from lmfacts.files.destination import check_destination
+    from lmfacts.render.terminal.live import progress_view
+    from lmfacts.scans.progress import Progress
 
     out_weights: Path | None = None
     if out is not None:
@@ -62,7 +62,7 @@ def demo(
     with nullcontext() if quiet else progress_view() as progress:
         if progress is not None:  # importing torch takes seconds
             progress(Progress("loading", "demo"))
-        from lmfacts.activations import scan as scan_model
+        from lmfacts.scans.activations import scan as scan_model
 
         run = scan_model(
             "demo",
@@ -84,7 +84,7 @@ def demo(
     if not json:
         outcome(run, json=False)
 
-    from lmfacts.weights import scan_weights
+    from lmfacts.scans.weights import scan_weights
 
     try:
         _print_facts(run, scan_weights("demo", out=out_weights), json=json)
@@ -99,7 +99,7 @@ def _dtype() -> str:
     """The type that the model is stored in, unless this processor would emulate it."""
     import torch
 
-    from lmfacts.processor import computes_in
+    from lmfacts.models.processor import computes_in
 
     return "auto" if computes_in(torch.bfloat16) else "float32"
 
@@ -112,13 +112,13 @@ def _print_facts(run: Run, weights: Run, *, json: bool) -> None:
     inputs = Inputs.of([run, weights])
     found = check(inputs)
     if json:
-        from lmfacts.report.json_documents import summary_json
+        from lmfacts.render.terminal.json_documents import summary_json
 
         print_json({**summary_json(run), "facts": [fact.to_json() for fact in found]})
     else:
         from rich.text import Text
 
-        from lmfacts.report.facts_table import render_facts
+        from lmfacts.render.terminal.facts_table import render_facts
 
         print_result(Text(""))
         print_result(render_facts(inputs, found))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ParamSpec
 
 import typer
 
-from lmfacts.uncaught import explain, silence_stdout
-from lmfacts.visible_text import visible
+from lmfacts.cli.uncaught import explain, silence_stdout
+from lmfacts.writing.visible_text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable

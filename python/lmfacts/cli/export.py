@@ -67,8 +67,8 @@ def export(
     """Write a run as a long table for pandas, Polars, DuckDB or a spreadsheet."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no matrices are multiplied here: see show
     from lmfacts.export import export_run
-    from lmfacts.formats import file_size
     from lmfacts.run import load
+    from lmfacts.writing.numbers import file_size
 
     written = export_run(
         load(run),

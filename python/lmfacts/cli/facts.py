@@ -75,7 +75,7 @@ def facts(
     found = check(inputs, only=sorted(chosen))
     if json:
         from lmfacts.cli.output import print_json
-        from lmfacts.report.facts_json import facts_json
+        from lmfacts.render.terminal.facts_json import facts_json
 
         print_json(facts_json(inputs, found, requirements=requirements, explained=in_full))
     else:
@@ -89,9 +89,9 @@ def _print(inputs: Inputs, found: Sequence[Fact], requirements: Sequence[Require
 
     from lmfacts.cli.output import print_result
     from lmfacts.facts import definition
-    from lmfacts.report.fact_page import render_fact
-    from lmfacts.report.facts_header import FactsHeader
-    from lmfacts.report.facts_table import render_facts, render_requirements
+    from lmfacts.render.terminal.fact_page import render_fact
+    from lmfacts.render.terminal.facts_header import FactsHeader
+    from lmfacts.render.terminal.facts_table import render_facts, render_requirements
 
     if not in_full:
         print_result(render_facts(inputs, found, requirements))

@@ -73,7 +73,7 @@ def _gpu() -> dict[str, str | None]:
     """What there is of GPUs, and where the values on them are counted."""
     if importlib.util.find_spec("torch") is None:
         return {"devices": "none: torch is not installed"}
-    from lmfacts.cuda.probe import cuda_report
+    from lmfacts.recording.cuda.probe import cuda_report
 
     report = cuda_report()
     devices = "; ".join(f"{name}: {how}" for name, how in report.pop("gpus").items())

@@ -43,14 +43,14 @@ def report(
     """
     # No large matrices are multiplied here, and threads would only get into each other's way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from lmfacts.page.output import checked_destination, write_page
-    from lmfacts.page.panel import require_matplotlib
+    from lmfacts.render.page.output import checked_destination, write_page
+    from lmfacts.render.page.panel import require_matplotlib
 
     checked_destination(out, runs)
     require_matplotlib()
 
     from lmfacts.facts import Inputs, check
-    from lmfacts.page.build import build_page
+    from lmfacts.render.page.build import build_page
     from lmfacts.run import load
 
     inputs = Inputs.of(map(load, runs))
@@ -59,7 +59,7 @@ def report(
     files = write_page(page, out)
     if json:
         from lmfacts.cli.output import print_json
-        from lmfacts.page.report_json import report_json
+        from lmfacts.render.page.report_json import report_json
 
         print_json(report_json(inputs, found, page, files))
     complain(_saved(files))
@@ -68,7 +68,7 @@ def report(
 
 def _saved(files: Sequence[Path]) -> str:
     """What was written, in a sentence."""
-    from lmfacts.formats import file_size
+    from lmfacts.writing.numbers import file_size
 
     size = file_size(sum(file.stat().st_size for file in files))
     if len(files) == 1:

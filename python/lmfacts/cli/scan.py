@@ -14,7 +14,7 @@ import typer
 
 from lmfacts.cli.exit_codes import ExitCode, complain, sentences
 from lmfacts.cli.options import JsonOption, QuietOption
-from lmfacts.visible_text import shell_word
+from lmfacts.writing.visible_text import shell_word
 
 if TYPE_CHECKING:
     from lmfacts.run import Run
@@ -72,8 +72,8 @@ def scan(
     Ctrl-C finishes the batch and saves what was recorded; a second one drops the batch. Exit code 3: a site's hook
     never fired; 130: interrupted.
     """
-    from lmfacts.live import progress_view
-    from lmfacts.progress import Progress
+    from lmfacts.render.terminal.live import progress_view
+    from lmfacts.scans.progress import Progress
 
     os.environ.setdefault("TQDM_DISABLE", "1")
     path = out or free_name(model)
@@ -82,7 +82,7 @@ def scan(
     with nullcontext() if quiet else progress_view() as progress:
         if progress is not None:  # importing torch takes seconds
             progress(Progress("loading", model))
-        from lmfacts.activations import scan as scan_model
+        from lmfacts.scans.activations import scan as scan_model
 
         run = scan_model(
             model,
@@ -115,15 +115,15 @@ def outcome(run: Run, *, json: bool) -> ExitCode:
 
 
 def _outcome(run: Run, *, json: bool) -> ExitCode:
-    from lmfacts.activations import INTERRUPTED
     from lmfacts.cli.output import print_json, print_result
+    from lmfacts.scans.activations import INTERRUPTED
 
     if json:
-        from lmfacts.report.json_documents import summary_json
+        from lmfacts.render.terminal.json_documents import summary_json
 
         print_json(summary_json(run))
     else:
-        from lmfacts.report.summary import render_summary
+        from lmfacts.render.terminal.summary import render_summary
 
         print_result(render_summary(run))
     if run.path is not None:

@@ -73,20 +73,20 @@ def show(
 
 def _all(run: Run) -> RenderableType:
     if run.kind == "weights":
-        from lmfacts.report.weights_summary import render_weights_summary
+        from lmfacts.render.terminal.weights_summary import render_weights_summary
 
         return render_weights_summary(run)
-    from lmfacts.report.summary import render_summary
+    from lmfacts.render.terminal.summary import render_summary
 
     return render_summary(run)
 
 
 def _all_json(run: Run) -> dict[str, Any]:
     if run.kind == "weights":
-        from lmfacts.report.weights_json import weights_summary_json
+        from lmfacts.render.terminal.weights_json import weights_summary_json
 
         return weights_summary_json(run)
-    from lmfacts.report.json_documents import summary_json
+    from lmfacts.render.terminal.json_documents import summary_json
 
     return summary_json(run)
 
@@ -94,12 +94,12 @@ def _all_json(run: Run) -> dict[str, Any]:
 def _one(run: Run, name: str) -> RenderableType:
     record = run[name]
     if run.kind == "weights":
-        from lmfacts.report.weight_page import render_weight
-        from lmfacts.weight_record import WeightRecord
+        from lmfacts.render.terminal.weight_page import render_weight
+        from lmfacts.run.weight import WeightRecord
 
         assert isinstance(record, WeightRecord)
         return render_weight(record, run)
-    from lmfacts.report.site_page import render_site
+    from lmfacts.render.terminal.site_page import render_site
 
     return render_site(record, run)
 
@@ -107,11 +107,11 @@ def _one(run: Run, name: str) -> RenderableType:
 def _one_json(run: Run, name: str) -> dict[str, Any]:
     record = run[name]
     if run.kind == "weights":
-        from lmfacts.report.weights_json import weight_json
-        from lmfacts.weight_record import WeightRecord
+        from lmfacts.render.terminal.weights_json import weight_json
+        from lmfacts.run.weight import WeightRecord
 
         assert isinstance(record, WeightRecord)
         return weight_json(record, run)
-    from lmfacts.report.json_documents import site_json
+    from lmfacts.render.terminal.json_documents import site_json
 
     return site_json(record, run)

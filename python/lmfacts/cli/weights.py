@@ -12,7 +12,7 @@ import typer
 from lmfacts.cli.exit_codes import ExitCode, complain, sentences
 from lmfacts.cli.options import JsonOption, QuietOption
 from lmfacts.cli.scan import free_name
-from lmfacts.visible_text import shell_word
+from lmfacts.writing.visible_text import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,15 +49,15 @@ def weights(
     os.environ.setdefault("TQDM_DISABLE", "1")
     path = out or free_name(model, "weights")
     with reading_progress(model, quiet=quiet) as progress:
-        from lmfacts.weights import scan_weights
+        from lmfacts.scans.weights import scan_weights
 
         run = scan_weights(model, revision=revision, spectra=spectra, out=path, progress=progress)
     if json:
-        from lmfacts.report.weights_json import weights_summary_json
+        from lmfacts.render.terminal.weights_json import weights_summary_json
 
         print_json(weights_summary_json(run))
     else:
-        from lmfacts.report.weights_summary import render_weights_summary
+        from lmfacts.render.terminal.weights_summary import render_weights_summary
 
         print_result(render_weights_summary(run))
     complain(f"saved {path}; see one tensor in full with: lmfacts show {shell_word(str(path))} NAME")
@@ -69,7 +69,7 @@ def reading_progress(model: str, *, quiet: bool) -> Iterator[Callable[[int, int,
     """A bar by bytes with the time left, on a terminal; a line at the start elsewhere."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    from lmfacts.report.console import on_terminal, progress_console
+    from lmfacts.render.terminal.console import on_terminal, progress_console
 
     console = progress_console()
     if quiet:

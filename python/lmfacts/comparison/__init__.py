@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from lmfacts.comparison.comparing import Comparison, compare
 from lmfacts.comparison.dim_change import DimChange, OutlierDimChange
-from lmfacts.comparison.distances import Distances, distances
 from lmfacts.comparison.fact_change import FactChange, MeasureChange
 from lmfacts.comparison.matching import NotComparable
 from lmfacts.comparison.norm_change import KindNormChange, NormChange
 from lmfacts.comparison.site_change import Difference, SiteChange
 from lmfacts.comparison.weight_change import WeightChange
+from lmfacts.stats.distances import Distances, distances
 
 if TYPE_CHECKING:
     from lmfacts.comparison.checkpoints import CheckpointComparison, MatrixChange, compare_checkpoints

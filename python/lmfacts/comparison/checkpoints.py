@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from lmfacts.architectures import weight_views
+from lmfacts.checkpoints import open_weights
 from lmfacts.comparison.lora_adapter import LoraAdapter, is_adapter
 from lmfacts.comparison.matching import NotComparable
 from lmfacts.comparison.tensor_change import difference_spectrum, distance_of
 from lmfacts.errors import MismatchedRunsError, UsageError
-from lmfacts.weight_files import float_values, open_weights
+from lmfacts.models import weight_views
+from lmfacts.stats.float_values import float_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from lmfacts.architectures import WeightLayout, WeightView
+    from lmfacts.checkpoints import StoredTensor, WeightSource
     from lmfacts.comparison.tensor_change import DifferenceSpectrum, Distance
-    from lmfacts.weight_files import StoredTensor, WeightSource
+    from lmfacts.models import WeightLayout, WeightView
 
 __all__ = ["CheckpointComparison", "MatrixChange", "compare_checkpoints"]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from lmfacts.comparison.noise import Chance
     from lmfacts.run import Run
-    from lmfacts.site_record import Population
+    from lmfacts.run.site import Population
 
 __all__ = ["Comparison", "compare"]
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
+from lmfacts.checkpoints import StoredTensor, open_weights
 from lmfacts.errors import ModelError, WeightFileError
-from lmfacts.weight_files import StoredTensor, float_values, open_weights
+from lmfacts.stats.float_values import float_values
 
 if TYPE_CHECKING:
     import os

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from lmfacts.run import Run
-    from lmfacts.site_record import Population
+    from lmfacts.run.site import Population
 
 __all__ = ["Matching", "NotComparable", "kind_and_layer", "match", "without_numbers"]
 

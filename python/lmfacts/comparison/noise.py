@@ -46,15 +46,15 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from lmfacts.site_state import N_BLOCKS
+from lmfacts.run.state import N_BLOCKS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from lmfacts.sequence_blocks import SequenceBlocks
-    from lmfacts.site_record import SiteRecord
+    from lmfacts.run.blocks import SequenceBlocks
+    from lmfacts.run.site import SiteRecord
 
 __all__ = ["FALSE_POSITIVES", "Absence", "Chance", "Spread", "chances_of_norm", "chances_of_site", "noises"]
 
@@ -246,7 +246,7 @@ def _areas(edges: NDArray[np.float64], gaps: NDArray[np.float64]) -> NDArray[np.
 def _levy(
     edges: NDArray[np.float64], one: NDArray[np.float64], other: NDArray[np.float64], center: float, scale: float
 ) -> NDArray[np.float64]:
-    """The Levy distance of each pair of rows: see `lmfacts.comparison.distances`. Cells of small shares are joined."""
+    """The Levy distance of each pair of rows: see `lmfacts.stats.distances`. Cells of small shares are joined."""
     step = np.floor((one[0] + other[0]) / 2.0 * _LEVY_EDGES)
     kept = np.flatnonzero(np.diff(step, prepend=-1.0) > 0)
     kept = np.union1d(kept, [edges.size - 1])

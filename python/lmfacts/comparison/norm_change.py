@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lmfacts.comparison.noise import Chance
     from lmfacts.comparison.site_change import SiteChange
     from lmfacts.run import Run
-    from lmfacts.site_record import Population
+    from lmfacts.run.site import Population
 
 __all__ = ["KindNormChange", "NormChange", "changes_of_norms", "changes_of_weight_norms"]
 

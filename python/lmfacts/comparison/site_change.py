@@ -36,16 +36,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from lmfacts.comparison.dim_change import DimChange, change_of_dims
-from lmfacts.comparison.distances import Distances, distances
 from lmfacts.comparison.matching import kind_and_layer, without_numbers
-from lmfacts.comparison.ratios import in_units, log_magnitude, ratio
 from lmfacts.comparison.weight_change import WeightChange, change_of_weight, dims_of_weights
-from lmfacts.weight_record import WeightRecord
+from lmfacts.run.weight import WeightRecord
+from lmfacts.stats.distances import Distances, distances
+from lmfacts.stats.ratios import in_units, log_magnitude, ratio
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lmfacts.site_record import SiteRecord
+    from lmfacts.run.site import SiteRecord
 
 __all__ = ["Difference", "SiteChange", "change_of_site", "rounding"]
 

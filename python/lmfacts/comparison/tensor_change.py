@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from lmfacts.comparison.ratios import in_units
-from lmfacts.singular_values import singular_values
-from lmfacts.spectrum import shuffled_edge
+from lmfacts.stats.ratios import in_units
+from lmfacts.stats.singular_values import singular_values
+from lmfacts.stats.spectrum import shuffled_edge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,9 +1,9 @@
 """What else changed of a weight: its norms, its shape, and how far the matrices are apart.
 
 The values of a matrix are not in a run, so that ||B - A|| is not known. Where both runs keep a sketch of the matrix it
-is estimated from these (`lmfacts.weight_sketch`), with a standard error of 1.1 % of itself, and moved into the bounds
-that are certain; values that are not finite count as 0. In runs that were made without sketches there are only the
-bounds from below:
+is estimated from these (`lmfacts.stats.count_sketch`), with a standard error of 1.1 % of itself, and moved into the
+bounds that are certain; values that are not finite count as 0. In runs that were made without sketches there are only
+the bounds from below:
 
     rows         | ||B_i|| - ||A_i|| | <= ||B_i - A_i|| for every row i; so with columns
     means        the mean of a row of B - A is the difference of the rows' means; n times its square is at most
@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from lmfacts.comparison.dim_change import DimChange, change_of_dims
-from lmfacts.comparison.ratios import in_units, ratio
-from lmfacts.weight_sketch import STANDARD_ERROR, sketched_distance
+from lmfacts.stats.count_sketch import STANDARD_ERROR, sketched_distance
+from lmfacts.stats.ratios import in_units, ratio
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lmfacts.weight_record import WeightRecord
+    from lmfacts.run.weight import WeightRecord
 
 __all__ = ["WeightChange", "change_of_weight", "dims_of_weights"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from lmfacts.analysis.outlier_dims import rms_outlier_dims
 from lmfacts.export.statistic import COUNT, NONE, VALUE, Statistic
-from lmfacts.outlier_dims import rms_outlier_dims
 
 if TYPE_CHECKING:
     from lmfacts.export.statistic import Compute, Source

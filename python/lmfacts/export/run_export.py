@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 import lmfacts
-from lmfacts.atomic_file import replacing
-from lmfacts.destination import check_destination
 from lmfacts.errors import UsageError
 from lmfacts.export.catalogue import choose_statistics
 from lmfacts.export.formats import require, suffix_of, writing
 from lmfacts.export.tables import TABLES, blocks, columns_of
-from lmfacts.site_record import Population
+from lmfacts.files.atomic import replacing
+from lmfacts.files.destination import check_destination
+from lmfacts.run.site import Population
 
 if TYPE_CHECKING:
     import os

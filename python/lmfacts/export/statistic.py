@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from lmfacts.distribution_shape import ShapeStatistics, shape_statistics
-from lmfacts.site_figures import SiteFigures
+from lmfacts.quantities.site_figures import SiteFigures
+from lmfacts.stats.shape import ShapeStatistics, shape_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from lmfacts.site_record import SiteRecord
-    from lmfacts.weight_record import WeightRecord
+    from lmfacts.run.site import SiteRecord
+    from lmfacts.run.weight import WeightRecord
 
     Compute = Callable[["Source"], float | NDArray[Any] | None]
 

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 import numpy as np
 
-from lmfacts.codes import MAGNITUDE, SIGN, cell_bounds, infinity_code
 from lmfacts.export.statistic import Source
 from lmfacts.sites import is_module_pattern
+from lmfacts.stats.codes import MAGNITUDE, SIGN, cell_bounds, infinity_code
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lmfacts.export.statistic import Statistic
     from lmfacts.run import Run
-    from lmfacts.site_record import Population, SiteRecord
-    from lmfacts.weight_record import WeightRecord
+    from lmfacts.run.site import Population, SiteRecord
+    from lmfacts.run.weight import WeightRecord
 
 __all__ = ["TABLES", "Block", "Column", "Content", "Table", "blocks", "columns_of"]
 

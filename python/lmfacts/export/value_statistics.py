@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Final
 
-from lmfacts.distribution_shape import ShapeStatistics
 from lmfacts.export.statistic import COUNT, NONE, QUANTILES, SHARE, VALUE, Statistic
+from lmfacts.stats.shape import ShapeStatistics
 
 __all__ = ["OF_VALUES"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from lmfacts.distribution_shape import bimodality_coefficient
 from lmfacts.export.statistic import COUNT, NONE, VALUE, Statistic
+from lmfacts.stats.shape import bimodality_coefficient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lmfacts.export.statistic import Compute, Source
-    from lmfacts.spectrum import Spectrum
+    from lmfacts.stats.spectrum import Spectrum
 
 __all__ = ["OF_EACH_ROW_AND_COLUMN", "OF_WEIGHTS"]
 
@@ -39,7 +39,7 @@ def _above_shuffled_edge(source: Source) -> float | None:
 
 
 def _alpha(source: Source) -> float | None:
-    from lmfacts.spectrum import weightwatcher  # noqa: PLC0415  runs of activations do without
+    from lmfacts.stats.spectrum import weightwatcher  # noqa: PLC0415  runs of activations do without
 
     values = source.weight.singular_values
     return None if values is None else weightwatcher(values).alpha

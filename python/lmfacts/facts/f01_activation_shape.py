@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lmfacts.distribution_shape import NULL_TABLE, mad_scale
+from lmfacts.analysis.dim_laws import DimLaws
 from lmfacts.facts.definition import Definition, Objection
-from lmfacts.facts.dim_laws import DimLaws
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.intervals import too_few_data
 from lmfacts.facts.pool_shape import LEAST_VALUES, PoolShape, PoolStatistics, Standing
 from lmfacts.facts.strictness import Strictness, judged
-from lmfacts.families import TIE, fit_families, tied_families
-from lmfacts.formats import number, percent, share
 from lmfacts.sites import detail_sites
+from lmfacts.stats.laws import TIE, fit_families, tied_families
+from lmfacts.stats.shape import NULL_TABLE, mad_scale
+from lmfacts.writing.numbers import number, percent, share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lmfacts.distribution import Distribution
     from lmfacts.facts.fact import Fact
     from lmfacts.facts.inputs import Inputs
-    from lmfacts.families import FamilyFit
     from lmfacts.run import Run
+    from lmfacts.stats.distribution import Distribution
+    from lmfacts.stats.laws import FamilyFit
 
 __all__ = ["DEFINITION"]
 

@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lmfacts import formats
-from lmfacts.facts.definition import Definition, PublishedValue
-from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
-from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, too_few_data
-from lmfacts.facts.site_checks import degenerate, listed, number_of_layers, unrecorded_layers
-from lmfacts.facts.strictness import Strictness, at_least, judged
-from lmfacts.outlier_dims import (
+from lmfacts.analysis.outlier_dims import (
     LEAST_LAYERS,
     LEAST_PERSISTENCE,
     OUTLIER_FACTOR,
@@ -26,6 +20,12 @@ from lmfacts.outlier_dims import (
     three_sigma_outlier_dims,
     variance_outlier_dims,
 )
+from lmfacts.facts.definition import Definition, PublishedValue
+from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
+from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, too_few_data
+from lmfacts.facts.site_checks import degenerate, listed, number_of_layers, unrecorded_layers
+from lmfacts.facts.strictness import Strictness, at_least, judged
+from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from lmfacts.facts.fact import Cell, Fact
     from lmfacts.facts.inputs import Inputs
-    from lmfacts.site_record import Population, SiteRecord
+    from lmfacts.run.site import Population, SiteRecord
 
 __all__ = ["DEFINITION"]
 
@@ -220,13 +220,13 @@ def _summary(main: Mapping[Population, _Reading], depths: _Depths) -> str:
         top = int(rest.found.n_layers_outlying.argmax())
         sentence = (
             "No dim is an outlier dim in at least 75 % of layers; the most persistent, "
-            f"dim {top}, is one in {formats.percent(float(rest.found.share[top]))}."
+            f"dim {top}, is one in {numbers.percent(float(rest.found.share[top]))}."
         )
     else:
         ratios = depths.ratios
         layer, dim = np.unravel_index(int(ratios.argmax()), ratios.shape)
         sentence = (
-            f"No dim has an RMS above 5 x the median; the largest is {formats.number(float(ratios[layer, dim]))} x "
+            f"No dim has an RMS above 5 x the median; the largest is {numbers.number(float(ratios[layer, dim]))} x "
             f"(dim {dim}, layer {depths.layers[layer]})."
         )
     first = main.get("first")
@@ -290,7 +290,7 @@ def _dims_table(main: Mapping[Population, _Reading], depths: _Depths) -> Table:
         tuple(rows),
         "Persistence: share of layers in which the dim is an outlier dim. RMS / median: over `rest`. Same sign: share "
         "of layers in which the dim's mean has its more frequent sign. Share of position 0: of the dim's sum of "
-        f"squares, averaged over layers; {formats.percent(depths.share_of_first)} of the tokens are there.{more}",
+        f"squares, averaged over layers; {numbers.percent(depths.share_of_first)} of the tokens are there.{more}",
     )
 
 

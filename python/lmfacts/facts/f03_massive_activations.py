@@ -16,18 +16,18 @@ from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.intervals import LEAST_SEQUENCES, all_of, any_of, decided, jackknife, spans, too_few_data
 from lmfacts.facts.site_checks import number_of_layers
 from lmfacts.facts.strictness import Strictness, at_least, at_most, judged
-from lmfacts.formats import number, percent
+from lmfacts.writing.numbers import number, percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from lmfacts.distribution import Distribution
     from lmfacts.facts.fact import Cell, Fact
     from lmfacts.facts.inputs import Inputs
     from lmfacts.run import Run
-    from lmfacts.site_record import Population
+    from lmfacts.run.site import Population
+    from lmfacts.stats.distribution import Distribution
 
 __all__ = ["DEFINITION"]
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lmfacts import formats
+from lmfacts.analysis.outlier_dims import INT8_THRESHOLD, int8_features
 from lmfacts.facts.definition import Definition, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.intervals import LEAST_SEQUENCES, too_few_data
 from lmfacts.facts.site_checks import degenerate, listed, number_of_layers
 from lmfacts.facts.strictness import Strictness, at_least, judged
-from lmfacts.outlier_dims import INT8_THRESHOLD, int8_features
+from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lmfacts.facts.fact import Cell, Fact
     from lmfacts.facts.inputs import Inputs
     from lmfacts.run import Run
-    from lmfacts.site_record import SiteRecord
+    from lmfacts.run.site import SiteRecord
 
 __all__ = ["DEFINITION", "LEAST_POSITIONS"]
 
@@ -171,7 +171,7 @@ def _check(inputs: Inputs) -> Fact:
     threshold = next((site.threshold for site in sites.sites() if site.threshold != INT8_THRESHOLD), None)
     if threshold is not None:
         return DEFINITION.not_applicable(
-            f"The run counted values from {formats.number(threshold)}, and the definition needs those from 6.",
+            f"The run counted values from {numbers.number(threshold)}, and the definition needs those from 6.",
             f"lmfacts scan {inputs.model_argument} --threshold 6",
         )
     if reason := too_few_data(run):
@@ -230,13 +230,13 @@ def _decide(shares: _Shares, sites: _ProjectionInputs, strictness: Strictness) -
         who = f"Dim {listed(surely)} reaches" if surely.size == 1 else f"{surely.size} dims ({listed(surely)}) reach"
         return Verdict.HOLDS, (
             f"{who} 6.0 in at least 25 % of layers and 6 % of positions; on average "
-            f"{formats.percent(_mean(shares.layers[surely]))} and {formats.percent(_mean(shares.at_least[surely]))}."
+            f"{numbers.percent(_mean(shares.layers[surely]))} and {numbers.percent(_mean(shares.at_least[surely]))}."
         )
     if possibly.size:
         dim = int(possibly[np.argmax(shares.at_most[possibly])])
         return Verdict.INCONCLUSIVE, (
-            f"Dim {dim} reaches 6.0 at {formats.percent(float(shares.at_least[dim]))} to "
-            f"{formats.percent(float(shares.at_most[dim]))} of positions (6 % needed): hits at the sites of a layer "
+            f"Dim {dim} reaches 6.0 at {numbers.percent(float(shares.at_least[dim]))} to "
+            f"{numbers.percent(float(shares.at_most[dim]))} of positions (6 % needed): hits at the sites of a layer "
             "overlap by an unknown amount."
         )
     if any_possibly.size:
@@ -246,8 +246,8 @@ def _decide(shares: _Shares, sites: _ProjectionInputs, strictness: Strictness) -
         return Verdict.INCONCLUSIVE, (
             f"The two readings of the paper {'disagree' if any_surely.size else 'may disagree'}: dim {dim} reaches 6.0 "
             f"at {'' if shares.at_least[dim] == shares.at_most[dim] else 'no more than '}"
-            f"{formats.percent(float(shares.at_most[dim]))} of the pairs of layer and position, but at "
-            f"{formats.percent(low)} to {formats.percent(high)} of the positions in some layer (6 % needed)."
+            f"{numbers.percent(float(shares.at_most[dim]))} of the pairs of layer and position, but at "
+            f"{numbers.percent(low)} to {numbers.percent(high)} of the positions in some layer (6 % needed)."
         )
     if not shares.n_layers_hit.any():
         closest = f"No value reaches 6.0 at {where}."
@@ -255,7 +255,7 @@ def _decide(shares: _Shares, sites: _ProjectionInputs, strictness: Strictness) -
         dim = int(shares.order()[0])
         closest = (
             f"No dim reaches 6.0 in 25 % of layers and 6 % of positions; closest is dim {dim} with "
-            f"{formats.percent(float(shares.layers[dim]))} and {formats.percent(float(shares.at_most[dim]))}."
+            f"{numbers.percent(float(shares.layers[dim]))} and {numbers.percent(float(shares.at_most[dim]))}."
         )
     if sites.unrecorded:
         return Verdict.INCONCLUSIVE, f"{closest} Not all sites were recorded: {', '.join(sites.unrecorded)}."

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lmfacts import formats
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, too_few_data
 from lmfacts.facts.site_checks import degenerate, listed, number_of_layers, unrecorded_layers
 from lmfacts.facts.strictness import Strictness, at_least, judged
+from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lmfacts.facts.fact import Fact
     from lmfacts.facts.inputs import Inputs
-    from lmfacts.site_record import SiteRecord
+    from lmfacts.run.site import SiteRecord
 
 __all__ = ["DEFINITION"]
 
@@ -98,13 +98,13 @@ class _SiteCosines:
 
     def in_words(self) -> str:
         """The deciding numbers: `mean cosine 0.83, 71 % of it from dims 1, 2, 3`."""
-        cosine = f"mean cosine {formats.number(self.mean_cosine)}"
+        cosine = f"mean cosine {numbers.number(self.mean_cosine)}"
         if self.kind() == ISOTROPIC:
             return cosine
         if not self.named:
             return f"{cosine}, to which no dim brings {100 * _LEAST_SHARE_NAMED:g} %"
         dims = f"dim{'' if len(self.named) == 1 else 's'} {listed(self.named)}"
-        return f"{cosine}, {formats.percent(self.named_share)} of it from {dims}"
+        return f"{cosine}, {numbers.percent(self.named_share)} of it from {dims}"
 
 
 def _check(inputs: Inputs) -> Fact:
@@ -201,7 +201,7 @@ def _table(sites: Sequence[_SiteCosines]) -> Table:
 def _notes(sites: Sequence[_SiteCosines]) -> tuple[str, ...]:
     spread = max(site.spread for site in sites)
     notes = [
-        f"Isotropic tokens would have a mean cosine of 0, give or take {formats.number(spread, 1)}.",
+        f"Isotropic tokens would have a mean cosine of 0, give or take {numbers.number(spread, 1)}.",
         "The mean cosine after each dim's mean is removed is not recorded: it needs a second pass over the text.",
         (
             "There is no interval: sums of directions are not kept for each block of sequences. Instead the verdict "
@@ -209,7 +209,7 @@ def _notes(sites: Sequence[_SiteCosines]) -> tuple[str, ...]:
         ),
     ]
     notes += [
-        f"{site.name}: {formats.count(site.n_undirected)} tokens without a direction (zero or not finite) are left out."
+        f"{site.name}: {numbers.count(site.n_undirected)} tokens without a direction (zero or not finite) are left out."
         for site in sites
         if site.n_undirected
     ]

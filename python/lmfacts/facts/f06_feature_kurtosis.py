@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lmfacts import formats
 from lmfacts.facts.definition import Definition, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, too_few_data
 from lmfacts.facts.site_checks import degenerate, number_of_layers, unrecorded_layers
 from lmfacts.facts.strictness import at_least, judged
+from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lmfacts.facts.fact import Fact
     from lmfacts.facts.inputs import Inputs
     from lmfacts.facts.strictness import Strictness
-    from lmfacts.site_record import SiteRecord
+    from lmfacts.run.site import SiteRecord
 
 __all__ = ["DEFINITION", "feature_kurtosis"]
 
@@ -113,8 +113,8 @@ def _judge(layers: list[_Layer], notes: tuple[str, ...], strictness: Strictness)
     holds = _MODERATE.passed(median, strictness)
     return DEFINITION.fact(
         Verdict.HOLDS if holds else Verdict.FAILS,
-        f"The dims' RMS has a median kurtosis of {formats.number(median)} over {len(layers)} "
-        f"layer{'' if len(layers) == 1 else 's'} (1 if all dims were alike), at most {formats.number(top.kurtosis)} "
+        f"The dims' RMS has a median kurtosis of {numbers.number(median)} over {len(layers)} "
+        f"layer{'' if len(layers) == 1 else 's'} (1 if all dims were alike), at most {numbers.number(top.kurtosis)} "
         f"at layer {top.layer} (dim {top.dim}).",
         Evidence(
             measures=(

@@ -11,9 +11,9 @@ import numpy as np
 
 from lmfacts.facts.definition import Definition, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
-from lmfacts.facts.growth_laws import exp, growth_fit
 from lmfacts.facts.intervals import all_of, decided, jackknife, too_few_data
 from lmfacts.facts.strictness import at_least, judged
+from lmfacts.stats.growth_laws import exp, growth_fit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lmfacts.facts.fact import Fact
-    from lmfacts.facts.growth_laws import GrowthFit
     from lmfacts.facts.inputs import Inputs
     from lmfacts.facts.strictness import Strictness
-    from lmfacts.moments import Moments
     from lmfacts.run import Run
+    from lmfacts.stats.growth_laws import GrowthFit
+    from lmfacts.stats.moments import Moments
 
 __all__ = ["DEFINITION", "LEAST_ADVANTAGE", "LEAST_GROWTH", "LEAST_R2", "fit_window"]
 

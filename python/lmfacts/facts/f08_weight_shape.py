@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from lmfacts.distribution_shape import ks_median_mad, tail_exponent
-from lmfacts.facts.block_matrices import (
+from lmfacts.analysis.block_matrices import (
     NO_MATRICES,
     MatrixShape,
     ValueShape,
@@ -24,7 +23,8 @@ from lmfacts.facts.block_matrices import (
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.strictness import Strictness, at_least, at_most, judged
-from lmfacts.families import fit_families, tied_families
+from lmfacts.stats.laws import fit_families, tied_families
+from lmfacts.stats.shape import ks_median_mad, tail_exponent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lmfacts import formats
-from lmfacts.distribution_shape import BIMODAL
-from lmfacts.facts.block_matrices import block_matrices, by_kind, matrix_shapes, median, weight
+from lmfacts.analysis.block_matrices import block_matrices, by_kind, matrix_shapes, median, weight
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.strictness import Strictness, at_least, at_most, judged
-from lmfacts.weight_arrays import SLICES_A_SIDE
+from lmfacts.run.weight_arrays import SLICES_A_SIDE
+from lmfacts.stats.shape import BIMODAL
+from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -224,7 +224,7 @@ def _judge(
         *described.measures,
     )
     evidence = Evidence(measures, described.tables, described.notes)
-    beside_limit = f"{formats.percent(n_flagged / len(kept))}, of {formats.percent(_SHARE.value)} needed"
+    beside_limit = f"{numbers.percent(n_flagged / len(kept))}, of {numbers.percent(_SHARE.value)} needed"
     counted = f"{n_flagged} of {len(kept)} gain vectors are not Gaussian ({beside_limit})"
     if not enough:
         why = "the run has no matrix in the blocks to compare them with"
@@ -235,7 +235,7 @@ def _judge(
         return DEFINITION.fact(Verdict.INCONCLUSIVE, f"{counted}, but {why}.", evidence)
     summary = (
         f"{counted}; of {len(slices.shapes):,} rows and columns of matrices, {slices.length} values each, "
-        f"{formats.percent(of_slices)} are not, by the same test{_final_summary(gains)}."
+        f"{numbers.percent(of_slices)} are not, by the same test{_final_summary(gains)}."
     )
     return DEFINITION.fact(Verdict.HOLDS if often and rarely else Verdict.FAILS, summary, evidence)
 

@@ -6,10 +6,10 @@ import functools
 import math
 from typing import TYPE_CHECKING, Final
 
+from lmfacts.analysis.weight_norms import NormTrend, norm_trends
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.strictness import Strictness, at_least, at_most, judged
-from lmfacts.norm_trends import NormTrend, norm_trends
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

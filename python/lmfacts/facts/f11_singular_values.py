@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lmfacts.facts.block_matrices import NO_MATRICES, block_matrices, by_kind, median, weight
+from lmfacts.analysis.block_matrices import NO_MATRICES, block_matrices, by_kind, median, weight
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.strictness import Strictness, at_least, at_most, judged
-from lmfacts.spectrum import marchenko_pastur_slope
+from lmfacts.stats.spectrum import marchenko_pastur_slope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lmfacts.facts.block_matrices import BlockMatrix
+    from lmfacts.analysis.block_matrices import BlockMatrix
     from lmfacts.facts.fact import Cell, Fact
     from lmfacts.facts.inputs import Inputs
     from lmfacts.run import Run
-    from lmfacts.spectrum import Spectrum, WindowFit
+    from lmfacts.stats.spectrum import Spectrum, WindowFit
 
 __all__ = ["DEFINITION", "spectra_command"]
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from lmfacts.facts.block_matrices import (
+from lmfacts.analysis.block_matrices import (
     NO_MATRICES,
     block_matrices,
     by_kind,
@@ -19,16 +19,16 @@ from lmfacts.facts.block_matrices import (
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.f11_singular_values import spectra_command
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
-from lmfacts.spectrum import weightwatcher
+from lmfacts.stats.spectrum import weightwatcher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lmfacts.facts.block_matrices import BlockMatrix, MatrixShape
+    from lmfacts.analysis.block_matrices import BlockMatrix, MatrixShape
     from lmfacts.facts.fact import Cell, Fact
     from lmfacts.facts.inputs import Inputs
     from lmfacts.run import Run
-    from lmfacts.spectrum import PowerLawFit
+    from lmfacts.stats.spectrum import PowerLawFit
 
 __all__ = ["DEFINITION"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from lmfacts.errors import UsageError
-from lmfacts.facts.model_identity import check_same_model, run_name
-from lmfacts.visible_text import shell_word
+from lmfacts.run.identity import check_same_model, run_name
+from lmfacts.writing.visible_text import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lmfacts.distribution_shape import (
+from lmfacts.analysis.outlier_dims import OUTLIER_FACTOR, rms_outlier_dims
+from lmfacts.facts.intervals import all_of, any_of, decided, jackknife
+from lmfacts.facts.shape_causes import DimShapes
+from lmfacts.facts.strictness import Strictness, at_least, at_most
+from lmfacts.stats.generalized_normal import GeneralizedNormal
+from lmfacts.stats.shape import (
     ShapeStatistics,
     fraction_beyond,
     ks_median_mad,
@@ -26,20 +31,15 @@ from lmfacts.distribution_shape import (
     tail_exponent,
     weibull,
 )
-from lmfacts.facts.generalized_normal import GeneralizedNormal
-from lmfacts.facts.intervals import all_of, any_of, decided, jackknife
-from lmfacts.facts.shape_causes import DimShapes
-from lmfacts.facts.strictness import Strictness, at_least, at_most
-from lmfacts.outlier_dims import OUTLIER_FACTOR, rms_outlier_dims
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from lmfacts.distribution import Distribution
     from lmfacts.facts.strictness import Threshold
-    from lmfacts.site_record import SiteRecord
+    from lmfacts.run.site import SiteRecord
+    from lmfacts.stats.distribution import Distribution
 
 __all__ = ["Criterion", "PoolShape", "PoolStatistics", "Rule", "Standing"]
 

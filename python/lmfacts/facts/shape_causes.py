@@ -27,12 +27,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lmfacts.formats import percent
+from lmfacts.writing.numbers import percent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lmfacts.site_record import SiteRecord
+    from lmfacts.run.site import SiteRecord
 
 __all__ = ["DimShapes", "TokenScales"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from lmfacts import formats
+from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from lmfacts.facts.inputs import Inputs
-    from lmfacts.site_record import SiteRecord
+    from lmfacts.run.site import SiteRecord
 
 __all__ = ["degenerate", "listed", "number_of_layers", "unrecorded_layers"]
 
@@ -28,7 +28,7 @@ def degenerate(sites: Iterable[SiteRecord]) -> str | None:
             return f"{site.name} has no finite values ({site.population} tokens)."
         low, high = dims.min[filled].min(), dims.max[filled].max()
         if low == high:
-            return f"{site.name} holds the value {formats.number(float(low))} everywhere ({site.population} tokens)."
+            return f"{site.name} holds the value {numbers.number(float(low))} everywhere ({site.population} tokens)."
     return None
 
 

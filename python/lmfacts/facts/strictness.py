@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from lmfacts import formats
 from lmfacts.facts.fact import Verdict
+from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,7 +110,7 @@ def _because(stated: Fact, other: Fact) -> str:
     """The numbers that are on another side of their thresholds, with the thresholds as they were moved."""
     before = {measure.name: measure.passed for measure in stated.evidence.measures}
     crossed = [
-        f"{measure.name} {formats.number(measure.value)} against {measure.threshold}"
+        f"{measure.name} {numbers.number(measure.value)} against {measure.threshold}"
         for measure in other.evidence.measures
         if measure.passed is not None and before.get(measure.name) is not measure.passed
     ]

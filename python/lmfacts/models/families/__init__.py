@@ -1,0 +1,1 @@
+"""The families of models that are known by name, one a file."""

@@ -1,0 +1,252 @@
+"""The top of the page: what was read, what is wrong with it, and the table of verdicts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from lmfacts.facts.fact import Verdict
+from lmfacts.render.page.document import Badge, Code, Column, Link, Paragraph, Section, Strong, TableBlock
+from lmfacts.render.page.fact_section import section_id
+from lmfacts.render.page.runs_view import model_name
+from lmfacts.render.page.words import linked
+from lmfacts.render.terminal.run_header import never_reached, notes
+from lmfacts.stats.codes import is_exact
+from lmfacts.writing import numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lmfacts.facts.fact import Fact
+    from lmfacts.render.page.document import Block, Words
+    from lmfacts.render.page.runs_view import RunsView
+    from lmfacts.run import Run
+
+__all__ = ["introduction", "runs_section", "verdict_table", "warnings"]
+
+FOUNDING_POST: Final = "https://www.lesswrong.com/posts/PDLfpRwSynu73mxGw"
+
+_REST_OF_INTRODUCTION: Final = (
+    " (Millidge and Winsor, 2023) and of later papers, each measured on this model and judged by a rule that was fixed "
+    "beforehand."
+)
+_MOST_NAMES: Final = 6
+_COUNTED: Final = {
+    Verdict.HOLDS: ("holds here", "hold here"),
+    Verdict.BODY_ONLY: ("holds for the body only", "hold for the body only"),
+    Verdict.FAILS: ("is not so here", "are not so here"),
+    Verdict.INCONCLUSIVE: ("is open", "are open"),
+    Verdict.NOT_APPLICABLE: ("does not apply", "do not apply"),
+    Verdict.MEASURED: ("is measured without a claim", "are measured without a claim"),
+}
+
+
+def introduction(facts: Sequence[Fact]) -> list[Block]:
+    """What the page is, and how many claims hold."""
+    counts = Counter(fact.verdict for fact in facts)
+    told = [f"{counts[verdict]} {words[counts[verdict] > 1]}" for verdict, words in _COUNTED.items() if counts[verdict]]
+    listed = told[0] if len(told) == 1 else f"{', '.join(told[:-1])} and {told[-1]}" if told else ""
+    post = Link("Basic Facts about Language Model Internals", FOUNDING_POST)
+    return [
+        Paragraph(("The claims of ", post, _REST_OF_INTRODUCTION)),
+        Paragraph((f"Of {_number(len(facts), 'fact')}: {listed}." if listed else "No facts were checked.",), "lead"),
+    ]
+
+
+def warnings(view: RunsView) -> list[Block]:
+    """What a reader must know before any number, loudest first."""
+    found: list[Block] = []
+    for run in view.inputs.runs:
+        if not run.complete:
+            reason = (run.incomplete_reason or "the reason was not recorded").rstrip(".")
+            found.append(
+                Paragraph(
+                    (
+                        Strong(f"The run of {run.kind} is incomplete: "),
+                        f"{reason}. Every verdict rests on what there is.",
+                    ),
+                    "warning",
+                )
+            )
+        missed = never_reached(run)
+        if missed:
+            verb = "was" if len(missed) == 1 else "were"
+            said = Strong(f"{_number(len(missed), 'site')} {verb} never reached: ")
+            found.append(Paragraph((said, f"{_names(missed)}."), "warning"))
+    if view.activations is not None:
+        names = _nonfinite_sites(view.activations.run)
+        if names:
+            found.append(_nonfinite("sites" if len(names) > 1 else "site", names))
+    if view.weights is not None:
+        entries = view.weights.run.metadata["sites"]
+        names = [entry["name"] for entry in entries if entry.get("n_nonfinite")]
+        if names:
+            found.append(_nonfinite("weights" if len(names) > 1 else "weight", names))
+    return found
+
+
+def _nonfinite_sites(run: Run) -> list[str]:
+    """The sites with NaN or infinities in order of depth; each is let go of before the next is read."""
+    return [name for name in run if run[name].dims.n_nonfinite.any()]
+
+
+def _nonfinite(what: str, names: list[str]) -> Paragraph:
+    return Paragraph(
+        (
+            Strong(f"NaN or infinities in {len(names)} {what}: "),
+            f"{_names(names)}. Statistics are over what is finite.",
+        ),
+        "warning",
+    )
+
+
+def verdict_table(facts: Sequence[Fact]) -> TableBlock:
+    """Every fact with its verdict: the table of contents."""
+    rows: list[tuple[Words, ...]] = [
+        (
+            (fact.id,),
+            (Link(fact.title or fact.id, f"#{section_id(fact)}"),),
+            (Badge(fact.verdict),),
+            linked(fact.summary),
+        )
+        for fact in facts
+    ]
+    columns = (Column("fact"), Column("claim about"), Column("verdict"), Column("found"))
+    return TableBlock(columns, tuple(rows), layout="verdicts")
+
+
+def runs_section(view: RunsView) -> Section:
+    """What was read: one table a run."""
+    blocks: list[Block] = []
+    for run in view.inputs.runs:
+        rows = _weights(run) if run.kind == "weights" else _activations(run)
+        pairs = tuple(((label,), (text,)) for label, text in rows if text)
+        title = f"Run of {run.kind}"
+        blocks.append(TableBlock((Column("what"), Column("value")), pairs, title, layout="pairs"))
+        blocks += [Paragraph((f"Note: {note}",), "note") for note in notes(run)]
+    return Section("runs", "What was read", tuple(blocks))
+
+
+def _activations(run: Run) -> list[tuple[str, str | Code]]:
+    corpus, settings, entries = run.corpus, run.settings, run.metadata["sites"]
+    length = settings.get("seq_len")
+    n_values = sum(sum(entry["n_tokens"].values()) * entry["n_dims"] for entry in entries)
+    dtypes = sorted({entry["dtype"] for entry in entries if entry["dtype"]})
+    exact = bool(dtypes) and all(is_exact(dtype) for dtype in dtypes)
+    sequences = f"{_number(run.n_tokens, 'token')} in {_number(run.n_sequences, 'sequence')}"
+    return [
+        *_model(run),
+        ("text", _corpus(corpus)),
+        ("amount", f"{sequences} of up to {length:,}" if isinstance(length, int) else sequences),
+        ("sequences", _sequences(corpus, settings)),
+        ("sites", f"{len(run):,}, with {numbers.approximate(n_values)} values"),
+        ("dtype", _joined(", ".join(dtypes), "every value counted exactly" if exact else "")),
+        *_made(run),
+    ]
+
+
+def _weights(run: Run) -> list[tuple[str, str | Code]]:
+    model, entries = run.model, run.metadata["sites"]
+    n_matrices = sum(len(entry["shape"]) > 1 for entry in entries)
+    stored = model.get("quantizations") or model.get("dtypes") or {}
+    tied = run.metadata.get("tied") or {}
+    skipped = run.metadata.get("skipped") or {}
+    return [
+        *_model(run),
+        ("measured", f"{n_matrices:,} matrices and {len(entries) - n_matrices:,} vectors"),
+        (
+            "stored as",
+            _joined(
+                model.get("format"),
+                ", ".join(str(name) for name in stored),
+                numbers.file_size(model["n_bytes"]) if isinstance(model.get("n_bytes"), int) else "",
+            ),
+        ),
+        ("tied", ", ".join(f"{name} is {owner}" for name, owner in tied.items())),
+        ("passed over", _names(list(skipped)) if skipped else ""),
+        *_made(run),
+    ]
+
+
+def _model(run: Run) -> list[tuple[str, str | Code]]:
+    model = run.model
+    parameters = model.get("n_parameters")
+    sizes = [f"{model[key]:,} {word}" for key, word in (("n_layers", "layers"), ("n_dims", "dims")) if model.get(key)]
+    return [
+        ("model", Code(model_name(str(model.get("id") or "unnamed")))),
+        (
+            "architecture",
+            _joined(
+                model.get("architecture") or model.get("family"),
+                ", ".join(sizes),
+                f"{numbers.approximate(parameters)} parameters" if isinstance(parameters, int) else "",
+                model.get("norm_kind"),
+            ),
+        ),
+        ("revision", str(model.get("revision") or "")),
+    ]
+
+
+def _made(run: Run) -> list[tuple[str, str | Code]]:
+    wall = run.timing.get("wall_s")
+    state = "complete" if run.complete else f"INCOMPLETE: {run.incomplete_reason or 'the reason was not recorded'}"
+    return [
+        (
+            "recorded",
+            _joined(
+                _date(run.metadata["created"]),
+                f"lmfacts {run.metadata['lmfacts']}",
+                f"in {numbers.duration(wall)}" if isinstance(wall, (int, float)) and wall else "",
+                f"on {run.model['device']}" if run.model.get("device") else "",
+            ),
+        ),
+        ("state", state),
+        ("file", Code(run.path.name) if run.path is not None else ""),
+    ]
+
+
+def _corpus(corpus: dict[str, Any]) -> str:
+    name = corpus.get("description") or corpus.get("name") or corpus.get("path") or corpus.get("source")
+    files = corpus.get("files")
+    if not name and isinstance(files, list) and files:
+        paths = [model_name(str(file.get("path", file) if isinstance(file, dict) else file)) for file in files]
+        name = _names(paths)
+    n_bytes, n_documents = corpus.get("n_bytes"), corpus.get("n_documents")
+    return _joined(
+        model_name(str(name)) if name else "",
+        numbers.file_size(n_bytes) if isinstance(n_bytes, int) else "",
+        f"{_number(n_documents, 'document')} read" if isinstance(n_documents, int) and n_documents else "",
+    )
+
+
+def _sequences(corpus: dict[str, Any], settings: dict[str, Any]) -> str:
+    packed = corpus.get("packed", settings.get("pack"))
+    if packed is None:
+        return ""
+    how = "documents joined and cut" if packed else "one document a sequence"
+    if "bos_token" not in corpus:
+        return how
+    bos = corpus["bos_token"]
+    return f"{how}; {f'each begins with {bos}' if bos else 'no token is put in front'}"
+
+
+def _date(created: str) -> str:
+    try:
+        moment = datetime.fromisoformat(created)
+    except ValueError:
+        return created
+    return f"{moment:%Y-%m-%d %H:%M} {moment.tzname() or ''}".strip()
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_MOST_NAMES])
+    return shown if len(names) <= _MOST_NAMES else f"{shown} and {len(names) - _MOST_NAMES} more"
+
+
+def _number(n: int, one: str) -> str:
+    return f"{n:,} {one}{'' if n == 1 else 's'}"
+
+
+def _joined(*parts: object) -> str:
+    return " · ".join(str(part) for part in parts if part)

@@ -1,0 +1,109 @@
+"""Texts as inline parts of a page: links found in them, and texts that a run brought along."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Final
+
+from lmfacts.render.page.document import Code, Context, Foreign, Link
+from lmfacts.render.terminal.token_text import quoted
+from lmfacts.writing import numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lmfacts.facts.fact import Cell
+    from lmfacts.render.page.document import Inline, Words
+
+__all__ = ["cell_text", "context_of", "linked", "number", "token", "typeset"]
+
+_ADDRESS: Final = re.compile(
+    r"https?://[^\s<>\"']+[^\s<>\"'.,;:)\]]|arXiv:\d{4}\.\d{4,5}|doi:10\.\d{4,}/[^\s<>\"']+[^\s<>\"'.,;:)\]]"
+    r"|`[^`]+`|(?:alignmentforum\.org|lesswrong\.com)/posts/\w+"
+)
+_LABELS: Final = frozenset({"dim", "layer", "position", "sequence", "token", "token id", "rank", "step", "in layer"})
+"""Columns whose whole numbers are names rather than amounts."""
+
+_LARGEST_EXACT: Final = 1e15
+_MOST_BEFORE, _MOST_AFTER = 70, 40
+_TOKEN_CELLS: Final = 18
+
+
+def typeset(text: str) -> str:
+    """A plain text of the catalogue, which is ASCII, with the signs that a page has: `≤`, `≥`, `±`."""
+    return text.replace("<=", "≤").replace(">=", "≥").replace("+-", "±")
+
+
+def linked(text: str) -> Words:
+    """A text of the catalogue, typeset: addresses, arXiv numbers and DOIs are links, names in backticks are code."""
+    text = typeset(text)
+    words: list[Inline] = []
+    end = 0
+    for match in _ADDRESS.finditer(text):
+        found = match[0]
+        part = Code(found[1:-1]) if found.startswith("`") else Link(_shown(found), _target(found))
+        words += [text[end : match.start()], part]
+        end = match.end()
+    words.append(text[end:])
+    return tuple(word for word in words if word)
+
+
+def number(value: float) -> str:
+    """A number with four digits; a whole one as it is."""
+    if math.isnan(value):
+        return "\N{EN DASH}"
+    if abs(value) < _LARGEST_EXACT and float(value).is_integer():
+        return numbers.count(int(value))
+    return numbers.number(value, 4)
+
+
+def cell_text(value: Cell, column: str) -> str:
+    """A cell of a table of evidence."""
+    if value is None:
+        return "\N{EN DASH}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return str(value) if column.lower() in _LABELS else numbers.count(value)
+    if isinstance(value, float):
+        return "\N{EN DASH}" if math.isnan(value) else numbers.number(value)
+    return value
+
+
+def token(token_id: int, text: str | None) -> Inline:
+    """A token in quotes, or its id where its text is not known."""
+    if text is None:
+        return f"id {token_id}" if token_id >= 0 else "unknown"
+    return Foreign(quoted(text, _TOKEN_CELLS))
+
+
+def context_of(entry: Mapping[str, str] | None) -> Inline:
+    """The text around a token, as the run's metadata has it; a dash without."""
+    if not entry:
+        return "\N{EN DASH}"
+    before, after = str(entry.get("before", "")), str(entry.get("after", ""))
+    start = "… " if len(before) > _MOST_BEFORE else ""
+    end = " …" if len(after) > _MOST_AFTER else ""
+    return Context(
+        start + _visible(before[-_MOST_BEFORE:]),
+        _visible(str(entry.get("token", ""))),
+        _visible(after[:_MOST_AFTER]) + end,
+    )
+
+
+def _visible(text: str) -> str:
+    """A text with what cannot be seen escaped, as in a quoted token, but without quotes."""
+    return "'".join(quoted(piece)[1:-1] for piece in text.split("'"))
+
+
+def _target(found: str) -> str:
+    if found.startswith("arXiv:"):
+        return f"https://arxiv.org/abs/{found.removeprefix('arXiv:')}"
+    if found.startswith("doi:"):
+        return f"https://doi.org/{found.removeprefix('doi:')}"
+    return found if found.startswith("http") else f"https://www.{found}"
+
+
+def _shown(found: str) -> str:
+    return found.removeprefix("https://").removeprefix("http://").removeprefix("www.")

@@ -1,0 +1,332 @@
+"""A run: everything that one scan recorded, as a mapping from site names to `SiteRecord`s."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from lmfacts.errors import SiteNotFoundError
+from lmfacts.run.file import RunFile, write_run_file
+from lmfacts.run.schema import complete_metadata
+from lmfacts.run.site import SiteRecord
+from lmfacts.sites import is_module_pattern, select
+from lmfacts.writing import numbers
+from lmfacts.writing.visible_text import visible
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from lmfacts.facts import Fact
+    from lmfacts.run.state import SiteState
+
+__all__ = ["Run", "load"]
+
+
+def load(path: str | os.PathLike[str]) -> Run:
+    """Read a run file, whole; what happens to the file after that does not matter to the run.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RunFileVersionError: a newer lmfacts wrote it.
+        RunFileCorruptError: it is truncated, damaged or not a run file.
+        RunFileError: the system does not let it be read.
+    """
+    file = RunFile(path)
+    return Run._opened(file)  # noqa: SLF001  the constructor completes metadata; a file's is complete
+
+
+class Run(Mapping[str, SiteRecord]):
+    """What one scan recorded: `run["blocks.3.resid_post"]` is a `SiteRecord`.
+
+    Iterating gives the names of the sites in order of depth. An alias finds the site that owns the tensor.
+
+    Attributes:
+        metadata: the JSON document of the run file; `lmfacts.run.schema` lists its keys.
+        path: the file it was loaded from, or None.
+    """
+
+    def __init__(
+        self,
+        metadata: Mapping[str, Any],
+        sites: Mapping[str, SiteState],
+        extra_arrays: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
+        """A run from recorded states.
+
+        Args:
+            metadata: `kind`, `model`, `sites` (in order of depth, each with a `name`), and what else is known; the rest
+                is filled in.
+            sites: site name -> state.
+            extra_arrays: further arrays to keep in the file under names of their own.
+
+        Raises:
+            UsageError: the metadata is not valid, or lists other sites than `sites`.
+        """
+        self._set(complete_metadata(metadata, sites), sites, extra_arrays)
+        self.path: Path | None = None
+
+    @classmethod
+    def _opened(cls, file: RunFile) -> Run:
+        run = cls.__new__(cls)
+        run._set(file.metadata, file, None)  # noqa: SLF001  its own class
+        run.path = file.path
+        return run
+
+    def _set(
+        self,
+        metadata: dict[str, Any],
+        sites: Mapping[str, SiteState],
+        extra_arrays: Mapping[str, NDArray[Any]] | None,
+    ) -> None:
+        self.metadata = metadata
+        self._states = sites
+        self._extra_arrays = extra_arrays
+        self._entries: dict[str, dict[str, Any]] = {entry["name"]: entry for entry in metadata["sites"]}
+        self._owners = {alias: name for name, entry in self._entries.items() for alias in entry["aliases"]}
+        # A record computes on demand and remembers; it goes when its user lets go of it, so that a walk over all sites
+        # does not end up holding all of them.
+        self._records: WeakValueDictionary[str, SiteRecord] = WeakValueDictionary()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the records that somebody uses, for `pickle` and `copy`."""
+        return {key: value for key, value in vars(self).items() if key != "_records"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._records = WeakValueDictionary()
+
+    # The mapping
+
+    def __getitem__(self, name: str) -> SiteRecord:
+        """The record of a site, by its name or an alias.
+
+        Raises:
+            SiteNotFoundError: the run has no such site; the message has the closest names, or why the model lacks it.
+        """
+        owner = self._owners.get(name, name)
+        if owner not in self._entries:
+            raise SiteNotFoundError(self._not_found(name))
+        record = self._records.get(owner)
+        if record is None:
+            entry = self._entries[owner]
+            record = self._record(owner, entry)
+            self._records[owner] = record
+        return record
+
+    def _record(self, name: str, entry: dict[str, Any]) -> SiteRecord:
+        if self.kind == "weights":
+            from lmfacts.run.weight import WeightRecord  # noqa: PLC0415  brings the fits of distributions and spectra
+
+            return WeightRecord(self._states[name], entry, self.extra_arrays)
+        aliases, module_path, note = (entry[key] for key in ("aliases", "module_path", "note"))
+        return SiteRecord(self._states[name], name=name, aliases=aliases, module_path=module_path, note=note)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries or name in self._owners
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        state = "complete" if self.complete else f"incomplete ({self.incomplete_reason or 'no reason given'})"
+        names = list(self)
+        shown = names if len(names) <= 4 else [*names[:2], "...", names[-1]]  # noqa: PLR2004  as many as fit a line
+        read = (
+            ""
+            if self.kind == "weights"
+            else (f"{numbers.counted(self.n_tokens, 'token')} in {numbers.counted(self.n_sequences, 'sequence')}, ")
+        )
+        what = numbers.counted(len(self), "tensor" if self.kind == "weights" else "site")
+        model = self.model.get("id", "an unnamed model")
+        return visible(f"Run of {model} ({self.kind}): {what}, {read}{state}\n  {', '.join(shown)}")
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return [*self._entries, *self._owners]
+
+    def resolve(self, name: str) -> str:
+        """The name under which a site is stored, given its name or an alias.
+
+        Raises:
+            SiteNotFoundError: the run has no such site.
+        """
+        if name not in self:
+            raise SiteNotFoundError(self._not_found(name))
+        return self._owners.get(name, name)
+
+    def select(self, patterns: str | Sequence[str]) -> list[str]:
+        """The recorded sites that presets, globs, names and aliases stand for, in order of depth.
+
+        Weights are chosen by names, aliases, names of parameters (which may hold several weights), and globs of those.
+
+        Raises:
+            SiteNotFoundError: a pattern matches nothing here.
+        """
+        found: set[str] = set()
+        for pattern in [patterns] if isinstance(patterns, str) else patterns:
+            if pattern in self:
+                names = [pattern]
+            elif self.kind == "weights":
+                names = [name for name, entry in self._entries.items() if _is_called(entry, pattern)]
+            elif is_module_pattern(pattern):
+                names = [name for name in self if fnmatchcase(name, pattern)]
+            else:
+                known = [name for name in (*self._entries, *self._owners) if not is_module_pattern(name)]
+                names = select(pattern, known, self.absent)
+            if not names:
+                raise SiteNotFoundError(self._not_found(pattern))
+            found.update(map(self.resolve, names))
+        return [name for name in self if name in found]
+
+    def layers_of(self, kind: str) -> dict[int, str]:
+        """Layer -> stored name of each site `blocks.LAYER.KIND` of the run, aliases included, by layer."""
+        pattern = re.compile(rf"blocks\.(\d+)\.{re.escape(kind)}")
+        found = {
+            int(m[1]): self.resolve(name) for name in [*self._entries, *self._owners] if (m := pattern.fullmatch(name))
+        }
+        return dict(sorted(found.items()))
+
+    # What was recorded
+
+    @property
+    def kind(self) -> str:
+        """`activations`, `weights` or `gradients`."""
+        return str(self.metadata["kind"])
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """Id, revision, fingerprint, architecture and sizes of the model."""
+        return self._object("model")
+
+    @property
+    def tokenizer(self) -> dict[str, Any]:
+        """What identifies the tokenizer."""
+        return self._object("tokenizer")
+
+    @property
+    def corpus(self) -> dict[str, Any]:
+        """What text was read."""
+        return self._object("corpus")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the scan."""
+        return self._object("settings")
+
+    @property
+    def coverage(self) -> dict[str, dict[str, int]]:
+        """Site name -> how often its hook fired, how many tokens it saw, how many tensors had to be copied."""
+        return self._object("coverage")
+
+    @property
+    def absent(self) -> dict[str, str]:
+        """Site name -> why the model does not have it."""
+        return self._object("absent")
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """What the scan ran on."""
+        return self._object("machine")
+
+    @property
+    def timing(self) -> dict[str, Any]:
+        """Seconds in all, in the model and in lmfacts."""
+        return self._object("timing")
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens read, padding not counted."""
+        return int(self.metadata["n_tokens"])
+
+    @property
+    def n_sequences(self) -> int:
+        """Number of sequences read."""
+        return int(self.metadata["n_sequences"])
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was asked for was recorded."""
+        return bool(self.metadata["complete"])
+
+    @property
+    def incomplete_reason(self) -> str | None:
+        """Why the run is not complete, or None."""
+        reason: str | None = self.metadata["incomplete_reason"]
+        return reason
+
+    @property
+    def tokens(self) -> dict[int, str]:
+        """Token id -> text, for the tokens that outliers sit on."""
+        return {int(token_id): text for token_id, text in self.metadata["token_text"].items()}
+
+    @property
+    def extra_arrays(self) -> Mapping[str, NDArray[Any]]:
+        """The arrays that are no part of a site's state, by name."""
+        if self._extra_arrays is None:
+            self._extra_arrays = self._states.extra_arrays() if isinstance(self._states, RunFile) else {}
+        return self._extra_arrays
+
+    def facts(self, *others: Run, only: Sequence[str] | None = None) -> list[Fact]:
+        """Check the catalogue of facts on this run.
+
+            lmfacts.load("gpt2.lmfacts").facts(lmfacts.load("gpt2-weights.lmfacts"))
+
+        Args:
+            others: runs of other kinds of the same model, so that more facts can be checked.
+            only: ids of the facts to check (`["F2", "F8"]`); all by default.
+
+        Returns:
+            The facts in the catalogue's order; NOT-APPLICABLE where a run that is needed is not given.
+
+        Raises:
+            UsageError: two runs of one kind, or an id that the catalogue lacks.
+            MismatchedRunsError: runs of different models.
+        """
+        from lmfacts.facts import check  # noqa: PLC0415  brings every fact, and most runs are asked for none
+
+        return check([self, *others], only=only)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the run to a file, atomically: under that name there is the old file or the whole new one.
+
+        The file that the run was loaded from may be replaced: the run holds all of it.
+
+        Returns:
+            The path.
+
+        Raises:
+            DestinationError: the path is neither a new name nor a regular file, or its folder cannot be written to.
+            RunFileError: writing failed.
+        """
+        write_run_file(path, self.metadata, self._states, self.extra_arrays)
+        return Path(path)
+
+    def _object(self, key: str) -> dict[str, Any]:
+        value: dict[str, Any] = self.metadata[key]
+        return value
+
+    def _not_found(self, name: str) -> str:
+        """Why there is no such site, as a message."""
+        if name in self.absent:
+            return f"The model has no {name}: {self.absent[name].rstrip('.')}."
+        close = difflib.get_close_matches(name, [*self._entries, *self._owners], n=5)
+        hint = f" The closest names: {', '.join(close)}." if close else ""
+        return f"This run has no site {name!r}.{hint} It has {len(self)} sites; `list(run)` names them."
+
+
+def _is_called(entry: Mapping[str, Any], pattern: str) -> bool:
+    """Whether a weight's name, alias or parameter matches a glob."""
+    return any(fnmatchcase(name, pattern) for name in (entry["name"], *entry["aliases"], entry.get("parameter", "")))
