@@ -16,7 +16,7 @@ import sys
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -31,7 +31,6 @@ from spreads import ratios, spread
 if TYPE_CHECKING:
     import argparse
 
-    from lmfacts.run.weight import WeightRecord
 
 N_TENSORS, N_ROWS, N_COLUMNS = 3, 2048, 4096
 CHECKED_ROWS = 256
@@ -94,7 +93,7 @@ def with_numpy(path: Path) -> dict[str, dict[str, float]]:
 def with_lmfacts(path: Path) -> dict[str, dict[str, float]]:
     """The same, and all else that a run of weights holds."""
     run = lmfacts.scan_weights(path, spectra=0)
-    weights = {name: cast("WeightRecord", run[name]) for name in run}
+    weights = {name: run[name] for name in run}
     return {
         name: {
             "kurtosis": weight.excess_kurtosis,

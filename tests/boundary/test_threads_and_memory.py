@@ -201,7 +201,7 @@ def test_a_tensor_whose_last_name_goes_during_the_update_stays_readable():
 _MEMORY = """
 import numpy as np, torch
 from lmfacts import _native
-from lmfacts.memory import peak_bytes
+from lmfacts.scans.memory import peak_bytes
 tokens = lambda n: _native.TokenBatch(np.zeros(n, np.int64), np.arange(n), np.full(n, -1), np.ones(n, np.uint8))
 warm = _native.SiteAccumulator()
 warm.update(torch.randn(4096, 1024), tokens(4096))
@@ -283,7 +283,7 @@ def test_merge_needs_the_same_settings_and_layout():
 SUBNORMALS = """
 import numpy as np, torch
 from lmfacts import _native
-from lmfacts.torch_threads import share_torch_threads
+from lmfacts.recording.torch_threads import share_torch_threads
 from support.comparison import assert_same_states
 torch.randn(300, 300) @ torch.randn(300, 300)
 if {shared}:
@@ -347,7 +347,7 @@ def test_a_small_site_does_not_hold_the_memory_of_a_large_one():
     script = """
 import numpy as np, torch
 from lmfacts import _native
-from lmfacts.memory import resident_bytes
+from lmfacts.scans.memory import resident_bytes
 _native.set_num_threads(1)
 i = np.arange(64)
 batch = _native.TokenBatch(i // 8, i % 8, i * 0, np.ones(64, np.uint8))

@@ -11,7 +11,6 @@ import io
 import json
 import os
 import struct
-import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ from lmfacts.comparison import compare
 from lmfacts.errors import LmfactsError
 from lmfacts.export import export_run
 from lmfacts.facts import Inputs, check
+from lmfacts.render import kinds
 from lmfacts.render.page.build import build_page
 from lmfacts.render.page.output import write_page
 from lmfacts.render.terminal.comparison_view import render_comparison
@@ -41,7 +41,6 @@ CASES_A_PAGE = 40  # drawing one takes as long as all else of ten cases
 
 KEPT = [json.loads(line) for line in (Path(__file__).parent / "corpus" / "run_files.jsonl").read_text().splitlines()]
 
-show = sys.modules["lmfacts.cli.show"]
 
 VALUES = [
     None,
@@ -225,12 +224,12 @@ def use(path, original, *, page):
     """Everything that the commands do with a run file, but for drawing where that is not asked for."""
     console = Console(file=io.StringIO(), width=100)
     run = load(path)
-    console.print(show._all(run))
-    show._all_json(run)
+    console.print(kinds.render_run(run))
+    kinds.run_json(run)
     names = list(run)
     for name in {*names[:1], *names[len(names) // 2 :][:1], *names[-1:]}:
-        console.print(show._one(run, name))
-        show._one_json(run, name)
+        console.print(kinds.render_record(run, name))
+        kinds.record_json(run, name)
     inputs = Inputs.of([run])
     found = check(inputs)
     console.print(render_facts(inputs, found, []))

@@ -32,7 +32,7 @@ print(json.dumps({"sizes": sizes, "n_tokens": run.n_tokens, "state_bytes": run.m
 
 FORWARD = """
 import json, sys, torch, lmfacts
-from lmfacts.memory import resident_bytes
+from lmfacts.scans.memory import resident_bytes
 from support.tiny import build
 model = build("llama")
 generator = torch.Generator().manual_seed(0)

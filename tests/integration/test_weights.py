@@ -314,8 +314,8 @@ def test_a_checkpoint_larger_than_the_allowed_memory_is_read_within_it(tmp_path)
     block = sharded(tmp_path / "large", n_shards=20, n_rows=2048, n_columns=8192)
     program = """
 import resource, sys
-import lmfacts, lmfacts.weights
-from lmfacts.memory import peak_bytes
+import lmfacts, lmfacts.scans.weights
+from lmfacts.scans.memory import peak_bytes
 lmfacts.scan_weights("demo")
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 allowed = int(status["VmData"].split()[0]) * 1024 + int(sys.argv[2])

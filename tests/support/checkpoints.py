@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lmfacts.run import Run
+    from lmfacts.run.weight import WeightRecord
 
 LLAMA: Final = {
     "W_Q": "self_attn.q_proj.weight",
@@ -56,7 +57,7 @@ _FAMILIES: Final = {"llama": (LLAMA, "model.layers"), "opt": (OPT, "model.decode
 
 def scanned(
     folder: Path, weights: Mapping[str, NDArray[Any]], *, family: str = "llama", spectra: int = 4096, **config: Any
-) -> Run:
+) -> Run[WeightRecord]:
     """Write weights, given by role ([out, in], stored as float32), as a checkpoint and scan it.
 
     Args:
@@ -79,6 +80,6 @@ def scanned(
     return lmfacts.scan_weights(folder, spectra=spectra)
 
 
-def weights_inputs(run: Run) -> Inputs:
+def weights_inputs(run: Run[WeightRecord]) -> Inputs:
     """A run of weights as facts take it."""
     return Inputs.of([run])

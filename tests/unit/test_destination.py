@@ -175,7 +175,7 @@ def test_what_is_made_of_a_run_is_not_written_over_it(tmp_path):
 
 KILLED = """
 import os, pathlib, signal, sys
-from lmfacts.atomic_file import replacing
+from lmfacts.files.atomic import replacing
 with replacing(sys.argv[1]) as temporary:
     temporary.write_text("half")
     (temporary.parent / ".library's own").write_text("more")

@@ -29,6 +29,7 @@ from lmfacts.render.page.document import (
 )
 from lmfacts.render.page.html import to_html
 from lmfacts.render.page.words import context_of, linked, token
+from lmfacts.run.info import ContextInfo
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 SVG = '<svg viewBox="0 0 10 10" class="drawing"><path d="M0 0" style="stroke:#1f6fb4"/></svg>'
@@ -190,7 +191,7 @@ def test_a_token_without_a_text_is_its_id():
 
 def test_the_text_around_a_token_is_escaped_and_cut():
     entry = {"before": "x" * 100 + "\tit's\n", "token": "<t>", "after": "\u200b" + "y" * 100}
-    context = context_of(entry)
+    context = context_of(ContextInfo(entry))
     assert context.before.startswith("… ")
     assert context.before.endswith("\\tit's\\n")
     assert context.token == "<t>"
@@ -198,11 +199,11 @@ def test_the_text_around_a_token_is_escaped_and_cut():
     assert context.after.endswith(" …")
     html = to_html(page(Paragraph((context,))))
     assert "<mark>&lt;t&gt;</mark>" in html
-    assert context_of(None) == context_of({}) == "\N{EN DASH}"
+    assert context_of(None) == context_of(ContextInfo({})) == "\N{EN DASH}"
 
 
 def test_scripts_with_combining_marks_stay_readable():
-    assert context_of({"before": "", "token": "हिन्दी", "after": "e\u0301"}).token == "हिन्दी"
+    assert context_of(ContextInfo({"before": "", "token": "हिन्दी", "after": "e\u0301"})).token == "हिन्दी"
 
 
 def test_addresses_and_numbers_of_papers_become_links():

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from rich.text import Text
 
-from lmfacts.quantities.site_figures import GAUSSIAN_BEYOND_6_STD, SiteFigures
+from lmfacts.quantities.site_figures import SiteFigures
+from lmfacts.quantities.value_figures import GAUSSIAN_BEYOND_6_STD
 from lmfacts.render.terminal.blocks import MARK, bar, histogram_line, resample, sparkline, tall_histogram
 from lmfacts.render.terminal.console import to_text
 from lmfacts.render.terminal.histogram_plot import HistogramPlot

@@ -15,7 +15,7 @@ LINUX = sys.platform.startswith("linux")
 REPORT = """
 import torch
 from lmfacts import _native
-from lmfacts.torch_threads import share_torch_threads
+from lmfacts.recording.torch_threads import share_torch_threads
 torch.set_num_threads(3)
 torch.randn(300, 300) @ torch.randn(300, 300)
 {before}

@@ -192,8 +192,8 @@ def test_memory_is_used_again_unless_somebody_holds_it(tmp_path):
 
 MEMORY = """
 import sys
-from lmfacts.weight_files import open_weights
-import lmfacts.weight_files.torch_source
+from lmfacts.checkpoints import open_weights
+import lmfacts.checkpoints.torch_source
 def peak():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024

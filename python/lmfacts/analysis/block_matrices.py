@@ -14,13 +14,13 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from lmfacts.run.weight import WeightRecord
 from lmfacts.stats.shape import Weibull, expected_max_abs_z, max_abs_z
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from lmfacts.run import Run
+    from lmfacts.run.weight import WeightRecord
     from lmfacts.stats.distribution import Distribution
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "evenly",
     "matrix_shapes",
     "median",
-    "weight",
     "without_k",
 ]
 
@@ -121,17 +120,17 @@ class MatrixShape:
         return self.matrix.kind
 
 
-def block_matrices(run: Run) -> list[BlockMatrix]:
+def block_matrices(run: Run[WeightRecord]) -> list[BlockMatrix]:
     """The matrices with a role inside the blocks of a run of weights, in order of depth."""
     found = []
-    for entry in run.metadata["sites"]:
-        kind, layer, shape = entry["weight_kind"], entry["layer"], entry["shape"]
+    for entry in run.info.weights:
+        kind, layer, shape = entry.weight_kind, entry.layer, entry.shape
         if kind is not None and layer is not None and len(shape) == _MATRIX_AXES:
-            found.append(BlockMatrix(entry["name"], _EXPERT.sub("*", kind), layer, (shape[0], shape[1])))
+            found.append(BlockMatrix(entry.name, _EXPERT.sub("*", kind), layer, (shape[0], shape[1])))
     return found
 
 
-def matrix_shapes(run: Run) -> tuple[MatrixShape, ...]:
+def matrix_shapes(run: Run[WeightRecord]) -> tuple[MatrixShape, ...]:
     """The shapes of all `block_matrices`, measured once a run."""
     known = _SHAPES.get(run)
     if known is None:
@@ -140,7 +139,7 @@ def matrix_shapes(run: Run) -> tuple[MatrixShape, ...]:
     return known
 
 
-_SHAPES: Final[WeakKeyDictionary[Run, tuple[MatrixShape, ...]]] = WeakKeyDictionary()
+_SHAPES: Final[WeakKeyDictionary[Run[WeightRecord], tuple[MatrixShape, ...]]] = WeakKeyDictionary()
 
 
 def without_k(matrices: Sequence[MatrixShape]) -> tuple[str, ...]:
@@ -152,13 +151,6 @@ def without_k(matrices: Sequence[MatrixShape]) -> tuple[str, ...]:
     first = found[0]
     counted = f"{len(found)} of {len(matrices)} matrices {verb} no Weibull k, since a fit would mean nothing"
     return (f"{counted}: in {first.matrix.name} {first.raw.no_k}.",)
-
-
-def weight(run: Run, name: str) -> WeightRecord:
-    """A weight of a run of weights."""
-    record = run[name]
-    assert isinstance(record, WeightRecord)  # runs of weights hold nothing else
-    return record
 
 
 def by_kind(items: Iterable[_Kinded]) -> dict[str, list[_Kinded]]:
@@ -185,8 +177,8 @@ def median(values: Iterable[float]) -> float:
 # Inside
 
 
-def _measure(run: Run, matrix: BlockMatrix) -> MatrixShape:
-    record = weight(run, matrix.name)
+def _measure(run: Run[WeightRecord], matrix: BlockMatrix) -> MatrixShape:
+    record = run[matrix.name]
     scaled = record.scaled
     return MatrixShape(
         matrix,

@@ -258,7 +258,7 @@ def persistence(
     Raises:
         SiteNotFoundError: the run lacks the site at one of `layers`.
     """
-    chosen = counted_layers(run.layers_of(kind), run.model.get("n_layers")) if layers is None else sorted(layers)
+    chosen = counted_layers(run.layers_of(kind), run.model.n_layers) if layers is None else sorted(layers)
     return persistence_of(
         {layer: run[f"blocks.{layer}.{kind}"].in_population(population) for layer in chosen}, criterion
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lmfacts.run import Run
+    from lmfacts.run.entries import WeightInfo
+    from lmfacts.run.weight import WeightRecord
 
 __all__ = ["READING", "WRITING", "NormTrend", "norm_trends", "spearman"]
 
@@ -56,7 +58,7 @@ class NormTrend:
     spearman: float
 
 
-def norm_trends(run: Run, norm: Literal["frobenius", "spectral"] = "frobenius") -> list[NormTrend]:
+def norm_trends(run: Run[WeightRecord], norm: Literal["frobenius", "spectral"] = "frobenius") -> list[NormTrend]:
     """The trends of the kinds that write, then of those that read; raw, and folded where that differs somewhere.
 
     Args:
@@ -68,9 +70,9 @@ def norm_trends(run: Run, norm: Literal["frobenius", "spectral"] = "frobenius") 
         At most two trends a kind; none for a kind with fewer than two layers.
     """
     trends = []
-    for kind, group, entries in _kinds(run):
-        raw = _by_layer((entry["layer"], _raw(run, entry, norm)) for entry in entries)
-        folded = _by_layer((entry["layer"], _folded(run, entry, norm)) for entry in entries)
+    for kind, group, weights in _kinds(run):
+        raw = _by_layer((layer, _raw(run, weight, norm)) for layer, weight in weights)
+        folded = _by_layer((layer, _folded(run, weight, norm)) for layer, weight in weights)
         trends.append(_trend(kind, group, raw, folded=False))
         if any(abs(folded[layer] - value) > _SAME * value for layer, value in raw.items()):
             trends.append(_trend(kind, group, folded, folded=True))
@@ -89,39 +91,39 @@ def spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 # Inside
 
 
-def _kinds(run: Run) -> list[tuple[str, Group, list[dict[str, Any]]]]:
+def _kinds(run: Run[WeightRecord]) -> list[tuple[str, Group, list[tuple[int, WeightInfo]]]]:
     """Kind, group and entries of the matrices that read and write, the experts of a layer under one kind."""
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for entry in run.metadata["sites"]:
-        kind = entry["weight_kind"]
-        if kind is None or entry["layer"] is None or len(entry["shape"]) < _MATRIX_AXES:
+    found: dict[str, dict[str, list[tuple[int, WeightInfo]]]] = {}
+    for weight in run.info.weights:
+        kind = weight.weight_kind
+        if kind is None or weight.layer is None or len(weight.shape) < _MATRIX_AXES:
             continue
         plain = kind.rpartition(".")[2] if kind.startswith("experts.") else kind
         shown = kind if plain == kind else f"experts.*.{plain}"
-        found.setdefault(plain, {}).setdefault(shown, []).append(entry)
-    kinds: list[tuple[str, Group, list[dict[str, Any]]]] = []
+        found.setdefault(plain, {}).setdefault(shown, []).append((weight.layer, weight))
+    kinds: list[tuple[str, Group, list[tuple[int, WeightInfo]]]] = []
     for plain in (*WRITING, *READING):
         if plain in found:
             # Of a model with both, the kind that begins deeper.
-            shown, entries = list(found[plain].items())[-1]
+            shown, weights = list(found[plain].items())[-1]
             group: Group = "writing" if plain in WRITING else "value" if plain == "W_V" else "reading"
-            if len({entry["layer"] for entry in entries}) > 1:
-                kinds.append((shown, group, entries))
+            if len({layer for layer, _ in weights}) > 1:
+                kinds.append((shown, group, weights))
     return kinds
 
 
-def _raw(run: Run, entry: dict[str, Any], norm: str) -> float:
+def _raw(run: Run[WeightRecord], weight: WeightInfo, norm: str) -> float:
     if norm == "frobenius":
-        return _number(entry["frobenius"])
-    values = run.extra_arrays.get(f"{entry['name']}/singular_values")
+        return _number(weight.frobenius)
+    values = run.extra_arrays.get(f"{weight.name}/singular_values")
     return math.nan if values is None or not values.size else float(values[0])
 
 
-def _folded(run: Run, entry: dict[str, Any], norm: str) -> float:
+def _folded(run: Run[WeightRecord], weight: WeightInfo, norm: str) -> float:
     if norm == "frobenius":
-        return _number(entry["frobenius_folded"])
-    folded = entry["spectral_folded"]  # None where folding changes nothing
-    return _raw(run, entry, norm) if folded is None else float(folded)
+        return _number(weight.frobenius_folded)
+    folded = weight.spectral_folded  # None where folding changes nothing
+    return _raw(run, weight, norm) if folded is None else float(folded)
 
 
 def _number(value: float | None) -> float:

@@ -130,7 +130,7 @@ def _beyond(found: Comparison, threshold: float | None) -> list[str]:
     named = ", ".join(f"{site.name} {site.effect:.3g} ({by.label})" for site, by in shown if by is not None)
     have = "has" if len(sites) == 1 else "have"
     more = f" and {len(sites) - _MOST_NAMES} more" if len(sites) > _MOST_NAMES else ""
-    noun = "weight" if found.a.kind == "weights" else "site"
+    noun = found.a.info.run_kind.noun
     what = "effect" if found.paired else "excess over noise"
     every = numbers.counted(len(found.sites), noun)
     many = f"{len(sites)} of {every} {have} an {what} above the threshold {threshold:g}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from lmfacts.cli.scan import outcome
 
 if TYPE_CHECKING:
     from lmfacts.run import Run
+    from lmfacts.run.weight import WeightRecord
 
 __all__ = ["demo"]
 
@@ -104,7 +105,7 @@ def _dtype() -> str:
     return "auto" if computes_in(torch.bfloat16) else "float32"
 
 
-def _print_facts(run: Run, weights: Run, *, json: bool) -> None:
+def _print_facts(run: Run[Any], weights: Run[WeightRecord], *, json: bool) -> None:
     """The table of verdicts, or everything as one document; then where the weights are."""
     from lmfacts.cli.output import print_json, print_result
     from lmfacts.facts import Inputs, check

@@ -8,7 +8,7 @@ import re
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -104,7 +104,7 @@ def scan(
     return outcome(run, json=json)
 
 
-def outcome(run: Run, *, json: bool) -> ExitCode:
+def outcome(run: Run[Any], *, json: bool) -> ExitCode:
     """Print a run's summary, say where it is, and give the exit code that its completeness asks for."""
     try:
         return _outcome(run, json=json)
@@ -114,7 +114,7 @@ def outcome(run: Run, *, json: bool) -> ExitCode:
         raise
 
 
-def _outcome(run: Run, *, json: bool) -> ExitCode:
+def _outcome(run: Run[Any], *, json: bool) -> ExitCode:
     from lmfacts.cli.output import print_json, print_result
     from lmfacts.scans.activations import INTERRUPTED
 

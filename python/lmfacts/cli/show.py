@@ -6,7 +6,7 @@ import gc
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,10 +15,6 @@ from lmfacts.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from rich.console import RenderableType
-
-    from lmfacts.run import Run
 
 __all__ = ["show"]
 
@@ -55,63 +51,18 @@ def show(
     # No matrices are multiplied here, and starting threads for that is a tenth of the time of the whole command.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from lmfacts.cli.output import print_json, print_result
+    from lmfacts.render.kinds import record_json, render_record, render_run, run_json
     from lmfacts.run import load
 
     loaded = load(run)
     if sites:
         names = loaded.select(sites)
         if json:
-            print_json({"run": str(run), "sites": [_one_json(loaded, name) for name in names]})
+            print_json({"run": str(run), "sites": [record_json(loaded, name) for name in names]})
         for name in names if not json else []:
-            print_result(_one(loaded, name))
+            print_result(render_record(loaded, name))
     elif json:
-        print_json(_all_json(loaded))
+        print_json(run_json(loaded))
     else:
-        print_result(_all(loaded))
+        print_result(render_run(loaded))
     return ExitCode.FINE
-
-
-def _all(run: Run) -> RenderableType:
-    if run.kind == "weights":
-        from lmfacts.render.terminal.weights_summary import render_weights_summary
-
-        return render_weights_summary(run)
-    from lmfacts.render.terminal.summary import render_summary
-
-    return render_summary(run)
-
-
-def _all_json(run: Run) -> dict[str, Any]:
-    if run.kind == "weights":
-        from lmfacts.render.terminal.weights_json import weights_summary_json
-
-        return weights_summary_json(run)
-    from lmfacts.render.terminal.json_documents import summary_json
-
-    return summary_json(run)
-
-
-def _one(run: Run, name: str) -> RenderableType:
-    record = run[name]
-    if run.kind == "weights":
-        from lmfacts.render.terminal.weight_page import render_weight
-        from lmfacts.run.weight import WeightRecord
-
-        assert isinstance(record, WeightRecord)
-        return render_weight(record, run)
-    from lmfacts.render.terminal.site_page import render_site
-
-    return render_site(record, run)
-
-
-def _one_json(run: Run, name: str) -> dict[str, Any]:
-    record = run[name]
-    if run.kind == "weights":
-        from lmfacts.render.terminal.weights_json import weight_json
-        from lmfacts.run.weight import WeightRecord
-
-        assert isinstance(record, WeightRecord)
-        return weight_json(record, run)
-    from lmfacts.render.terminal.json_documents import site_json
-
-    return site_json(record, run)

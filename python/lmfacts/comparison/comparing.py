@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lmfacts.comparison.fact_change import FactChange, changes_of_facts
 from lmfacts.comparison.matching import NotComparable, match
 from lmfacts.comparison.noise import chances_of_site, noises
 from lmfacts.comparison.norm_change import KindNormChange, NormChange, changes_of_norms, changes_of_weight_norms
 from lmfacts.comparison.run_differences import are_paired, differences_of_runs
-from lmfacts.comparison.site_change import SiteChange, change_of_site
+from lmfacts.comparison.site_change import SiteChange, change_of_record
 from lmfacts.errors import MismatchedRunsError, UsageError
+from lmfacts.run.site import SiteRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,8 +43,8 @@ class Comparison:
         paired: whether both runs read the same text, or are of weights: nothing differs by chance.
     """
 
-    a: Run
-    b: Run
+    a: Run[Any]
+    b: Run[Any]
     population: Population
     sites: tuple[SiteChange, ...]
     not_comparable: tuple[NotComparable, ...]
@@ -75,7 +76,7 @@ class Comparison:
         return [fact for fact in self.facts if fact.verdict_changed]
 
 
-def compare(a: Run, b: Run, *, population: Population | None = None) -> Comparison:
+def compare(a: Run[Any], b: Run[Any], *, population: Population | None = None) -> Comparison:
     """Compare run B with run A: every site that both have, and every fact.
 
     Args:
@@ -99,7 +100,7 @@ def compare(a: Run, b: Run, *, population: Population | None = None) -> Comparis
         raise MismatchedRunsError(_nothing_in_common(a, b, matching.not_comparable))
     paired = are_paired(a, b)
     sites = _sites(a, b, chosen, matching.pairs, paired=paired)
-    weights = a.kind == "weights"
+    weights = not a.info.run_kind.reads_text
     return Comparison(
         a=a,
         b=b,
@@ -117,22 +118,24 @@ def compare(a: Run, b: Run, *, population: Population | None = None) -> Comparis
 
 
 def _sites(
-    a: Run, b: Run, population: Population, pairs: Sequence[tuple[str, str]], *, paired: bool
+    a: Run[Any], b: Run[Any], population: Population, pairs: Sequence[tuple[str, str]], *, paired: bool
 ) -> tuple[SiteChange, ...]:
     """What changed at each site, with its noise where the runs read different text."""
     changes: list[SiteChange] = []
     chances: list[dict[str, Chance]] = []
     for name_a, name_b in pairs:
-        site_a, site_b = a[name_a].in_population(population), b[name_b].in_population(population)
-        changes.append(change_of_site(site_a, site_b))
-        chances.append({} if paired else chances_of_site(site_a, site_b))
+        record_a, record_b = a[name_a], b[name_b]
+        if isinstance(record_a, SiteRecord):
+            record_a, record_b = record_a.in_population(population), record_b.in_population(population)
+        changes.append(change_of_record(record_a, record_b))
+        chances.append({} if paired else chances_of_site(record_a, record_b))
     if paired:
         return tuple(changes)
     return tuple(change.with_noise(known) for change, known in zip(changes, noises(chances), strict=True))
 
 
-def _population(a: Run, b: Run, asked: Population | None) -> Population:
-    if a.kind == "weights":
+def _population(a: Run[Any], b: Run[Any], asked: Population | None) -> Population:
+    if not a.info.run_kind.reads_text:
         if asked not in (None, "all"):
             raise UsageError(f"population: weights have no tokens, so that there is no population {asked!r} to compare")
         return "all"
@@ -140,11 +143,11 @@ def _population(a: Run, b: Run, asked: Population | None) -> Population:
         if asked not in ("all", "first", "rest"):
             raise UsageError(f"population: expected all, first or rest, got {asked!r}")
         return asked
-    have_rest = (any(entry["n_tokens"]["rest"] for entry in run.metadata["sites"]) for run in (a, b))
+    have_rest = (any(entry.n_tokens["rest"] for entry in run.info.entries) for run in (a, b))
     return "rest" if all(have_rest) else "all"
 
 
-def _nothing_in_common(a: Run, b: Run, refused: tuple[NotComparable, ...]) -> str:
+def _nothing_in_common(a: Run[Any], b: Run[Any], refused: tuple[NotComparable, ...]) -> str:
     if refused:
         first = refused[0]
         others = f", and {len(refused) - 1} more likewise" if len(refused) > 1 else ""

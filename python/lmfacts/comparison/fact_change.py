@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lmfacts.facts import check
 
@@ -75,7 +75,7 @@ class FactChange:
         return (self.a.verdict, self.a.fact_class) != (self.b.verdict, self.b.fact_class)
 
 
-def changes_of_facts(a: Run, b: Run) -> tuple[FactChange, ...]:
+def changes_of_facts(a: Run[Any], b: Run[Any]) -> tuple[FactChange, ...]:
     """Check every fact on each run alone, and compare."""
     return tuple(
         FactChange(fact_a, fact_b, _measures(fact_a, fact_b)) for fact_a, fact_b in zip(check(a), check(b), strict=True)

@@ -6,8 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from lmfacts.run.entries import WeightInfo
+
 if TYPE_CHECKING:
     from lmfacts.run import Run
+    from lmfacts.run.entries import SiteInfo
     from lmfacts.run.site import Population
 
 __all__ = ["Matching", "NotComparable", "kind_and_layer", "match", "without_numbers"]
@@ -46,11 +49,11 @@ class Matching:
     only_b: tuple[str, ...]
 
 
-def match(a: Run, b: Run, population: Population) -> Matching:
+def match(a: Run[Any], b: Run[Any], population: Population) -> Matching:
     """Match sites by name, then by alias; weights by role, then by parameter and part."""
     entries_a, entries_b = _entries(a), _entries(b)
     by_parameter = {
-        (entry["parameter"], entry["part"]): name for name, entry in entries_b.items() if "parameter" in entry
+        (entry.parameter, entry.part): name for name, entry in entries_b.items() if isinstance(entry, WeightInfo)
     }
     pairs: list[tuple[str, str]] = []
     refused: list[NotComparable] = []
@@ -60,9 +63,9 @@ def match(a: Run, b: Run, population: Population) -> Matching:
     for name, entry in entries_a.items():
         other: str | None = name
         if name not in entries_b:
-            candidates = [b.resolve(known) for known in (name, *entry["aliases"]) if known in b]
-            parameter = by_parameter.get((entry.get("parameter"), entry.get("part")))
-            candidates += [] if parameter is None else [parameter]
+            candidates = [b.resolve(known) for known in (name, *entry.aliases) if known in b]
+            if isinstance(entry, WeightInfo) and (entry.parameter, entry.part) in by_parameter:
+                candidates.append(by_parameter[entry.parameter, entry.part])
             other = next((candidate for candidate in candidates if candidate not in taken), None)
         if other is None:
             only_a.append(name)
@@ -96,27 +99,26 @@ def without_numbers(name: str) -> str:
     return _NUMBER.sub("*", name)
 
 
-def _entries(run: Run) -> dict[str, dict[str, Any]]:
-    return {entry["name"]: entry for entry in run.metadata["sites"]}
+def _entries(run: Run[Any]) -> dict[str, SiteInfo]:
+    return {entry.name: entry for entry in run.info.entries}
 
 
-def _obstacle(a: dict[str, Any], b: dict[str, Any], population: Population) -> str | None:
+def _obstacle(a: SiteInfo, b: SiteInfo, population: Population) -> str | None:
     """Why two sites of one name cannot be compared, or None."""
     without = [side for side, entry in (("A", a), ("B", b)) if not _n_tokens(entry, population)]
     if without:
         return f"no tokens in {' and '.join(without)}"
-    if "shape" in a and "shape" in b:
-        if a["shape"] != b["shape"]:
+    if isinstance(a, WeightInfo) and isinstance(b, WeightInfo):
+        if a.shape != b.shape:
             return f"shape {_shape(a)} in A and {_shape(b)} in B"
-    elif a["n_dims"] != b["n_dims"]:
-        return f"{a['n_dims']:,} dims in A and {b['n_dims']:,} in B"
+    elif a.n_dims != b.n_dims:
+        return f"{a.n_dims:,} dims in A and {b.n_dims:,} in B"
     return None
 
 
-def _n_tokens(entry: dict[str, Any], population: Population) -> int:
-    tokens: dict[str, int] = entry["n_tokens"]
-    return sum(tokens.values()) if population == "all" else tokens[population]
+def _n_tokens(entry: SiteInfo, population: Population) -> int:
+    return sum(entry.n_tokens.values()) if population == "all" else int(entry.n_tokens[population])
 
 
-def _shape(entry: dict[str, Any]) -> str:
-    return " x ".join(f"{size:,}" for size in entry["shape"])
+def _shape(weight: WeightInfo) -> str:
+    return " x ".join(f"{size:,}" for size in weight.shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lmfacts.comparison.noise import chances_of_norm, noises
 
@@ -67,7 +67,7 @@ class KindNormChange:
 
 
 def changes_of_norms(
-    a: Run, b: Run, population: Population, pairs: Mapping[str, str], *, paired: bool
+    a: Run[Any], b: Run[Any], population: Population, pairs: Mapping[str, str], *, paired: bool
 ) -> tuple[NormChange, ...]:
     """The norms by depth, over the sites of one kind that both runs have; empty where there are none.
 

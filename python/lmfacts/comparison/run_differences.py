@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from lmfacts.run import Run
 
@@ -15,31 +15,31 @@ _SIZES: Final = {"family": "family", "n_layers": "number of layers", "n_dims": "
 _SETTINGS: Final = {"seq_len": "length of sequences", "pack": "packing of documents"}
 
 
-def are_paired(a: Run, b: Run) -> bool:
+def are_paired(a: Run[Any], b: Run[Any]) -> bool:
     """Whether what the runs read is the same: weights, or the same token ids in the same sequences.
 
     A hash of ids that were not known (embeddings were given in their place) says nothing.
     """
-    if a.kind == "weights":
+    if not a.info.run_kind.reads_text:
         return True
-    hashes = a.metadata["token_hash"], b.metadata["token_hash"]
+    hashes = a.info.token_hash, b.info.token_hash
     return (
         None not in hashes and hashes[0] == hashes[1] and a.n_tokens == b.n_tokens and _knows_ids(a) and _knows_ids(b)
     )
 
 
-def _knows_ids(run: Run) -> bool:
+def _knows_ids(run: Run[Any]) -> bool:
     """Whether the largest values of some site sit on a token that is known, or no site has any values."""
     outliers = [run[name].outliers["token_id"] for name in run]
     return any((ids >= 0).any() for ids in outliers) or not any(ids.size for ids in outliers)
 
 
-def differences_of_runs(a: Run, b: Run) -> tuple[str, ...]:
+def differences_of_runs(a: Run[Any], b: Run[Any]) -> tuple[str, ...]:
     """One sentence each: incomplete runs, other text, other sizes, other settings."""
     return tuple(_sentences(a, b))
 
 
-def _sentences(a: Run, b: Run) -> Iterator[str]:
+def _sentences(a: Run[Any], b: Run[Any]) -> Iterator[str]:
     for side, run in (("A", a), ("B", b)):
         if not run.complete:
             reason = (run.incomplete_reason or "the reason was not recorded").rstrip(".")
@@ -47,11 +47,11 @@ def _sentences(a: Run, b: Run) -> Iterator[str]:
     sizes = _unlike(a.model, b.model, _SIZES)
     if sizes:
         yield f"The models are of different build ({sizes}): sites are matched by their names alone."
-    if a.kind == "weights":
+    if not a.info.run_kind.reads_text:
         return
     if a.tokenizer.get("fingerprint") != b.tokenizer.get("fingerprint"):
         yield "The tokenizers differ, so that the same text is other tokens."
-    hashes = a.metadata["token_hash"], b.metadata["token_hash"]
+    hashes = a.info.token_hash, b.info.token_hash
     if a.n_tokens != b.n_tokens:
         yield (
             f"The runs read different amounts of text ({a.n_tokens:,} and {b.n_tokens:,} tokens): only what exceeds "
@@ -69,7 +69,7 @@ def _sentences(a: Run, b: Run) -> Iterator[str]:
         yield f"The text was cut differently ({settings})."
 
 
-def _unlike(a: dict[str, Any], b: dict[str, Any], names: dict[str, str]) -> str:
+def _unlike(a: Mapping[str, Any], b: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """What both have and have differently, in words."""
     return ", ".join(
         f"{name} {a[key]} and {b[key]}"

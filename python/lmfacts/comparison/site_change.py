@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Final
 from lmfacts.comparison.dim_change import DimChange, change_of_dims
 from lmfacts.comparison.matching import kind_and_layer, without_numbers
 from lmfacts.comparison.weight_change import WeightChange, change_of_weight, dims_of_weights
+from lmfacts.run.site import SiteRecord
 from lmfacts.run.weight import WeightRecord
 from lmfacts.stats.distances import Distances, distances
 from lmfacts.stats.ratios import in_units, log_magnitude, ratio
@@ -45,9 +46,9 @@ from lmfacts.stats.ratios import in_units, log_magnitude, ratio
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lmfacts.run.site import SiteRecord
+    from lmfacts.run.record import Record
 
-__all__ = ["Difference", "SiteChange", "change_of_site", "rounding"]
+__all__ = ["Difference", "SiteChange", "change_of_record", "rounding"]
 
 _UNIT_ROUNDOFF: Final = {
     "float64": 2.0**-53,
@@ -199,16 +200,17 @@ class SiteChange:
         return replace(self, differences=differences)
 
 
-def change_of_site(a: SiteRecord, b: SiteRecord) -> SiteChange:
+def change_of_record(a: Record, b: Record) -> SiteChange:
     """Compare a site of run A with the same site of run B, over the population of each record; or two weights."""
     kind, layer = kind_and_layer(a.name)
     weights = (a, b) if isinstance(a, WeightRecord) and isinstance(b, WeightRecord) else None
-    dims: tuple[DimChange, ...]
-    if weights is None:
+    dims: tuple[DimChange, ...] = ()
+    log_norm_shift = math.nan
+    if isinstance(a, SiteRecord) and isinstance(b, SiteRecord):
         dims = (change_of_dims("dim", (a.dims.rms, b.dims.rms), (a.dims.mean, b.dims.mean)),)
         log_norm_shift = b.norms.mean_log - a.norms.mean_log
-    else:
-        dims, log_norm_shift = dims_of_weights(*weights), math.nan
+    elif weights is not None:
+        dims = dims_of_weights(*weights)
         kind, layer = without_numbers(weights[0].kind or a.name), weights[0].layer
     n_nonfinite = a.n_nan + a.n_inf, b.n_nan + b.n_inf
     apart = distances(a.distribution, b.distribution)
@@ -258,9 +260,7 @@ def rounding(dtype_a: str, dtype_b: str) -> float:
     return _UNIT_ROUNDOFF.get(dtype_a, 0.0) + _UNIT_ROUNDOFF.get(dtype_b, 0.0)
 
 
-def _of_moments(
-    a: SiteRecord, b: SiteRecord, mean_shift: float, std_ratio: float, resolution: float
-) -> tuple[Difference, ...]:
+def _of_moments(a: Record, b: Record, mean_shift: float, std_ratio: float, resolution: float) -> tuple[Difference, ...]:
     """Relative errors of the values move their mean and their std by at most as much of their RMS."""
     in_stds = in_units(resolution * max(math.hypot(x.mean, x.std) for x in (a, b)), a.std)
     # Of each std by its own values: where B is a thousand times A, so is its rounding, but not as a share of its std.
@@ -290,7 +290,7 @@ def _relative_change(weight: WeightChange, resolution: float) -> Difference:
     return Difference("relative_change", size, resolution, known=None if weight.exact else weight.known)
 
 
-def _largest(site: SiteRecord) -> float:
+def _largest(site: Record) -> float:
     return max(abs(site.min), abs(site.max))
 
 

@@ -14,7 +14,7 @@ __all__ = ["OF_EACH_DIM", "OF_SIZES", "OF_TOKENS_AND_DIMS"]
 
 
 def _mean_cosine(source: Source) -> float | None:
-    units = source.record.unit_sums
+    units = source.site.unit_sums
     return None if units is None else float(units.cosine_contributions.sum())
 
 
@@ -23,7 +23,7 @@ def _norm(name: str, unit: str, definition: str, compute: Compute) -> Statistic:
 
 
 OF_SIZES: Final = (
-    Statistic("n_tokens", COUNT, "Tokens, padding not counted.", "activations", lambda s: s.record.n_tokens),
+    Statistic("n_tokens", COUNT, "Tokens, padding not counted.", "activations", lambda s: s.site.n_tokens),
     Statistic("n_dims", COUNT, "Dims of the site.", "activations", lambda s: s.record.n_dims),
 )
 
@@ -33,7 +33,7 @@ OF_TOKENS_AND_DIMS: Final = (
         VALUE,
         "The magnitude that n_at_least and dim_n_at_least count from.",
         "activations",
-        lambda s: s.record.threshold,
+        lambda s: s.site.threshold,
     ),
     Statistic(
         "n_at_least",
@@ -54,20 +54,20 @@ OF_TOKENS_AND_DIMS: Final = (
         COUNT,
         "Dims whose dim_rms is more than 5 times the median dim_rms of the site.",
         "activations",
-        lambda s: rms_outlier_dims(s.record).size,
+        lambda s: rms_outlier_dims(s.site).size,
     ),
-    _norm("n", COUNT, "Tokens with a norm: those whose values are all finite.", lambda s: s.record.norms.n),
-    _norm("mean", VALUE, "Mean of the tokens' L2 norms.", lambda s: s.record.norms.mean),
-    _norm("std", VALUE, "Population standard deviation of the norms.", lambda s: s.record.norms.std),
-    _norm("min", VALUE, "Smallest norm, exact.", lambda s: s.record.norms.min),
-    _norm("median", VALUE, "Median norm, within 0.4 %.", lambda s: s.record.norms.quantile(0.5)),
-    _norm("max", VALUE, "Largest norm, exact.", lambda s: s.record.norms.max),
-    _norm("mean_log", "ln(value)", "Mean of ln(norm), norms of 0 left out.", lambda s: s.record.norms.mean_log),
+    _norm("n", COUNT, "Tokens with a norm: those whose values are all finite.", lambda s: s.site.norms.n),
+    _norm("mean", VALUE, "Mean of the tokens' L2 norms.", lambda s: s.site.norms.mean),
+    _norm("std", VALUE, "Population standard deviation of the norms.", lambda s: s.site.norms.std),
+    _norm("min", VALUE, "Smallest norm, exact.", lambda s: s.site.norms.min),
+    _norm("median", VALUE, "Median norm, within 0.4 %.", lambda s: s.site.norms.quantile(0.5)),
+    _norm("max", VALUE, "Largest norm, exact.", lambda s: s.site.norms.max),
+    _norm("mean_log", "ln(value)", "Mean of ln(norm), norms of 0 left out.", lambda s: s.site.norms.mean_log),
     _norm(
         "mean_log_centered",
         "ln(value)",
         "Mean of ln(norm of x - mean(x)), the mean over the token's dims: what LayerNorm sees.",
-        lambda s: s.record.norms.mean_log_centered,
+        lambda s: s.site.norms.mean_log_centered,
     ),
     Statistic(
         "mean_cosine",

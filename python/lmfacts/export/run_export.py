@@ -13,6 +13,7 @@ from lmfacts.export.formats import require, suffix_of, writing
 from lmfacts.export.tables import TABLES, blocks, columns_of
 from lmfacts.files.atomic import replacing
 from lmfacts.files.destination import check_destination
+from lmfacts.run.kinds import KINDS
 from lmfacts.run.site import Population
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Exported:
 
 
 def export_run(
-    run: Run,
+    run: Run[Any],
     path: str | os.PathLike[str],
     *,
     table: Table = "statistics",
@@ -120,21 +121,21 @@ def export_run(
 def _populations(kind: str, wanted: Population | Sequence[Population] | None) -> list[Population]:
     """The populations to export, in their order."""
     if wanted is None:
-        return list(_POPULATIONS[:1] if kind == "weights" else _POPULATIONS)
+        return [population for population in _POPULATIONS if population in KINDS[kind].populations]
     given = [wanted] if isinstance(wanted, str) else wanted
     for population in given:
         if population not in _POPULATIONS:
             raise UsageError(
                 f"A population is {', '.join(_POPULATIONS[:-1])} or {_POPULATIONS[-1]}; got {population!r}."
             )
-        if kind == "weights" and population != "all":
+        if population not in KINDS[kind].populations:
             raise UsageError(f"Weights have no population {population!r}: it is of tokens. Theirs is 'all'.")
     if not given:
         raise UsageError("No population was named: give all, first or rest.")
     return [population for population in _POPULATIONS if population in given]
 
 
-def _header(run: Run, table: Table, columns: list[str]) -> dict[str, Any]:
+def _header(run: Run[Any], table: Table, columns: list[str]) -> dict[str, Any]:
     return {
         "document": "lmfacts.export",
         "version": VERSION,

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from lmfacts.quantities.site_figures import SiteFigures
+from lmfacts.quantities.value_figures import ValueFigures
+from lmfacts.run.kinds import KINDS
 from lmfacts.stats.shape import ShapeStatistics, shape_statistics
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from lmfacts.run.record import Record
     from lmfacts.run.site import SiteRecord
     from lmfacts.run.weight import WeightRecord
 
@@ -41,8 +43,13 @@ class Source:
         record: the record, over its population.
     """
 
-    def __init__(self, record: SiteRecord) -> None:
+    def __init__(self, record: Record) -> None:
         self.record = record
+
+    @property
+    def site(self) -> SiteRecord:
+        """The record as one of a site, for the statistics that only sites have."""
+        return cast("SiteRecord", self.record)
 
     @property
     def weight(self) -> WeightRecord:
@@ -60,9 +67,9 @@ class Source:
         return shape_statistics(self.record.distribution)
 
     @cached_property
-    def figures(self) -> SiteFigures:
+    def figures(self) -> ValueFigures:
         """The figures of the reports."""
-        return SiteFigures(self.record)
+        return ValueFigures(self.record)
 
 
 @dataclass(frozen=True)
@@ -90,4 +97,4 @@ class Statistic:
 
     def applies_to(self, kind: str) -> bool:
         """Whether runs of a kind (`activations`, `weights`, `gradients`) have it."""
-        return self.of == "both" or (self.of == "weights") == (kind == "weights")
+        return self.of == "both" or (self.of == "activations") == KINDS[kind].reads_text

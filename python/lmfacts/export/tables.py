@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 import numpy as np
 
 from lmfacts.export.statistic import Source
+from lmfacts.run.kinds import KINDS
+from lmfacts.run.site import SiteRecord
 from lmfacts.sites import is_module_pattern
 from lmfacts.stats.codes import MAGNITUDE, SIGN, cell_bounds, infinity_code
 
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 
     from lmfacts.export.statistic import Statistic
     from lmfacts.run import Run
-    from lmfacts.run.site import Population, SiteRecord
+    from lmfacts.run.record import Record
+    from lmfacts.run.site import Population
     from lmfacts.run.weight import WeightRecord
 
 __all__ = ["TABLES", "Block", "Column", "Content", "Table", "blocks", "columns_of"]
@@ -126,11 +129,11 @@ def columns_of(table: Table, kind: str) -> tuple[Column, ...]:
         return _STATISTICS
     if table == "codes":
         return _CODES
-    return _OUTLIERS_OF_WEIGHTS if kind == "weights" else _OUTLIERS
+    return _OUTLIERS if KINDS[kind].reads_text else _OUTLIERS_OF_WEIGHTS
 
 
 def blocks(
-    table: Table, run: Run, name: str, populations: Sequence[Population], statistics: Sequence[Statistic]
+    table: Table, run: Run[Any], name: str, populations: Sequence[Population], statistics: Sequence[Statistic]
 ) -> Iterator[Block]:
     """The rows of one site.
 
@@ -141,14 +144,11 @@ def blocks(
         populations: the populations, in order.
         statistics: those to compute, for the table of statistics.
     """
-    record = run[name]
-    layer, kind = _place(record, run.kind)
-    rows = {"statistics": lambda of: _statistics(of, statistics), "codes": _codes}.get(
-        table, _outliers_of_weight if run.kind == "weights" else _outliers(run.tokens)
-    )
+    record: Record = run[name]
+    layer, kind = _place(record)
+    rows = {"statistics": lambda of: _statistics(of, statistics), "codes": _codes}.get(table, _outliers(run.tokens))
     for population in populations:
-        # A record that remembers itself as its own population would stay until the garbage collector comes by.
-        over = record if population == record.population else record.in_population(population)
+        over = record.in_population(population) if isinstance(record, SiteRecord) else record
         for n_rows, cells in rows(over):
             if n_rows:
                 yield Block(n_rows, (name, population, *cells, layer, kind))
@@ -157,7 +157,7 @@ def blocks(
 _Rows = Iterator[tuple[int, tuple[Content, ...]]]
 
 
-def _statistics(record: SiteRecord, statistics: Sequence[Statistic]) -> _Rows:
+def _statistics(record: Record, statistics: Sequence[Statistic]) -> _Rows:
     source = Source(record)
     names: list[str | None] = []
     values: list[float] = []
@@ -176,8 +176,12 @@ def _statistics(record: SiteRecord, statistics: Sequence[Statistic]) -> _Rows:
     yield from per_dim
 
 
-def _outliers(tokens: dict[int, str]) -> Callable[[SiteRecord], _Rows]:
-    def rows(record: SiteRecord) -> _Rows:
+def _outliers(tokens: dict[int, str]) -> Callable[[Record], _Rows]:
+    def rows(record: Record) -> _Rows:
+        if not isinstance(record, SiteRecord):
+            values, matrix_rows, columns = cast("WeightRecord", record).largest
+            yield values.size, (values, matrix_rows, columns)
+            return
         outliers = record.outliers
         value, sequence, position, dim, token_id = (outliers[field] for field in outliers.dtype.names or ())
         ids = token_id.tolist()
@@ -188,12 +192,7 @@ def _outliers(tokens: dict[int, str]) -> Callable[[SiteRecord], _Rows]:
     return rows
 
 
-def _outliers_of_weight(record: SiteRecord) -> _Rows:
-    values, rows, columns = cast("WeightRecord", record).largest
-    yield values.size, (values, rows, columns)
-
-
-def _codes(record: SiteRecord) -> _Rows:
+def _codes(record: Record) -> _Rows:
     codes, counts = record.codes()
     low, high = (np.full(codes.size, np.nan) for _ in range(2))
     infinity, magnitudes = infinity_code(record.dtype), codes & np.uint16(MAGNITUDE)
@@ -207,9 +206,9 @@ def _codes(record: SiteRecord) -> _Rows:
 _IN_BLOCK: Final = re.compile(r"blocks\.(\d+)\.(.+)", re.DOTALL)
 
 
-def _place(record: SiteRecord, kind: str) -> tuple[int | None, str | None]:
-    """Layer and kind of a site."""
-    if kind == "weights":
+def _place(record: Record) -> tuple[int | None, str | None]:
+    """Layer and kind of a site or a weight."""
+    if not isinstance(record, SiteRecord):
         weight = cast("WeightRecord", record)
         return weight.layer, weight.kind
     if is_module_pattern(record.name):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lmfacts.errors import UsageError
 from lmfacts.facts import (
@@ -22,6 +22,7 @@ from lmfacts.facts import (
 )
 from lmfacts.facts.inputs import Inputs
 from lmfacts.run import Run
+from lmfacts.run.kinds import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -50,11 +51,6 @@ CATALOGUE: Final[dict[str, Definition]] = {
 }
 """The definitions by id, in order."""
 
-_COMMANDS: Final = {
-    "activations": "lmfacts scan {model} -o activations.lmfacts",
-    "weights": "lmfacts weights {model} -o weights.lmfacts",
-}
-
 
 def definition(fact_id: str) -> Definition:
     """The definition of a fact; its id may be in lower case.
@@ -70,7 +66,7 @@ def definition(fact_id: str) -> Definition:
     return known
 
 
-def check(runs: Run | Iterable[Run] | Inputs, only: Sequence[str] | None = None) -> list[Fact]:
+def check(runs: Run[Any] | Iterable[Run[Any]] | Inputs, only: Sequence[str] | None = None) -> list[Fact]:
     """Check facts on runs of one model.
 
     Args:
@@ -92,6 +88,6 @@ def check(runs: Run | Iterable[Run] | Inputs, only: Sequence[str] | None = None)
 def _check_one(entry: Definition, inputs: Inputs) -> Fact:
     for kind in entry.needs:
         if getattr(inputs, kind) is None:
-            command = _COMMANDS[kind].format(model=inputs.model_argument)
+            command = KINDS[kind].command.format(model=inputs.model_argument)
             return entry.not_applicable(f"It needs a run of {kind}, and none was given.", command)
     return entry.check(inputs)

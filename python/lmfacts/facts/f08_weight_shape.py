@@ -17,7 +17,6 @@ from lmfacts.analysis.block_matrices import (
     evenly,
     matrix_shapes,
     median,
-    weight,
     without_k,
 )
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from lmfacts.facts.fact import Cell, Fact
     from lmfacts.facts.inputs import Inputs
     from lmfacts.run import Run
+    from lmfacts.run.weight import WeightRecord
 
 __all__ = ["DEFINITION", "LEAST_VALUES", "Shape", "bounds_of", "shape_of", "verdict_between", "verdict_of"]
 
@@ -293,10 +293,10 @@ def _depth_table(matrices: Sequence[MatrixShape]) -> Table:
     return Table("Excess kurtosis by depth", ("kind", *(f"layer {layer}" for layer in layers)), tuple(rows))
 
 
-def _worst_table(run: Run, worst: Sequence[MatrixShape]) -> Table:
+def _worst_table(run: Run[WeightRecord], worst: Sequence[MatrixShape]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for matrix in worst:
-        distribution = weight(run, matrix.matrix.name).distribution
+        distribution = run[matrix.matrix.name].distribution
         rows.append(
             (
                 matrix.matrix.name,
@@ -327,12 +327,12 @@ def _worst_table(run: Run, worst: Sequence[MatrixShape]) -> Table:
     )
 
 
-def _family(run: Run, worst: Sequence[MatrixShape]) -> tuple[str, ...]:
+def _family(run: Run[WeightRecord], worst: Sequence[MatrixShape]) -> tuple[str, ...]:
     """What describes the first of the worst; of one only, since a fit takes as long as the shapes of 30 matrices."""
     if not worst or shape_of(worst[0].raw) is Shape.GAUSSIAN:
         return ()
     name = worst[0].matrix.name
-    fits = fit_families(weight(run, name).distribution)
+    fits = fit_families(run[name].distribution)
     behind = [fit.gap for fit in fits if fit.name == "Gaussian"]
     if not behind:
         return ()
@@ -366,7 +366,7 @@ def _notes(matrices: Sequence[MatrixShape], kept: Sequence[MatrixShape]) -> tupl
     return tuple(notes)
 
 
-def _not_finite(run: Run, matrices: Sequence[MatrixShape]) -> tuple[str, ...]:
+def _not_finite(run: Run[WeightRecord], matrices: Sequence[MatrixShape]) -> tuple[str, ...]:
     names = {matrix.matrix.name for matrix in matrices}
     n = sum(entry["name"] in names and bool(entry.get("n_nonfinite")) for entry in run.metadata["sites"])
     if not n:
@@ -374,7 +374,7 @@ def _not_finite(run: Run, matrices: Sequence[MatrixShape]) -> tuple[str, ...]:
     return (f"{n} of {len(matrices)} matrices hold NaN or infinities; all figures are of their finite values.",)
 
 
-def _quantized(run: Run, matrices: Sequence[MatrixShape]) -> tuple[str, ...]:
+def _quantized(run: Run[WeightRecord], matrices: Sequence[MatrixShape]) -> tuple[str, ...]:
     names = {matrix.matrix.name for matrix in matrices}
     kinds = Counter(
         entry["quantization"] for entry in run.metadata["sites"] if entry["name"] in names and entry["quantization"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lmfacts.analysis.block_matrices import block_matrices, by_kind, matrix_shapes, median, weight
+from lmfacts.analysis.block_matrices import block_matrices, by_kind, matrix_shapes, median
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.strictness import Strictness, at_least, at_most, judged
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lmfacts.facts.fact import Cell, Fact
     from lmfacts.facts.inputs import Inputs
     from lmfacts.run import Run
+    from lmfacts.run.weight import WeightRecord
 
 __all__ = ["DEFINITION", "is_flagged"]
 
@@ -127,9 +128,9 @@ class _Slices:
     shapes: tuple[tuple[float, float], ...]
 
     @classmethod
-    def of(cls, run: Run, n_dims: int) -> _Slices:
+    def of(cls, run: Run[WeightRecord], n_dims: int) -> _Slices:
         """Of the matrices in the blocks: those whose length is nearest to `n_dims`, by their ratio."""
-        found = np.concatenate([np.zeros((0, 3)), *(weight(run, m.name).slices for m in block_matrices(run))])
+        found = np.concatenate([np.zeros((0, 3)), *(run[m.name].slices for m in block_matrices(run))])
         found = found[(found[:, 0] > 0) & np.isfinite(found[:, 2])]
         if not found.size:
             return cls(0, ())
@@ -164,7 +165,7 @@ def _check(inputs: Inputs) -> Fact:
             Evidence(tables=tables, notes=notes),
         )
     matrices = block_matrices(run)
-    if matrices and not any(weight(run, matrix.name).slices.size for matrix in matrices):
+    if matrices and not any(run[matrix.name].slices.size for matrix in matrices):
         return DEFINITION.not_applicable(
             "The run keeps no single rows and columns of the matrices to compare the gains with: it was recorded by an "
             "earlier version.",
@@ -243,7 +244,7 @@ def _judge(
 # What is looked at
 
 
-def _norm_vectors(run: Run) -> list[_Vector]:
+def _norm_vectors(run: Run[WeightRecord]) -> list[_Vector]:
     """The gains and biases of norms: by role, and by name where a family's table names none."""
     offset = float(run.model.get("gain_offset") or 0.0)
     found = []
@@ -257,7 +258,7 @@ def _norm_vectors(run: Run) -> list[_Vector]:
         if kind is None and _NORM.search(entry["parameter"].rpartition(".")[0]) is None:
             continue
         is_gain = not name.endswith("bias")
-        values = np.array(weight(run, name).dims.mean)
+        values = np.array(run[name].dims.mean)
         found.append(
             _Vector(
                 name=name,
@@ -285,7 +286,7 @@ def _outlier_dims(vectors: Sequence[_Vector]) -> tuple[dict[int, int], int]:
 # Evidence
 
 
-def _described(run: Run, kept: Sequence[_Vector]) -> tuple[Measure, ...]:
+def _described(run: Run[WeightRecord], kept: Sequence[_Vector]) -> tuple[Measure, ...]:
     """Numbers that decide nothing."""
     n_dims = min(vector.values.size for vector in kept)
     deviation = math.sqrt(24.0 / n_dims)
@@ -374,7 +375,7 @@ def _kovaleva_table(vectors: Sequence[_Vector]) -> tuple[Table, ...]:
     )
 
 
-def _notes(run: Run, gains: Sequence[_Vector], kept: Sequence[_Vector]) -> tuple[str, ...]:
+def _notes(run: Run[WeightRecord], gains: Sequence[_Vector], kept: Sequence[_Vector]) -> tuple[str, ...]:
     notes = []
     if len(kept) < len(gains):
         notes.append(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lmfacts.analysis.block_matrices import NO_MATRICES, block_matrices, by_kind, median, weight
+from lmfacts.analysis.block_matrices import NO_MATRICES, block_matrices, by_kind, median
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.strictness import Strictness, at_least, at_most, judged
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lmfacts.facts.fact import Cell, Fact
     from lmfacts.facts.inputs import Inputs
     from lmfacts.run import Run
+    from lmfacts.run.weight import WeightRecord
     from lmfacts.stats.spectrum import Spectrum, WindowFit
 
 __all__ = ["DEFINITION", "spectra_command"]
@@ -167,8 +168,8 @@ def spectra_command(model_id: str, matrices: Sequence[BlockMatrix]) -> str:
     return f"lmfacts weights {model_id}{option} -o weights.lmfacts"
 
 
-def _spectral(run: Run, matrix: BlockMatrix) -> _Spectral | None:
-    record = weight(run, matrix.name)
+def _spectral(run: Run[WeightRecord], matrix: BlockMatrix) -> _Spectral | None:
+    record = run[matrix.name]
     spectrum = record.spectrum
     if spectrum is None:
         return None

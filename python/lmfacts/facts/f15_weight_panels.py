@@ -13,7 +13,6 @@ from lmfacts.analysis.block_matrices import (
     evenly,
     matrix_shapes,
     median,
-    weight,
     without_k,
 )
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from lmfacts.facts.fact import Cell, Fact
     from lmfacts.facts.inputs import Inputs
     from lmfacts.run import Run
+    from lmfacts.run.weight import WeightRecord
     from lmfacts.stats.spectrum import PowerLawFit
 
 __all__ = ["DEFINITION"]
@@ -86,12 +86,12 @@ def _check(inputs: Inputs) -> Fact:
     return DEFINITION.fact(Verdict.MEASURED, f"{summary}.", evidence)
 
 
-def _fitted(run: Run, matrices: Sequence[BlockMatrix]) -> list[_Fitted]:
+def _fitted(run: Run[WeightRecord], matrices: Sequence[BlockMatrix]) -> list[_Fitted]:
     """The power laws of a few matrices of each kind, evenly over depth."""
     found = []
     for group in by_kind(matrices).values():
         for matrix in evenly(group, _MOST_FITTED):
-            values = weight(run, matrix.name).singular_values
+            values = run[matrix.name].singular_values
             if values is not None:
                 found.append(_Fitted(matrix, weightwatcher(values)))
     return found

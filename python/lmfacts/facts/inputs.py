@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from lmfacts.errors import UsageError
 from lmfacts.run.identity import check_same_model, run_name
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from lmfacts.run import Run
+    from lmfacts.run.weight import WeightRecord
 
 __all__ = ["Inputs"]
 
@@ -28,11 +29,11 @@ class Inputs:
     """
 
     activations: Run | None = None
-    weights: Run | None = None
+    weights: Run[WeightRecord] | None = None
     gradients: Run | None = None
 
     @classmethod
-    def of(cls, runs: Iterable[Run]) -> Self:
+    def of(cls, runs: Iterable[Run[Any]]) -> Self:
         """Sort runs by kind.
 
         Raises:
@@ -42,7 +43,7 @@ class Inputs:
         given = list(runs)
         if not given:
             raise UsageError("Facts are checked on runs; got none. Give a run of activations, one of weights, or both.")
-        by_kind: dict[str, Run] = {}
+        by_kind: dict[str, Run[Any]] = {}
         for run in given:
             if run.kind in by_kind:
                 raise UsageError(
@@ -55,7 +56,7 @@ class Inputs:
         return cls(**by_kind)
 
     @property
-    def runs(self) -> tuple[Run, ...]:
+    def runs(self) -> tuple[Run[Any], ...]:
         """The runs that are there."""
         return tuple(run for run in (self.activations, self.weights, self.gradients) if run is not None)
 

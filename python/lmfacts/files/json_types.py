@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     import re
@@ -25,6 +26,8 @@ __all__ = [
     "found_type",
 ]
 
+T_co = TypeVar("T_co", covariant=True)
+
 _LARGEST: Final = 1 << 63
 _LONGEST: Final = 40
 """Characters of a value in a message."""
@@ -32,19 +35,19 @@ _LONGEST: Final = 40
 _FOUND: Final = {str: "a string", int: "an integer", float: "a number", bool: "true or false", type(None): "null"}
 
 
-class Type(Protocol):
-    """What a value may be."""
+class Type(ABC, Generic[T_co]):
+    """What a value may be, and what Python has for it."""
 
-    @property
-    def name(self) -> str:
-        """As it is called in a message."""
+    name: str
+    """As it is called in a message."""
 
+    @abstractmethod
     def problem(self, value: Any, where: str) -> str | None:
         """What is wrong with the value under a key, as a sentence without its period, or None."""
 
 
 @dataclass(frozen=True)
-class Scalar:
+class Scalar(Type[T_co]):
     """A value that has no parts.
 
     Attributes:
@@ -61,15 +64,14 @@ class Scalar:
 
 
 @dataclass(frozen=True)
-class OrNull:
+class OrNull(Type[T_co | None]):
     """A value of a type, or null."""
 
-    of: Type
+    of: Type[T_co]
+    name: str = field(init=False)
 
-    @property
-    def name(self) -> str:
-        """See `Type`."""
-        return f"{self.of.name} or null"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", f"{self.of.name} or null")
 
     def problem(self, value: Any, where: str) -> str | None:
         """See `Type`."""
@@ -80,10 +82,10 @@ class OrNull:
 
 
 @dataclass(frozen=True)
-class Listed:
+class Listed(Type[list[T_co]]):
     """A list of values of one type."""
 
-    of: Type
+    of: Type[T_co]
     name: str = "a list"
 
     def problem(self, value: Any, where: str) -> str | None:
@@ -94,10 +96,10 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Mapped:
+class Mapped(Type[dict[str, T_co]]):
     """An object with keys of any name, or of a pattern, and values of one type."""
 
-    of: Type
+    of: Type[T_co]
     keys: re.Pattern[str] | None = None
     key_name: str = ""
     name: str = "an object"
@@ -116,7 +118,7 @@ class Mapped:
 
 
 @dataclass(frozen=True)
-class Record:
+class Record(Type[dict[str, Any]]):
     """An object whose keys have types of their own; keys that are not listed hold anything.
 
     Attributes:
@@ -125,8 +127,8 @@ class Record:
         name: what it is called.
     """
 
-    required: Mapping[str, Type] = field(default_factory=dict)
-    optional: Mapping[str, Type] = field(default_factory=dict)
+    required: Mapping[str, Type[Any]] = field(default_factory=dict)
+    optional: Mapping[str, Type[Any]] = field(default_factory=dict)
     name: str = "an object"
 
     def problem(self, value: Any, where: str) -> str | None:
@@ -152,11 +154,11 @@ def _is_number(value: Any) -> bool:
     return _is_integer(value) or (type(value) is float and math.isfinite(value))
 
 
-STRING: Final = Scalar("a string", lambda value: isinstance(value, str))
-BOOLEAN: Final = Scalar("true or false", lambda value: isinstance(value, bool))
-INTEGER: Final = Scalar("an integer of 64 bits", _is_integer)
-COUNT: Final = Scalar("a whole number, 0 or more", lambda value: _is_integer(value) and value >= 0)
-NUMBER: Final = Scalar("a finite number", _is_number)
+STRING: Final[Scalar[str]] = Scalar("a string", lambda value: isinstance(value, str))
+BOOLEAN: Final[Scalar[bool]] = Scalar("true or false", lambda value: isinstance(value, bool))
+INTEGER: Final[Scalar[int]] = Scalar("an integer of 64 bits", _is_integer)
+COUNT: Final[Scalar[int]] = Scalar("a whole number, 0 or more", lambda value: _is_integer(value) and value >= 0)
+NUMBER: Final[Scalar[float]] = Scalar("a finite number", _is_number)
 
 
 def found_type(value: Any) -> str:

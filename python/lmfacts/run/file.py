@@ -17,6 +17,7 @@ import numpy as np
 from lmfacts.errors import RunFileCorruptError, RunFileError, RunFileVersionError, UsageError
 from lmfacts.files.atomic import replacing
 from lmfacts.files.safetensors_view import NotSafetensorsError, SafetensorsView
+from lmfacts.run.info import RunInfo
 from lmfacts.run.schema import SCHEMA_VERSION, metadata_problem, parse_metadata, to_json
 from lmfacts.run.state import FIELDS, OPTIONS, POPULATIONS, SiteState, describe_shape, field_shapes, fits
 from lmfacts.run.weight_arrays import weight_arrays_problem
@@ -138,10 +139,10 @@ class RunFile(Mapping[str, SiteState]):
         """
         own = {name for entry in self._entries.values() for name, _, _ in _expected_arrays(entry)}
         arrays = {name: self._view.array(name) for name in sorted(self._view.stored.keys() - own)}
-        for entry in self._entries.values() if self.metadata["kind"] == "weights" else ():
-            problem = weight_arrays_problem(entry, arrays)
+        for weight in RunInfo(self.metadata).weights:
+            problem = weight_arrays_problem(weight, arrays)
             if problem is not None:
-                raise self._corrupt(f"the arrays of {entry['name']} contradict each other ({problem})")
+                raise self._corrupt(f"the arrays of {weight.name} contradict each other ({problem})")
         return arrays
 
     def _checked_metadata(self) -> dict[str, Any]:

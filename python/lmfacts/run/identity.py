@@ -47,7 +47,7 @@ def check_same_model(one: Run, other: Run) -> None:
         )
 
 
-def run_name(run: Run) -> str:
+def run_name(run: Run[Any]) -> str:
     """The run's file, or what it is of if it has none."""
     return f"the run of {run.kind}" if run.path is None else str(run.path)
 
@@ -58,49 +58,48 @@ def _different(one: Run, a: str, other: Run, b: str) -> MismatchedRunsError:
     )
 
 
-def _layers(run: Run) -> str | None:
-    n = run.model.get("n_layers")
+def _layers(run: Run[Any]) -> str | None:
+    n = run.model.n_layers
     return f"{n} blocks" if n else None
 
 
-def _dims(run: Run) -> str | None:
+def _dims(run: Run[Any]) -> str | None:
     """The width of the residual stream; a run of weights shows it in the norm gains."""
-    n = run.model.get("n_dims")
-    if n is None and run.kind == "weights":
-        gains = (entry for entry in run.metadata["sites"] if (entry.get("role") or "").endswith(".ln1.gain"))
-        n = next((entry["shape"][0] for entry in gains), None)
+    n = run.model.n_dims
+    if n is None:
+        n = next((entry.shape[0] for entry in run.info.weights if (entry.role or "").endswith(".ln1.gain")), None)
     return f"{n} dims" if n else None
 
 
-def _family(run: Run) -> str | None:
+def _family(run: Run[Any]) -> str | None:
     """The family, unless it was only found by structure."""
-    family = run.model.get("family")
+    family = run.model.family
     return None if family in (None, "generic") else f"the layout of {family}"
 
 
-def _revision(run: Run) -> str | None:
-    revision = run.model.get("revision")
+def _revision(run: Run[Any]) -> str | None:
+    revision = run.model.revision
     return f"the revision {revision}" if revision else None
 
 
-def _n_parameters(run: Run) -> int | None:
+def _n_parameters(run: Run[Any]) -> int | None:
     """The number of parameters, unless tensors were passed over."""
-    n = run.model.get("n_parameters")
-    return n if isinstance(n, int) and not run.metadata.get("skipped") else None
+    n = run.model.n_parameters
+    return None if run.info.skipped else n
 
 
 def _same_name(one: Run, other: Run) -> bool:
     """Whether the names may be of one model; the same commit under two names is one model."""
     if _revision(one) and _revision(one) == _revision(other):
         return True
-    classes = {run.model.get("architecture") for run in (one, other)}
+    classes = {run.model.architecture for run in (one, other)}
     names = [_names(run, classes) for run in (one, other)]
     return not all(names) or any(_same_path(a, b) for a in names[0] for b in names[1])
 
 
-def _names(run: Run, classes: set[Any]) -> list[Path]:
+def _names(run: Run[Any], classes: set[Any]) -> list[Path]:
     """What the model is called: a hub id, or where it lies; nothing for a model that only has a class."""
-    model_id = run.model.get("id")
+    model_id = run.model.id
     if not model_id or model_id in classes:
         return []
     if model_id == "demo":
@@ -111,8 +110,8 @@ def _names(run: Run, classes: set[Any]) -> list[Path]:
     names = [path]
     if path.name in _CHECKPOINT_FILES:
         names.append(path.parent)
-    files = run.model.get("files")
-    if isinstance(files, list) and len(files) == 1 and (name := str(files[0].get("name", ""))).endswith(".gguf"):
+    files = run.model.files
+    if files is not None and len(files) == 1 and (name := str(files[0].get("name", ""))).endswith(".gguf"):
         names.append(path / name)
     return names
 

@@ -1,4 +1,4 @@
-"""A run: everything that one scan recorded, as a mapping from site names to `SiteRecord`s."""
+"""A run: everything that one scan recorded, as a mapping from names to records."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, cast
 from weakref import WeakValueDictionary
 
 from lmfacts.errors import SiteNotFoundError
 from lmfacts.run.file import RunFile, write_run_file
+from lmfacts.run.info import RunInfo
+from lmfacts.run.record import Record
 from lmfacts.run.schema import complete_metadata
-from lmfacts.run.site import SiteRecord
 from lmfacts.sites import is_module_pattern, select
 from lmfacts.writing import numbers
 from lmfacts.writing.visible_text import visible
@@ -24,13 +25,25 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    # A type checker's, since Python before 3.13 has no defaults of type variables.
+    from typing_extensions import TypeVar
+
     from lmfacts.facts import Fact
+    from lmfacts.run.entries import SiteInfo, WeightInfo
+    from lmfacts.run.info import CorpusInfo, CoverageInfo, ModelInfo, SettingsInfo, TimingInfo, TokenizerInfo
+    from lmfacts.run.site import SiteRecord
     from lmfacts.run.state import SiteState
+
+    R = TypeVar("R", bound=Record, default=SiteRecord)
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R", bound=Record)
 
 __all__ = ["Run", "load"]
 
 
-def load(path: str | os.PathLike[str]) -> Run:
+def load(path: str | os.PathLike[str]) -> Run[Any]:
     """Read a run file, whole; what happens to the file after that does not matter to the run.
 
     Raises:
@@ -43,13 +56,13 @@ def load(path: str | os.PathLike[str]) -> Run:
     return Run._opened(file)  # noqa: SLF001  the constructor completes metadata; a file's is complete
 
 
-class Run(Mapping[str, SiteRecord]):
-    """What one scan recorded: `run["blocks.3.resid_post"]` is a `SiteRecord`.
+class Run(Mapping[str, R], Generic[R]):
+    """What one scan recorded: `run["blocks.3.resid_post"]` is a `SiteRecord`, and in a run of weights a `WeightRecord`.
 
     Iterating gives the names of the sites in order of depth. An alias finds the site that owns the tensor.
 
     Attributes:
-        metadata: the JSON document of the run file; `lmfacts.run.schema` lists its keys.
+        metadata: the JSON document of the run file; `info` has it typed.
         path: the file it was loaded from, or None.
     """
 
@@ -74,7 +87,7 @@ class Run(Mapping[str, SiteRecord]):
         self.path: Path | None = None
 
     @classmethod
-    def _opened(cls, file: RunFile) -> Run:
+    def _opened(cls, file: RunFile) -> Run[Any]:
         run = cls.__new__(cls)
         run._set(file.metadata, file, None)  # noqa: SLF001  its own class
         run.path = file.path
@@ -89,11 +102,11 @@ class Run(Mapping[str, SiteRecord]):
         self.metadata = metadata
         self._states = sites
         self._extra_arrays = extra_arrays
-        self._entries: dict[str, dict[str, Any]] = {entry["name"]: entry for entry in metadata["sites"]}
-        self._owners = {alias: name for name, entry in self._entries.items() for alias in entry["aliases"]}
+        self._entries: dict[str, SiteInfo] = {entry.name: entry for entry in self.info.entries}
+        self._owners = {alias: name for name, entry in self._entries.items() for alias in entry.aliases}
         # A record computes on demand and remembers; it goes when its user lets go of it, so that a walk over all sites
         # does not end up holding all of them.
-        self._records: WeakValueDictionary[str, SiteRecord] = WeakValueDictionary()
+        self._records: WeakValueDictionary[str, R] = WeakValueDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the records that somebody uses, for `pickle` and `copy`."""
@@ -105,8 +118,8 @@ class Run(Mapping[str, SiteRecord]):
 
     # The mapping
 
-    def __getitem__(self, name: str) -> SiteRecord:
-        """The record of a site, by its name or an alias.
+    def __getitem__(self, name: str) -> R:
+        """The record of a site or a weight, by its name or an alias.
 
         Raises:
             SiteNotFoundError: the run has no such site; the message has the closest names, or why the model lacks it.
@@ -116,18 +129,10 @@ class Run(Mapping[str, SiteRecord]):
             raise SiteNotFoundError(self._not_found(name))
         record = self._records.get(owner)
         if record is None:
-            entry = self._entries[owner]
-            record = self._record(owner, entry)
+            # Kinds say which class it is, where a type checker cannot follow.
+            record = cast("R", self.info.run_kind.record(self._states[owner], self._entries[owner], self.extra_arrays))
             self._records[owner] = record
         return record
-
-    def _record(self, name: str, entry: dict[str, Any]) -> SiteRecord:
-        if self.kind == "weights":
-            from lmfacts.run.weight import WeightRecord  # noqa: PLC0415  brings the fits of distributions and spectra
-
-            return WeightRecord(self._states[name], entry, self.extra_arrays)
-        aliases, module_path, note = (entry[key] for key in ("aliases", "module_path", "note"))
-        return SiteRecord(self._states[name], name=name, aliases=aliases, module_path=module_path, note=note)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -145,13 +150,14 @@ class Run(Mapping[str, SiteRecord]):
         state = "complete" if self.complete else f"incomplete ({self.incomplete_reason or 'no reason given'})"
         names = list(self)
         shown = names if len(names) <= 4 else [*names[:2], "...", names[-1]]  # noqa: PLR2004  as many as fit a line
+        kind = self.info.run_kind
         read = (
-            ""
-            if self.kind == "weights"
-            else (f"{numbers.counted(self.n_tokens, 'token')} in {numbers.counted(self.n_sequences, 'sequence')}, ")
+            f"{numbers.counted(self.n_tokens, 'token')} in {numbers.counted(self.n_sequences, 'sequence')}, "
+            if kind.reads_text
+            else ""
         )
-        what = numbers.counted(len(self), "tensor" if self.kind == "weights" else "site")
-        model = self.model.get("id", "an unnamed model")
+        what = numbers.counted(len(self), kind.noun)
+        model = self.model.id or "an unnamed model"
         return visible(f"Run of {model} ({self.kind}): {what}, {read}{state}\n  {', '.join(shown)}")
 
     def _ipython_key_completions_(self) -> list[str]:
@@ -179,8 +185,8 @@ class Run(Mapping[str, SiteRecord]):
         for pattern in [patterns] if isinstance(patterns, str) else patterns:
             if pattern in self:
                 names = [pattern]
-            elif self.kind == "weights":
-                names = [name for name, entry in self._entries.items() if _is_called(entry, pattern)]
+            elif weights := self.info.weights:
+                names = [weight.name for weight in weights if _is_called(weight, pattern)]
             elif is_module_pattern(pattern):
                 names = [name for name in self if fnmatchcase(name, pattern)]
             else:
@@ -202,75 +208,79 @@ class Run(Mapping[str, SiteRecord]):
     # What was recorded
 
     @property
+    def info(self) -> RunInfo:
+        """The metadata, typed."""
+        return RunInfo(self.metadata)
+
+    @property
     def kind(self) -> str:
-        """`activations`, `weights` or `gradients`."""
-        return str(self.metadata["kind"])
+        """`activations`, `weights` or `gradients`; `info.run_kind` says what follows from it."""
+        return self.info.kind
 
     @property
-    def model(self) -> dict[str, Any]:
+    def model(self) -> ModelInfo:
         """Id, revision, fingerprint, architecture and sizes of the model."""
-        return self._object("model")
+        return self.info.model
 
     @property
-    def tokenizer(self) -> dict[str, Any]:
+    def tokenizer(self) -> TokenizerInfo:
         """What identifies the tokenizer."""
-        return self._object("tokenizer")
+        return self.info.tokenizer
 
     @property
-    def corpus(self) -> dict[str, Any]:
+    def corpus(self) -> CorpusInfo:
         """What text was read."""
-        return self._object("corpus")
+        return self.info.corpus
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> SettingsInfo:
         """The settings of the scan."""
-        return self._object("settings")
+        return self.info.settings
 
     @property
-    def coverage(self) -> dict[str, dict[str, int]]:
+    def coverage(self) -> dict[str, CoverageInfo]:
         """Site name -> how often its hook fired, how many tokens it saw, how many tensors had to be copied."""
-        return self._object("coverage")
+        return self.info.coverage
 
     @property
     def absent(self) -> dict[str, str]:
         """Site name -> why the model does not have it."""
-        return self._object("absent")
+        return self.info.absent
 
     @property
     def machine(self) -> dict[str, Any]:
         """What the scan ran on."""
-        return self._object("machine")
+        return self.info.machine
 
     @property
-    def timing(self) -> dict[str, Any]:
+    def timing(self) -> TimingInfo:
         """Seconds in all, in the model and in lmfacts."""
-        return self._object("timing")
+        return self.info.timing
 
     @property
     def n_tokens(self) -> int:
         """Number of tokens read, padding not counted."""
-        return int(self.metadata["n_tokens"])
+        return self.info.n_tokens
 
     @property
     def n_sequences(self) -> int:
         """Number of sequences read."""
-        return int(self.metadata["n_sequences"])
+        return self.info.n_sequences
 
     @property
     def complete(self) -> bool:
         """Whether everything that was asked for was recorded."""
-        return bool(self.metadata["complete"])
+        return self.info.complete
 
     @property
     def incomplete_reason(self) -> str | None:
         """Why the run is not complete, or None."""
-        reason: str | None = self.metadata["incomplete_reason"]
-        return reason
+        return self.info.incomplete_reason
 
     @property
     def tokens(self) -> dict[int, str]:
         """Token id -> text, for the tokens that outliers sit on."""
-        return {int(token_id): text for token_id, text in self.metadata["token_text"].items()}
+        return {int(token_id): text for token_id, text in self.info.token_text.items()}
 
     @property
     def extra_arrays(self) -> Mapping[str, NDArray[Any]]:
@@ -279,7 +289,7 @@ class Run(Mapping[str, SiteRecord]):
             self._extra_arrays = self._states.extra_arrays() if isinstance(self._states, RunFile) else {}
         return self._extra_arrays
 
-    def facts(self, *others: Run, only: Sequence[str] | None = None) -> list[Fact]:
+    def facts(self, *others: Run[Any], only: Sequence[str] | None = None) -> list[Fact]:
         """Check the catalogue of facts on this run.
 
             lmfacts.load("gpt2.lmfacts").facts(lmfacts.load("gpt2-weights.lmfacts"))
@@ -314,10 +324,6 @@ class Run(Mapping[str, SiteRecord]):
         write_run_file(path, self.metadata, self._states, self.extra_arrays)
         return Path(path)
 
-    def _object(self, key: str) -> dict[str, Any]:
-        value: dict[str, Any] = self.metadata[key]
-        return value
-
     def _not_found(self, name: str) -> str:
         """Why there is no such site, as a message."""
         if name in self.absent:
@@ -327,6 +333,6 @@ class Run(Mapping[str, SiteRecord]):
         return f"This run has no site {name!r}.{hint} It has {len(self)} sites; `list(run)` names them."
 
 
-def _is_called(entry: Mapping[str, Any], pattern: str) -> bool:
+def _is_called(weight: WeightInfo, pattern: str) -> bool:
     """Whether a weight's name, alias or parameter matches a glob."""
-    return any(fnmatchcase(name, pattern) for name in (entry["name"], *entry["aliases"], entry.get("parameter", "")))
+    return any(fnmatchcase(name, pattern) for name in (weight.name, *weight.aliases, weight.parameter))

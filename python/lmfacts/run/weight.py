@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from lmfacts.run.site import SiteRecord
+from lmfacts.run.entries import WeightInfo
+from lmfacts.run.record import Record
 from lmfacts.run.weight_arrays import N_SLICE_FIELDS, arrays_of
 from lmfacts.stats.codes import is_exact
 from lmfacts.stats.distribution import Distribution
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from lmfacts.run.entries import SiteInfo
     from lmfacts.run.state import SiteState
 
 __all__ = ["ScaledWeights", "WeightRecord"]
@@ -70,8 +72,8 @@ class ScaledWeights:
         return weibull(self.distribution)
 
 
-class WeightRecord(SiteRecord):
-    """Statistics of one weight: those of a site over all its values, and those of a matrix.
+class WeightRecord(Record):
+    """Statistics of one weight: those of all its values, and those of a matrix.
 
     In the arrays below a row is an output dim and a column an input dim, however the checkpoint stores them.
 
@@ -93,7 +95,7 @@ class WeightRecord(SiteRecord):
             the excess kurtosis is above 5 and the Marchenko-Pastur edge therefore cannot be trusted; None elsewhere.
     """
 
-    def __init__(self, state: SiteState, entry: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    def __init__(self, state: SiteState, entry: WeightInfo, arrays: Mapping[str, NDArray[Any]]) -> None:
         """From a run.
 
         Args:
@@ -101,21 +103,27 @@ class WeightRecord(SiteRecord):
             entry: the weight's entry in the run's metadata.
             arrays: the run's further arrays, those of this weight under `NAME/FIELD`.
         """
-        super().__init__(state, name=entry["name"], aliases=entry["aliases"], note=entry["note"])
-        self.parameter: str = entry["parameter"]
-        self.part: str | None = entry["part"]
-        self.role: str | None = entry["role"]
-        self.kind: str | None = entry["weight_kind"]
-        self.layer: int | None = entry["layer"]
-        self.shape: tuple[int, ...] = tuple(entry["shape"])
-        self.stored_dtype: str = entry["stored_dtype"]
-        self.quantization: str | None = entry["quantization"]
-        self.frobenius: float = _number(entry["frobenius"])
-        self.frobenius_folded: float = _number(entry["frobenius_folded"])
-        self.spectral_folded: float | None = entry["spectral_folded"]
-        self.shuffled_edge: float | None = entry.get("shuffled_edge")
-        self._transposed: bool = entry["transposed"]
+        super().__init__(state, (state.rest,), name=entry.name, aliases=entry.aliases, note=entry.note)
+        self.parameter = entry.parameter
+        self.part = entry.part
+        self.role = entry.role
+        self.kind = entry.weight_kind
+        self.layer = entry.layer
+        self.shape = tuple(entry.shape)
+        self.stored_dtype = entry.stored_dtype
+        self.quantization = entry.quantization
+        self.frobenius = _number(entry.frobenius)
+        self.frobenius_folded = _number(entry.frobenius_folded)
+        self.spectral_folded = entry.spectral_folded
+        self.shuffled_edge = entry.shuffled_edge
+        self._transposed = entry.transposed
         self._arrays = arrays
+
+    @classmethod
+    def of_entry(cls, state: SiteState, entry: SiteInfo, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """From what a run says of the weight."""
+        assert isinstance(entry, WeightInfo)  # a run of weights has no others
+        return cls(state, entry, arrays)
 
     def __getstate__(self) -> dict[str, Any]:
         """For `pickle` and `copy`: of the run's further arrays, those of this weight."""
@@ -127,16 +135,10 @@ class WeightRecord(SiteRecord):
 
     def __repr__(self) -> str:
         """Name, parameter and shape, and what a site says of its values."""
-        head, *figures = super().__repr__().splitlines()
-        kept = [line for line in figures if not line.startswith("  largest")]
-        end = ", no finite values" if head.endswith("no finite values") else ""
         shape = " x ".join(f"{n:,}" for n in self.shape)
-        named = (
-            f"WeightRecord {self.name} ({self.parameter})"
-            if self.name != self.parameter
-            else f"WeightRecord {self.name}"
-        )
-        return "\n".join([f"{named}, {shape}, {self.stored_dtype}{end}", *kept])
+        named = self.name if self.name == self.parameter else f"{self.name} ({self.parameter})"
+        head = f"WeightRecord {named}, {shape}, {self.stored_dtype}"
+        return "\n".join([head, *self._figures()]) if self.n else f"{head}, no finite values"
 
     @property
     def is_matrix(self) -> bool:
@@ -180,8 +182,8 @@ class WeightRecord(SiteRecord):
     @cached_property
     def largest(self) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
         """The finite values of largest magnitude, largest first, with their rows and columns; a vector is one row."""
-        values = np.ascontiguousarray(self.outliers["value"])
-        stored_rows, stored_columns = self.outliers["position"] - 1, np.ascontiguousarray(self.outliers["dim"])
+        values, index = self._largest
+        stored_rows, stored_columns = index[:, 1] - 1, index[:, 2]
         rows, columns = (stored_columns, stored_rows) if self._transposed else (stored_rows, stored_columns)
         return values, rows, columns
 

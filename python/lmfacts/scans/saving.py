@@ -6,7 +6,7 @@ import secrets
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lmfacts.errors import LmfactsError, UnsavedRunError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["save_measured"]
 
 
-def save_measured(run: Run, path: str | os.PathLike[str]) -> None:
+def save_measured(run: Run[Any], path: str | os.PathLike[str]) -> None:
     """Save a run and remember where it is; if that fails, try the folder for temporary files and the home folder.
 
     Raises:
@@ -33,7 +33,7 @@ def save_measured(run: Run, path: str | os.PathLike[str]) -> None:
         raise UnsavedRunError(f"{error} {where}", run, rescued) from error
 
 
-def _rescue(run: Run, stem: str) -> Path | None:
+def _rescue(run: Run[Any], stem: str) -> Path | None:
     """Save a run where there is room; None if nowhere."""
     folders = []
     with suppress(OSError):

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from lmfacts.checkpoints import StoredTensor, WeightSource
     from lmfacts.models import WeightLayout
+    from lmfacts.run.weight import WeightRecord
 
 __all__ = ["MEASURED_DTYPES", "scan_weights"]
 
@@ -61,7 +62,7 @@ def scan_weights(
     spectra: int | bool = True,
     out: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
-) -> Run:
+) -> Run[WeightRecord]:
     """Measure every parameter of a checkpoint, without building the model.
 
     One tensor is read at a time, so that memory does not grow with the size of the checkpoint. Tied weights are
@@ -112,7 +113,7 @@ class _Scan:
     gains: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     slices: Slices = field(default_factory=Slices)
 
-    def run(self) -> Run:
+    def run(self) -> Run[WeightRecord]:
         start = time.perf_counter()
         owned = [tensor for tensor in self.source.tensors if tensor.name not in self.source.tied]
         measured = [tensor for tensor in owned if self._can_be_measured(tensor)]

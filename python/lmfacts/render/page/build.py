@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lmfacts.facts import Inputs, Verdict, check, definition
 from lmfacts.render.page.document import Page
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["build_page"]
 
 
-def build_page(runs: Run | Iterable[Run] | Inputs, facts: Sequence[Fact] | None = None) -> Page:
+def build_page(runs: Run[Any] | Iterable[Run[Any]] | Inputs, facts: Sequence[Fact] | None = None) -> Page:
     """The page about one model.
 
     Args:

@@ -11,11 +11,12 @@ from lmfacts.render.terminal.run_view import POPULATION_TITLES
 from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from lmfacts.render.page.document import Block, Words
     from lmfacts.render.page.runs_view import RunsView
     from lmfacts.render.terminal.largest_values import LargestValue
+    from lmfacts.run.info import ContextInfo
 
 __all__ = ["largest_values_section"]
 
@@ -43,7 +44,7 @@ def largest_values_section(view: RunsView) -> Section | None:
         return None
     unknown = any(item.position is None for largest in found.values() for item in largest)
     where = "in the residual stream" if view.activations.depths else "at all sites"
-    contexts = view.activations.run.metadata.get("token_context") or {}
+    contexts = view.activations.run.info.token_context
     explanation = f"{_EXPLANATION} {WHAT_A_DASH_SAYS}" if unknown else _EXPLANATION
     blocks: list[Block] = [Paragraph((f"The largest magnitudes {where}, {explanation}",))]
     for population, largest in found.items():
@@ -57,7 +58,7 @@ def _shown(largest: Sequence[LargestValue]) -> list[LargestValue]:
     return [item for item in largest if abs(item.value) >= _LEAST_SHARE * abs(largest[0].value)]
 
 
-def _table(title: str, largest: Sequence[LargestValue], contexts: dict[str, dict[str, str]]) -> TableBlock:
+def _table(title: str, largest: Sequence[LargestValue], contexts: Mapping[str, ContextInfo]) -> TableBlock:
     columns = [
         Column("value", numeric=True),
         Column("dim", numeric=True, label="dim"),

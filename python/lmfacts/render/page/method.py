@@ -57,8 +57,8 @@ def method_section(view: RunsView) -> Section:
     """What was counted, how exactly, over which tokens, and how to do it again."""
     items: list[Words] = []
     if view.activations is not None:
-        entries = view.activations.run.metadata["sites"]
-        dtypes = {entry["dtype"] for entry in entries if entry["dtype"]}
+        entries = view.activations.run.info.entries
+        dtypes = {entry.dtype for entry in entries if entry.dtype}
         exact = bool(dtypes) and all(is_exact(dtype) for dtype in dtypes)
         items += [
             (Strong("Every value was counted. "), _COUNTED + (_EXACT if exact else _IN_CELLS)),
@@ -76,7 +76,7 @@ def method_section(view: RunsView) -> Section:
         Listing(tuple(items)),
         Paragraph(("To do it again:",)),
         CodeBlock(_commands(view)),
-        Paragraph((f"Recorded with lmfacts {view.inputs.runs[0].metadata['lmfacts']}.",), "note"),
+        Paragraph((f"Recorded with lmfacts {view.inputs.runs[0].info.lmfacts}.",), "note"),
     )
     return Section("method", "How these numbers were obtained", blocks)
 
@@ -89,10 +89,10 @@ def _commands(view: RunsView) -> tuple[str, ...]:
         words = [
             "lmfacts",
             "weights" if run.kind == "weights" else "scan",
-            shell_word(model_name(str(run.model.get("id") or "MODEL"))),
+            shell_word(model_name(str(run.model.id or "MODEL"))),
         ]
         if run.kind != "weights":
-            sites, limit = run.settings.get("sites"), run.settings.get("max_tokens")
+            sites, limit = run.settings.get("sites"), run.settings.max_tokens
             words += ["--sites", shell_word(sites)] if isinstance(sites, str) else []
             words += ["--max-tokens", str(limit)] if isinstance(limit, int) else []
         lines.append(" ".join([*words, "-o", name]))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lmfacts.render.page.document import Block, Words
     from lmfacts.render.page.runs_view import RunsView
     from lmfacts.run import Run
+    from lmfacts.run.info import CorpusInfo, SettingsInfo
 
 __all__ = ["introduction", "runs_section", "verdict_table", "warnings"]
 
@@ -79,14 +80,13 @@ def warnings(view: RunsView) -> list[Block]:
         if names:
             found.append(_nonfinite("sites" if len(names) > 1 else "site", names))
     if view.weights is not None:
-        entries = view.weights.run.metadata["sites"]
-        names = [entry["name"] for entry in entries if entry.get("n_nonfinite")]
+        names = [weight.name for weight in view.weights.run.info.weights if weight.n_nonfinite]
         if names:
             found.append(_nonfinite("weights" if len(names) > 1 else "weight", names))
     return found
 
 
-def _nonfinite_sites(run: Run) -> list[str]:
+def _nonfinite_sites(run: Run[Any]) -> list[str]:
     """The sites with NaN or infinities in order of depth; each is let go of before the next is read."""
     return [name for name in run if run[name].dims.n_nonfinite.any()]
 
@@ -120,7 +120,7 @@ def runs_section(view: RunsView) -> Section:
     """What was read: one table a run."""
     blocks: list[Block] = []
     for run in view.inputs.runs:
-        rows = _weights(run) if run.kind == "weights" else _activations(run)
+        rows = _activations(run) if run.info.run_kind.reads_text else _weights(run)
         pairs = tuple(((label,), (text,)) for label, text in rows if text)
         title = f"Run of {run.kind}"
         blocks.append(TableBlock((Column("what"), Column("value")), pairs, title, layout="pairs"))
@@ -128,17 +128,17 @@ def runs_section(view: RunsView) -> Section:
     return Section("runs", "What was read", tuple(blocks))
 
 
-def _activations(run: Run) -> list[tuple[str, str | Code]]:
-    corpus, settings, entries = run.corpus, run.settings, run.metadata["sites"]
-    length = settings.get("seq_len")
-    n_values = sum(sum(entry["n_tokens"].values()) * entry["n_dims"] for entry in entries)
-    dtypes = sorted({entry["dtype"] for entry in entries if entry["dtype"]})
+def _activations(run: Run[Any]) -> list[tuple[str, str | Code]]:
+    corpus, settings, entries = run.corpus, run.settings, run.info.entries
+    length = settings.seq_len
+    n_values = sum(entry.n_recorded for entry in entries)
+    dtypes = sorted({entry.dtype for entry in entries if entry.dtype})
     exact = bool(dtypes) and all(is_exact(dtype) for dtype in dtypes)
     sequences = f"{_number(run.n_tokens, 'token')} in {_number(run.n_sequences, 'sequence')}"
     return [
         *_model(run),
         ("text", _corpus(corpus)),
-        ("amount", f"{sequences} of up to {length:,}" if isinstance(length, int) else sequences),
+        ("amount", f"{sequences} of up to {length:,}" if length is not None else sequences),
         ("sequences", _sequences(corpus, settings)),
         ("sites", f"{len(run):,}, with {numbers.approximate(n_values)} values"),
         ("dtype", _joined(", ".join(dtypes), "every value counted exactly" if exact else "")),
@@ -146,21 +146,21 @@ def _activations(run: Run) -> list[tuple[str, str | Code]]:
     ]
 
 
-def _weights(run: Run) -> list[tuple[str, str | Code]]:
-    model, entries = run.model, run.metadata["sites"]
-    n_matrices = sum(len(entry["shape"]) > 1 for entry in entries)
-    stored = model.get("quantizations") or model.get("dtypes") or {}
-    tied = run.metadata.get("tied") or {}
-    skipped = run.metadata.get("skipped") or {}
+def _weights(run: Run[Any]) -> list[tuple[str, str | Code]]:
+    model, entries = run.model, run.info.weights
+    n_matrices = sum(len(weight.shape) > 1 for weight in entries)
+    stored = model.quantizations or model.dtypes or {}
+    tied = run.info.tied or {}
+    skipped = run.info.skipped or {}
     return [
         *_model(run),
         ("measured", f"{n_matrices:,} matrices and {len(entries) - n_matrices:,} vectors"),
         (
             "stored as",
             _joined(
-                model.get("format"),
+                model.format,
                 ", ".join(str(name) for name in stored),
-                numbers.file_size(model["n_bytes"]) if isinstance(model.get("n_bytes"), int) else "",
+                "" if model.n_bytes is None else numbers.file_size(model.n_bytes),
             ),
         ),
         ("tied", ", ".join(f"{name} is {owner}" for name, owner in tied.items())),
@@ -169,36 +169,35 @@ def _weights(run: Run) -> list[tuple[str, str | Code]]:
     ]
 
 
-def _model(run: Run) -> list[tuple[str, str | Code]]:
+def _model(run: Run[Any]) -> list[tuple[str, str | Code]]:
     model = run.model
-    parameters = model.get("n_parameters")
-    sizes = [f"{model[key]:,} {word}" for key, word in (("n_layers", "layers"), ("n_dims", "dims")) if model.get(key)]
+    sizes = [f"{n:,} {word}" for n, word in ((model.n_layers, "layers"), (model.n_dims, "dims")) if n]
     return [
-        ("model", Code(model_name(str(model.get("id") or "unnamed")))),
+        ("model", Code(model_name(model.id or "unnamed"))),
         (
             "architecture",
             _joined(
-                model.get("architecture") or model.get("family"),
+                model.architecture or model.family,
                 ", ".join(sizes),
-                f"{numbers.approximate(parameters)} parameters" if isinstance(parameters, int) else "",
-                model.get("norm_kind"),
+                "" if model.n_parameters is None else f"{numbers.approximate(model.n_parameters)} parameters",
+                model.norm_kind,
             ),
         ),
-        ("revision", str(model.get("revision") or "")),
+        ("revision", model.revision or ""),
     ]
 
 
-def _made(run: Run) -> list[tuple[str, str | Code]]:
-    wall = run.timing.get("wall_s")
+def _made(run: Run[Any]) -> list[tuple[str, str | Code]]:
+    wall = run.timing.wall_s
     state = "complete" if run.complete else f"INCOMPLETE: {run.incomplete_reason or 'the reason was not recorded'}"
     return [
         (
             "recorded",
             _joined(
-                _date(run.metadata["created"]),
-                f"lmfacts {run.metadata['lmfacts']}",
-                f"in {numbers.duration(wall)}" if isinstance(wall, (int, float)) and wall else "",
-                f"on {run.model['device']}" if run.model.get("device") else "",
+                _date(run.info.created),
+                f"lmfacts {run.info.lmfacts}",
+                f"in {numbers.duration(wall)}" if wall else "",
+                f"on {run.model.device}" if run.model.device else "",
             ),
         ),
         ("state", state),
@@ -206,28 +205,23 @@ def _made(run: Run) -> list[tuple[str, str | Code]]:
     ]
 
 
-def _corpus(corpus: dict[str, Any]) -> str:
-    name = corpus.get("description") or corpus.get("name") or corpus.get("path") or corpus.get("source")
-    files = corpus.get("files")
-    if not name and isinstance(files, list) and files:
-        paths = [model_name(str(file.get("path", file) if isinstance(file, dict) else file)) for file in files]
-        name = _names(paths)
-    n_bytes, n_documents = corpus.get("n_bytes"), corpus.get("n_documents")
+def _corpus(corpus: CorpusInfo) -> str:
+    name = corpus.shown_name or _names([model_name(file) for file in corpus.file_names])
     return _joined(
-        model_name(str(name)) if name else "",
-        numbers.file_size(n_bytes) if isinstance(n_bytes, int) else "",
-        f"{_number(n_documents, 'document')} read" if isinstance(n_documents, int) and n_documents else "",
+        model_name(name) if name else "",
+        "" if corpus.n_bytes is None else numbers.file_size(corpus.n_bytes),
+        f"{_number(corpus.n_documents, 'document')} read" if corpus.n_documents else "",
     )
 
 
-def _sequences(corpus: dict[str, Any], settings: dict[str, Any]) -> str:
-    packed = corpus.get("packed", settings.get("pack"))
+def _sequences(corpus: CorpusInfo, settings: SettingsInfo) -> str:
+    packed = settings.pack if corpus.packed is None else corpus.packed
     if packed is None:
         return ""
     how = "documents joined and cut" if packed else "one document a sequence"
     if "bos_token" not in corpus:
         return how
-    bos = corpus["bos_token"]
+    bos = corpus.bos_token
     return f"{how}; {f'each begins with {bos}' if bos else 'no token is put in front'}"
 
 

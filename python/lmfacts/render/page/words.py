@@ -11,10 +11,9 @@ from lmfacts.render.terminal.token_text import quoted
 from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lmfacts.facts.fact import Cell
     from lmfacts.render.page.document import Inline, Words
+    from lmfacts.run.info import ContextInfo
 
 __all__ = ["cell_text", "context_of", "linked", "number", "token", "typeset"]
 
@@ -78,16 +77,16 @@ def token(token_id: int, text: str | None) -> Inline:
     return Foreign(quoted(text, _TOKEN_CELLS))
 
 
-def context_of(entry: Mapping[str, str] | None) -> Inline:
+def context_of(context: ContextInfo | None) -> Inline:
     """The text around a token, as the run's metadata has it; a dash without."""
-    if not entry:
+    if not context:
         return "\N{EN DASH}"
-    before, after = str(entry.get("before", "")), str(entry.get("after", ""))
+    before, after = context.before or "", context.after or ""
     start = "… " if len(before) > _MOST_BEFORE else ""
     end = " …" if len(after) > _MOST_AFTER else ""
     return Context(
         start + _visible(before[-_MOST_BEFORE:]),
-        _visible(str(entry.get("token", ""))),
+        _visible(context.token or ""),
         _visible(after[:_MOST_AFTER]) + end,
     )
 

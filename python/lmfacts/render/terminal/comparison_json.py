@@ -100,17 +100,17 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
     return document
 
 
-def _run(run: Run) -> dict[str, Any]:
+def _run(run: Run[Any]) -> dict[str, Any]:
     return {
         "path": None if run.path is None else str(run.path),
         "kind": run.kind,
-        "model": run.model,
-        "corpus": run.corpus,
-        "settings": run.settings,
+        "model": dict(run.model),
+        "corpus": dict(run.corpus),
+        "settings": dict(run.settings),
         "n_sequences": run.n_sequences,
         "n_tokens": run.n_tokens,
-        "token_hash": run.metadata["token_hash"],
-        "created": run.metadata["created"],
+        "token_hash": run.info.token_hash,
+        "created": run.info.created,
         "complete": run.complete,
         "incomplete_reason": run.incomplete_reason,
     }

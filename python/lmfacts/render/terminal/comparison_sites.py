@@ -65,7 +65,7 @@ class MostChanged:
         self.changed = comparison.beyond(0.0)
         self.within = [] if comparison.paired else sorted(_within_noise(comparison.sites), key=_nearness, reverse=True)
         self.shown = [*self.changed, *self.within][:top]
-        self.weights = comparison.a.kind == "weights"
+        self.weights = not comparison.a.info.run_kind.reads_text
         self.paired = comparison.paired
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -190,7 +190,7 @@ class ChangedByKind:
 
     def __init__(self, comparison: Comparison) -> None:
         """The table of a comparison."""
-        self.weights = comparison.a.kind == "weights"
+        self.weights = not comparison.a.info.run_kind.reads_text
         kinds: dict[str, list[SiteChange]] = {}
         for site in comparison.sites:
             kinds.setdefault(site.kind, []).append(site)

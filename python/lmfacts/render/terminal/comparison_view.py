@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Group
 from rich.text import Text
@@ -67,7 +67,7 @@ class ComparisonHeader:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         found = self.comparison
         yield heading(f"{_short(found.a)} (A) and {_short(found.b)} (B): {found.a.kind} compared")
-        weights = found.a.kind == "weights"
+        weights = not found.a.info.run_kind.reads_text
         what = _number(len(found.sites), "weight" if weights else "site")
         rows = [
             ("A", _described(found.a)),
@@ -105,7 +105,7 @@ class Conclusion:
     def _sites(self) -> str:
         found = self.comparison
         sites = found.by_effect
-        noun = "weight" if found.a.kind == "weights" else "site"
+        noun = found.a.info.run_kind.noun
         every = f"any of {_number(len(sites), noun)}"
         if all(site.identical for site in sites):
             return f"Nothing: no number that is compared differs at {every}."
@@ -140,7 +140,7 @@ class Conclusion:
 
     def _reading(self) -> str:
         dims = "single dims' RMS, and of single dims' mean (in units of their RMS)"
-        if self.comparison.a.kind == "weights":
+        if not self.comparison.a.info.run_kind.reads_text:
             dims = (
                 "single output and input dims' RMS, and of the spectral norm; the relative change, which for gains and "
                 "biases is all"
@@ -234,36 +234,31 @@ def _left_out(comparison: Comparison) -> str:
     return "; ".join(f"{_names(names)}: {reason}" for reason, names in reasons.items())
 
 
-def _model(run: Run) -> str:
-    return str(run.model.get("id") or "unnamed model")
+def _model(run: Run[Any]) -> str:
+    return str(run.model.id or "unnamed model")
 
 
-def _short(run: Run) -> str:
+def _short(run: Run[Any]) -> str:
     """The model's id; of a path its last part."""
     path = Path(_model(run))
     return path.name if path.is_absolute() else str(path)
 
 
-def _described(run: Run) -> str:
+def _described(run: Run[Any]) -> str:
     model = run.model
-    dtypes = {entry.get("quantization") or entry.get("stored_dtype") or entry["dtype"] for entry in _sites(run)}
+    dtypes = {entry.stored_as for entry in run.info.entries}
     parts = [
         _model(run),
-        model.get("architecture") or model.get("family"),
-        f"revision {str(model['revision'])[:12]}" if model.get("revision") else "",
+        model.architecture or model.family,
+        f"revision {model.revision[:12]}" if model.revision else "",
         ", ".join(sorted(dtype for dtype in dtypes if dtype)),
         f"{numbers.counted(run.n_tokens, 'token')} in {numbers.counted(run.n_sequences, 'sequence')}"
-        if run.kind != "weights"
+        if run.info.run_kind.reads_text
         else "",
         "" if run.path is None else str(run.path),
         "" if run.complete else "NOT COMPLETE",
     ]
     return " · ".join(str(part) for part in parts if part)
-
-
-def _sites(run: Run) -> Sequence[dict[str, str]]:
-    sites: Sequence[dict[str, str]] = run.metadata["sites"]
-    return sites
 
 
 def _number(n: int, noun: str) -> str:

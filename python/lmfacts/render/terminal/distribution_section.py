@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-    from lmfacts.quantities.site_figures import SiteFigures
+    from lmfacts.quantities.value_figures import ValueFigures
 
 __all__ = ["DistributionSection"]
 
@@ -24,7 +24,7 @@ _SIDE_BY_SIDE: Final = 110
 class DistributionSection:
     """The two tall histograms, beside each other where there is room."""
 
-    def __init__(self, figures: SiteFigures, title: str) -> None:
+    def __init__(self, figures: ValueFigures, title: str) -> None:
         """The section under a title."""
         self.figures = figures
         self.title = title

@@ -72,16 +72,15 @@ def _model(inputs: Inputs) -> str:
     )
 
 
-def _described(run: Run) -> str:
-    if run.kind == "weights":
-        what = [_number(len(run), "tensor"), run.model.get("format")]
+def _described(run: Run[Any]) -> str:
+    if not run.info.run_kind.reads_text:
+        what = [_number(len(run), "tensor"), run.model.format]
     else:
-        corpus = run.corpus
         what = [
             f"{_number(run.n_tokens, 'token')} in {_number(run.n_sequences, 'sequence')}",
             _number(len(run), "site"),
-            run.model.get("dtype"),
-            corpus.get("description") or corpus.get("name") or corpus.get("path") or corpus.get("source"),
+            run.model.dtype,
+            run.corpus.shown_name,
         ]
     return _joined("not saved" if run.path is None else run.path, *what)
 

@@ -89,14 +89,14 @@ def facts_json(
     return document
 
 
-def _run(run: Run) -> dict[str, Any]:
+def _run(run: Run[Any]) -> dict[str, Any]:
     return {
         "path": None if run.path is None else str(run.path),
         "kind": run.kind,
-        "model": run.model,
-        "corpus": run.corpus,
-        "settings": run.settings,
-        "created": run.metadata["created"],
+        "model": dict(run.model),
+        "corpus": dict(run.corpus),
+        "settings": dict(run.settings),
+        "created": run.info.created,
         "n_sequences": run.n_sequences,
         "n_tokens": run.n_tokens,
         "n_sites": len(run),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console, ConsoleOptions
 
-    from lmfacts.quantities.site_figures import SiteFigures
+    from lmfacts.quantities.value_figures import ValueFigures
 
 __all__ = ["HistogramPlot", "beside", "tail_limit"]
 
@@ -27,18 +27,18 @@ _TICKS: Final = (1, 2, 4, 5, 10, 20)
 _MOST_TICKS: Final = 7
 
 
-def tail_limit(figures: SiteFigures, least: int = 6, most: int = 20) -> int:
+def tail_limit(figures: ValueFigures, least: int = 6, most: int = 20) -> int:
     """Half the range, in stds of the body, that shows the tails: up to the farthest value, within bounds."""
     if not figures.n_values or not figures.body_std > 0:
         return least
-    farthest = max(abs(figures.site.max - figures.median), abs(figures.site.min - figures.median))
+    farthest = max(abs(figures.record.max - figures.median), abs(figures.record.min - figures.median))
     return int(min(max(math.ceil(min(farthest / figures.body_std, most)), least), most))
 
 
 class HistogramPlot:
     """The counts over +- `limit` stds of the body about the median, with dots where the body's Gaussian would be."""
 
-    def __init__(self, figures: SiteFigures, *, n_bins: int, limit: int, height: int = 9, log: bool = False) -> None:
+    def __init__(self, figures: ValueFigures, *, n_bins: int, limit: int, height: int = 9, log: bool = False) -> None:
         """A plot of a site over its population.
 
         Args:

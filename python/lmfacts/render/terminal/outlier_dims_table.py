@@ -94,7 +94,7 @@ def find_outlier_dims(view: RunView, population: Population) -> OutlierDims | No
     if len({site.n_dims for site in sites.values()}) != 1:
         return None
     found = persistence_of(sites)
-    counted = persistence_of({layer: sites[layer] for layer in counted_layers(sites, view.run.model.get("n_layers"))})
+    counted = persistence_of({layer: sites[layer] for layer in counted_layers(sites, view.run.model.n_layers)})
     layers = np.array(found.layers)
     rms = np.stack([site.dims.rms for site in sites.values()])
     with np.errstate(all="ignore"):

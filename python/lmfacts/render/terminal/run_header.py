@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from lmfacts.render.terminal.run_view import RunView
     from lmfacts.run import Run
+    from lmfacts.run.info import ModelInfo
 
 __all__ = ["LabeledLines", "NonfiniteSite", "RunHeader", "n_copies", "never_reached", "nonfinite_sites", "notes"]
 
@@ -51,14 +52,14 @@ def nonfinite_sites(view: RunView) -> list[NonfiniteSite]:
     return found
 
 
-def never_reached(run: Run) -> list[str]:
+def never_reached(run: Run[Any]) -> list[str]:
     """The sites that no token reached, in order of depth."""
-    return [entry["name"] for entry in run.metadata["sites"] if not any(entry["n_tokens"].values())]
+    return [entry.name for entry in run.info.entries if not entry.was_reached]
 
 
-def n_copies(run: Run) -> int:
+def n_copies(run: Run[Any]) -> int:
     """The number of tensors that had to be copied before they could be read."""
-    return sum(int(entry.get("n_copies") or 0) for entry in run.coverage.values())
+    return sum(entry.n_copies or 0 for entry in run.coverage.values())
 
 
 class RunHeader:
@@ -71,7 +72,7 @@ class RunHeader:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         run = self.run
-        yield heading(f"{run.model.get('id') or 'unnamed model'}: {run.kind}")
+        yield heading(f"{run.model.id or 'unnamed model'}: {run.kind}")
         rows: list[tuple[str, str | Text]] = [
             (name, value)
             for name, value in (
@@ -130,28 +131,28 @@ class LabeledLines:
                 yield start.append_text(line)
 
 
-def _model(model: dict[str, Any]) -> str:
-    sizes = [f"{model[key]:,} {word}" for key, word in (("n_layers", "layers"), ("n_dims", "dims")) if model.get(key)]
-    parts = [model.get("architecture") or model.get("family"), ", ".join(sizes), model.get("dtype")]
-    if model.get("device"):
-        parts.append(f"on {model['device']}")
-    if model.get("revision"):
-        parts.append(f"revision {str(model['revision'])[:12]}")
+def _model(model: ModelInfo) -> str:
+    sizes = [f"{n:,} {word}" for n, word in ((model.n_layers, "layers"), (model.n_dims, "dims")) if n]
+    parts = [model.architecture or model.family, ", ".join(sizes), model.dtype]
+    if model.device:
+        parts.append(f"on {model.device}")
+    if model.revision:
+        parts.append(f"revision {model.revision[:12]}")
     return _joined(parts)
 
 
-def _text(run: Run) -> str:
+def _text(run: Run[Any]) -> str:
     corpus = run.corpus
-    what = corpus.get("description") or corpus.get("name") or corpus.get("path") or corpus.get("source")
-    length = run.settings.get("seq_len")
+    what = corpus.shown_name
+    length = run.settings.seq_len
     sequences = f"{numbers.counted(run.n_tokens, 'token')} in {numbers.counted(run.n_sequences, 'sequence')}"
-    return _joined([f"{sequences} of up to {length:,}" if isinstance(length, int) else sequences, what])
+    return _joined([f"{sequences} of up to {length:,}" if length is not None else sequences, what])
 
 
-def _recorded(run: Run) -> str:
+def _recorded(run: Run[Any]) -> str:
     n_sites = len(run)
-    n_values = sum(sum(entry["n_tokens"].values()) * entry["n_dims"] for entry in run.metadata["sites"])
-    dtypes = sorted({entry["dtype"] for entry in run.metadata["sites"] if entry["dtype"]})
+    n_values = sum(entry.n_recorded for entry in run.info.entries)
+    dtypes = sorted({entry.dtype for entry in run.info.entries if entry.dtype})
     exact = {True: "every value counted exactly", False: "cells of at most 0.8 % for quantiles and histograms"}
     states = {is_exact(dtype) for dtype in dtypes}
     return _joined(
@@ -164,9 +165,9 @@ def _recorded(run: Run) -> str:
     )
 
 
-def _time(run: Run) -> str:
+def _time(run: Run[Any]) -> str:
     timing = run.timing
-    wall, model, own = (timing.get(key) for key in ("wall_s", "model_s", "lmfacts_s"))
+    wall, model, own = timing.wall_s, timing.model_s, timing.lmfacts_s
     parts = []
     if wall:
         parts.append(f"{numbers.duration(wall)} ({run.n_tokens / wall:,.0f} tokens/s)")
@@ -177,9 +178,9 @@ def _time(run: Run) -> str:
     return _joined(parts)
 
 
-def _file(run: Run) -> str:
+def _file(run: Run[Any]) -> str:
     """Path and size of the run file, and what the accumulators held."""
-    state = run.metadata.get("state_bytes") or run.settings.get("state_bytes")
+    state = run.info.state_bytes or run.settings.state_bytes
     parts = []
     if run.path is not None:
         size = numbers.file_size(run.path.stat().st_size) if run.path.exists() else ""
@@ -189,14 +190,13 @@ def _file(run: Run) -> str:
     return _joined(parts)
 
 
-def _reason(run: Run) -> str:
+def _reason(run: Run[Any]) -> str:
     return (run.incomplete_reason or "the reason was not recorded").rstrip(".")
 
 
-def notes(run: Run) -> list[str]:
+def notes(run: Run[Any]) -> list[str]:
     """The run's own notes, wherever the scan put them."""
-    notes = run.metadata.get("notes") or run.model.get("notes") or []
-    return [notes] if isinstance(notes, str) else [str(note) for note in notes]
+    return list(run.info.notes or run.model.notes or [])
 
 
 def _names(names: list[str]) -> str:

@@ -80,13 +80,13 @@ class RunView:
     @property
     def any_tokens(self) -> bool:
         """Whether any site was reached by any token."""
-        return any(any(entry["n_tokens"].values()) for entry in self.run.metadata["sites"])
+        return any(entry.was_reached for entry in self.run.info.entries)
 
 
 def main_population(run: Run) -> Population:
     """`rest`, or `all` where a run has no tokens but those at position 0."""
-    has_rest = any(entry["n_tokens"]["rest"] for entry in run.metadata["sites"])
-    return "rest" if has_rest or not run.metadata["sites"] else "all"
+    has_rest = any(entry.n_tokens["rest"] for entry in run.info.entries)
+    return "rest" if has_rest or not run.info.sites else "all"
 
 
 def residual_depths(run: Run) -> tuple[str, list[Depth]]:

@@ -94,7 +94,7 @@ def _header(site: SiteRecord, run: Run) -> list[RenderableType]:
     if site.dtype:
         tokens += f" · {exact}"
     lines = {
-        "model": str(run.model.get("id") or "unnamed"),
+        "model": str(run.model.id or "unnamed"),
         "module": site.module_path or "",
         "also": ", ".join(site.aliases),
         "values": tokens,

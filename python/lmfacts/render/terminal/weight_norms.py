@@ -34,7 +34,7 @@ class WeightNorms:
     def __init__(self, view: WeightsView) -> None:
         """The section of a run."""
         self.trends = norm_trends(view.run)
-        self.layer_norm = view.run.model.get("norm_kind") == "layernorm"
+        self.layer_norm = view.run.model.norm_kind == "layernorm"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if not self.trends:

@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Group
 from rich.text import Text
 
-from lmfacts.quantities.site_figures import SiteFigures
+from lmfacts.quantities.value_figures import ValueFigures
 from lmfacts.render.terminal.blocks import histogram_line
 from lmfacts.render.terminal.console import BULK, PROBLEM, STANDOUT, heading, paragraph, result_console, section
 from lmfacts.render.terminal.distribution_section import DistributionSection
@@ -40,7 +40,7 @@ _RATIO_LIMIT: Final = 8.0
 _REPEATED: Final = 3
 
 
-def render_weight(weight: WeightRecord, run: Run) -> RenderableType:
+def render_weight(weight: WeightRecord, run: Run[WeightRecord]) -> RenderableType:
     """One weight in full: histograms, shape raw and scaled, quantiles, families, rows and columns, the largest values,
     the spectrum.
 
@@ -55,7 +55,7 @@ def render_weight(weight: WeightRecord, run: Run) -> RenderableType:
     if weight.min == weight.max:
         equal = Text(f"All its values are {numbers.number(weight.min)}.", style=PROBLEM)
         return Group(*parts, Text(""), paragraph(equal))
-    parts += [DistributionSection(SiteFigures(weight), "Distribution"), ShapeTable(figures), QuantileTable(weight)]
+    parts += [DistributionSection(ValueFigures(weight), "Distribution"), ShapeTable(figures), QuantileTable(weight)]
     if weight.is_matrix:
         parts += [_families(weight), _rows_and_columns(figures), _largest(figures)]
     else:
@@ -68,7 +68,7 @@ def render_weight(weight: WeightRecord, run: Run) -> RenderableType:
     return Group(*parts)
 
 
-def _header(weight: WeightRecord, run: Run) -> list[RenderableType]:
+def _header(weight: WeightRecord, run: Run[WeightRecord]) -> list[RenderableType]:
     shape = f"{weight.shape[0]:,} out x {weight.shape[1]:,} in" if weight.is_matrix else f"{weight.shape[0]:,} values"
     tied = [alias for alias in weight.aliases if alias != weight.parameter]
     stored = [
@@ -78,7 +78,7 @@ def _header(weight: WeightRecord, run: Run) -> list[RenderableType]:
     parameter = weight.parameter if weight.part is None else f"{weight.parameter}, part {weight.part}"
     n_values = weight.n + weight.n_nan + weight.n_inf
     lines = {
-        "model": str(run.model.get("id") or "unnamed"),
+        "model": str(run.model.id or "unnamed"),
         "role": "" if weight.role is not None else "none known: named by its parameter",
         "parameter": parameter,
         "tied": ", ".join(tied),
@@ -231,8 +231,8 @@ def _over(value: float, median: float) -> str:
     return f"{numbers.number(value / median)}x" if median > 0 else "-"
 
 
-def _no_spectrum(weight: WeightRecord, run: Run) -> str:
-    limit = run.settings.get("spectra")
+def _no_spectrum(weight: WeightRecord, run: Run[WeightRecord]) -> str:
+    limit = run.settings.spectra
     if weight.n_nan or weight.n_inf:
         return "None: a value is not finite."
     if isinstance(limit, int) and min(weight.shape) > limit:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from rich.text import Text
 
-from lmfacts.quantities.site_figures import SiteFigures
+from lmfacts.quantities.value_figures import ValueFigures
 from lmfacts.render.terminal.blocks import MARK, bar
 from lmfacts.render.terminal.console import BULK, STANDOUT, paragraph, section
 from lmfacts.render.terminal.table import Column, NumberTable
@@ -214,7 +214,7 @@ def standardized_quantiles(
     weight: WeightRecord, quantiles: list[float]
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Distance of quantiles from the median, in stds of the body."""
-    figures = SiteFigures(weight)
+    figures = ValueFigures(weight)
     scale = figures.body_std if figures.body_std > 0 else math.nan
     return np.asarray((weight.quantile(quantiles) - figures.median) / scale, dtype=np.float64).reshape(-1)
 

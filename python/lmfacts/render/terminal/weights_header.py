@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from lmfacts.render.terminal.weights_view import WeightsView
     from lmfacts.run import Run
+    from lmfacts.run.weight import WeightRecord
 
 __all__ = ["WeightsHeader", "dtypes", "skipped_by_reason"]
 
@@ -33,9 +34,9 @@ def dtypes(view: WeightsView) -> dict[str, int]:
     return dict(counter.most_common())
 
 
-def skipped_by_reason(run: Run) -> dict[str, list[str]]:
+def skipped_by_reason(run: Run[WeightRecord]) -> dict[str, list[str]]:
     """Why tensors were passed over -> their names."""
-    skipped: Mapping[str, str] = run.metadata.get("skipped") or {}
+    skipped: Mapping[str, str] = run.info.skipped or {}
     reasons: dict[str, list[str]] = {}
     for name, reason in skipped.items():
         reasons.setdefault(reason, []).append(name)
@@ -52,7 +53,7 @@ class WeightsHeader:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         run = self.run
-        yield heading(f"{run.model.get('id') or 'unnamed model'}: weights")
+        yield heading(f"{run.model.id or 'unnamed model'}: weights")
         rows = [
             ("model", self._model()),
             ("stored", self._stored()),
@@ -76,15 +77,15 @@ class WeightsHeader:
     def _model(self) -> str:
         model = self.run.model
         sizes = [
-            model.get("architecture") or model.get("family"),
-            _number(model["n_layers"], "layer", "layers") if model.get("n_layers") else "",
+            model.architecture or model.family,
+            _number(model.n_layers, "layer", "layers") if model.n_layers else "",
             f"{numbers.approximate(self._n_parameters())} parameters",
-            f"revision {str(model['revision'])[:12]}" if model.get("revision") else "",
+            f"revision {model.revision[:12]}" if model.revision else "",
         ]
         return _joined(sizes)
 
     def _n_parameters(self) -> int:
-        given = self.run.model.get("n_parameters")
+        given = self.run.model.n_parameters
         return given if isinstance(given, int) else sum(dtypes(self.view).values())
 
     def _stored(self) -> str:
@@ -95,9 +96,9 @@ class WeightsHeader:
         n_files = model.get("n_files")
         return _joined(
             [
-                model.get("format"),
+                model.format,
                 f"{n_files:,} files" if isinstance(n_files, int) and n_files > 1 else "",
-                numbers.file_size(model["n_bytes"]) if isinstance(model.get("n_bytes"), int) else "",
+                "" if model.n_bytes is None else numbers.file_size(model.n_bytes),
                 ", ".join(named),
             ]
         )
@@ -115,11 +116,11 @@ class WeightsHeader:
         )
 
     def _tied(self) -> str:
-        tied: Mapping[str, str] = self.run.metadata.get("tied") or {}
+        tied: Mapping[str, str] = self.run.info.tied or {}
         return ", ".join(f"{name} is {owner}" for name, owner in tied.items())
 
     def _time(self) -> str:
-        wall = self.run.timing.get("wall_s")
+        wall = self.run.timing.wall_s
         if not wall:
             return ""
         return f"{numbers.duration(wall)} ({numbers.approximate(round(self._n_parameters() / wall))} parameters/s)"

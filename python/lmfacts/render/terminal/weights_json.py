@@ -45,7 +45,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from lmfacts.analysis.weight_norms import norm_trends
-from lmfacts.quantities.site_figures import SiteFigures
+from lmfacts.quantities.value_figures import ValueFigures
 from lmfacts.render.terminal.json_documents import json_safe
 from lmfacts.render.terminal.run_header import notes
 from lmfacts.render.terminal.weight_figures import WeightFigures
@@ -76,7 +76,7 @@ _HISTOGRAM_BINS: Final = 129
 _HISTOGRAM_LIMIT: Final = 8
 
 
-def weights_summary_json(run: Run) -> dict[str, Any]:
+def weights_summary_json(run: Run[WeightRecord]) -> dict[str, Any]:
     """The summary of a run of weights as a JSON document: see the module."""
     view = WeightsView(run)
     weights = [figures.weight for figures in view.figures.values()]
@@ -87,11 +87,11 @@ def weights_summary_json(run: Run) -> dict[str, Any]:
             "run": {
                 "path": None if run.path is None else str(run.path),
                 "kind": run.kind,
-                "model": run.model,
-                "settings": run.settings,
+                "model": dict(run.model),
+                "settings": dict(run.settings),
                 "machine": run.machine,
-                "timing": run.timing,
-                "created": run.metadata["created"],
+                "timing": dict(run.timing),
+                "created": run.info.created,
                 "n_weights": len(weights),
                 "n_matrices": sum(weight.is_matrix for weight in weights),
                 "complete": run.complete,
@@ -99,8 +99,8 @@ def weights_summary_json(run: Run) -> dict[str, Any]:
                 "notes": notes(run),
             },
             "dtypes": dtypes(view),
-            "tied": run.metadata.get("tied") or {},
-            "skipped": run.metadata.get("skipped") or {},
+            "tied": run.info.tied or {},
+            "skipped": run.info.skipped or {},
             "weights": [_identity(f.weight) | {"figures": f.as_dict()} for f in view.figures.values()],
             "kinds": [_kind(group) for group in view.groups],
             "norms": [
@@ -121,9 +121,9 @@ def weights_summary_json(run: Run) -> dict[str, Any]:
     return document
 
 
-def weight_json(weight: WeightRecord, run: Run) -> dict[str, Any]:
+def weight_json(weight: WeightRecord, run: Run[WeightRecord]) -> dict[str, Any]:
     """One weight as a JSON document: see the module."""
-    site_figures = SiteFigures(weight)
+    site_figures = ValueFigures(weight)
     counts, edges, n_below, n_above = site_figures.histogram(_HISTOGRAM_BINS, _HISTOGRAM_LIMIT)
     quantiles = list(QUANTILES)
     scaled = weight.scaled if weight.is_matrix else None
@@ -132,7 +132,7 @@ def weight_json(weight: WeightRecord, run: Run) -> dict[str, Any]:
         {
             "document": "lmfacts.weight",
             "version": VERSION,
-            "model": run.model.get("id"),
+            "model": run.model.id,
             "complete": run.complete,
             **_identity(weight),
             "note": weight.note,

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from lmfacts.run import Run
+    from lmfacts.run.weight import WeightRecord
 
 __all__ = ["render_weights_summary"]
 
 
-def render_weights_summary(run: Run) -> RenderableType:
+def render_weights_summary(run: Run[WeightRecord]) -> RenderableType:
     """A run of weights on a few screens: header and problems, matrices by kind and by depth, those farthest from a
     Gaussian, norms by depth, gains and biases.
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from lmfacts.render.terminal.weight_figures import WeightFigures, farness
-from lmfacts.run.weight import WeightRecord
 
 if TYPE_CHECKING:
     from lmfacts.run import Run
+    from lmfacts.run.weight import WeightRecord
 
 __all__ = ["WeightGroup", "WeightsView"]
 
@@ -77,18 +77,13 @@ class WeightsView:
         run: the run.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run[WeightRecord]) -> None:
         self.run = run
 
     @cached_property
     def figures(self) -> dict[str, WeightFigures]:
         """The figures of each weight by name, in order of depth."""
-        found = {}
-        for name in self.run:
-            record = self.run[name]
-            if isinstance(record, WeightRecord):
-                found[name] = WeightFigures(record)
-        return found
+        return {name: WeightFigures(self.run[name]) for name in self.run}
 
     @cached_property
     def groups(self) -> list[WeightGroup]:
