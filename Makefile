@@ -16,7 +16,7 @@ ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
-.PHONY: help demo test test-rust test-python test-families test-newest test-oldest fuzz lock lint format golden picture bench calibration bench-guard bench-guard-update clean
+.PHONY: help demo test test-rust test-python test-families test-newest test-oldest fuzz lock lint format golden tables picture bench calibration bench-guard bench-guard-update clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
@@ -66,6 +66,9 @@ format: $(INSTALLED) ## Format all code.
 
 golden: $(INSTALLED) ## Write the expected texts of the golden tests anew; look at the difference before you commit it.
 	LMFACTS_UPDATE_GOLDEN=1 $(BIN)/python -m pytest tests/golden
+
+tables: $(INSTALLED) ## Write the tables of docs/export.md from the code.
+	$(BIN)/python docs/write_tables.py
 
 picture: $(INSTALLED) ## Draw the README's picture from a run of the embedded model.
 	$(BIN)/python docs/draw_terminal.py

@@ -26,8 +26,8 @@ ROOMS = {
     "files": {"demo", "errors"},
     "stats": {"errors"},
     "run": {"demo", "errors", "facts", "files", "sites", "stats", "writing"},
-    "quantities": {"run", "stats"},
     "analysis": {"errors", "run", "stats"},
+    "quantities": {"analysis", "errors", "run", "stats"},
     "facts": {"analysis", "errors", "run", "sites", "stats", "writing"},
     "text": {"demo", "errors"},
     "models": {"checkpoints", "demo", "errors", "sites"},
@@ -35,7 +35,7 @@ ROOMS = {
     "recording": {"errors", "models", "run", "sites"},
     "scans": {"checkpoints", "errors", "files", "models", "recording", "run", "stats", "text"},
     "comparison": {"analysis", "checkpoints", "errors", "facts", "models", "run", "stats"},
-    "export": {"analysis", "errors", "files", "quantities", "run", "sites", "stats"},
+    "export": {"errors", "files", "quantities", "run", "sites", "stats"},
     "render": {
         "analysis",
         "comparison",

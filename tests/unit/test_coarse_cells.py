@@ -79,12 +79,12 @@ def test_a_vector_survives_its_file(weights, tmp_path):
 def test_a_matrix_on_both_sides_of_the_limit(weights):
     narrow, wide = weights["blocks.0.W_Q"], weights["blocks.0.W_K"]
     assert math.isnan(SiteFigures(narrow).body_std)
-    assert math.isnan(SiteFigures(narrow).beyond_6_std)
+    assert math.isnan(SiteFigures(narrow).beyond_6)
     assert math.isnan(narrow.weibull.k)
     assert narrow.std == pytest.approx(9.7 * CELL, rel=0.02)
     assert narrow.excess_kurtosis == pytest.approx(0.0, abs=0.1)
     assert SiteFigures(wide).body_std == pytest.approx(10.3 * CELL, rel=0.08)
-    assert SiteFigures(wide).beyond_6_std == 0.0
+    assert SiteFigures(wide).beyond_6 == 0.0
     assert weibull(wide.distribution).problem is None
     shapes = {shape.matrix.name: shape.raw for shape in matrix_shapes(weights)}
     assert shapes["blocks.0.W_Q"].no_k == "the cells of the values are wider than a tenth of their std"

@@ -12,11 +12,11 @@ import pytest
 
 from lmfacts.analysis.outlier_dims import rms_outlier_dims
 from lmfacts.export import export_run
-from lmfacts.export.catalogue import STATISTICS
+from lmfacts.quantities.catalogue import QUANTITIES
 from lmfacts.quantities.site_figures import SiteFigures
 from lmfacts.run import Run
 from lmfacts.run.state import SiteState
-from lmfacts.stats.shape import bimodality_coefficient, shape_statistics
+from lmfacts.stats.shape import bimodality_coefficient, fraction_beyond, shape_statistics
 from lmfacts.stats.spectrum import weightwatcher
 from support import oracle
 from support.exported_tables import read, statistics_of
@@ -58,9 +58,15 @@ def expected_values(record):
     low, high = record.quantile([0.25, 0.75])
     shape = asdict(shape_statistics(record.distribution))
     del shape["excess_kurtosis"]
-    names = ("n", "n_nan", "n_inf", "n_zero", "n_subnormal", "exact", "mean", "std", "skewness", "excess_kurtosis")
+    names = ("n", "n_nan", "n_inf", "n_zero", "n_subnormal", "exact", "min", "max")
+    pooled = record.dims.moments.pool()
+    moments = {name: float(getattr(pooled, name)) for name in ("std", "skewness", "excess_kurtosis")}
+    moments["mean"] = float(pooled.masked(pooled.mean))
+    for name, value in moments.items():
+        assert value == pytest.approx(getattr(record, name), rel=1e-9, abs=1e-9, nan_ok=True)
     return {
-        **{name: getattr(record, name) for name in (*names, "min", "max")},
+        **{name: getattr(record, name) for name in names},
+        **moments,
         **{f"standardized_moment_{order}": record.standardized_moment(order) for order in (6, 8)},
         **{f"quantile_{q}": record.quantile(q) for q in QUANTILES},
         "body_std": (high - low) / 1.3489795003921634 if high > low else SiteFigures(record).std,
@@ -79,6 +85,8 @@ def expected_activations(record):
         "n_at_least": dims.n_at_least.sum(),
         "median_dim_excess_kurtosis": np.median(kurtoses) if kurtoses.size else math.nan,
         "n_outlier_dims": len(rms_outlier_dims(record)),
+        "largest": max(record.min, record.max, key=abs),
+        "largest_dim": int(np.nanargmax(dims.absmax)) if record.n else None,
         **{f"norm_{name}": getattr(norms, name) for name in ("n", "mean", "std", "min", "max", "mean_log")},
         "norm_mean_log_centered": norms.mean_log_centered,
         "norm_median": norms.quantile(0.5),
@@ -86,6 +94,7 @@ def expected_activations(record):
     if units is not None:
         values["mean_cosine"] = units.cosine_contributions.sum()
     names = ("mean", "std", "rms", "skewness", "excess_kurtosis", "min", "max", "absmax", "n_at_least", "n_nonfinite")
+    values = {name: value for name, value in values.items() if value is not None}
     return values, {f"dim_{name}": getattr(dims, name) for name in names}
 
 
@@ -95,6 +104,7 @@ def expected_weight(weight):
         **expected_values(weight),
         "max_abs_z": weight.max_abs_z,
         "expected_max_abs_z": weight.expected_max_abs_z,
+        "max_z_ratio": weight.max_abs_z / weight.expected_max_abs_z if weight.n > 1 else math.nan,
         "frobenius": weight.frobenius,
         "frobenius_folded": weight.frobenius_folded,
         "spectral": weight.spectral,
@@ -108,8 +118,19 @@ def expected_weight(weight):
         values["scaled_excess_kurtosis"] = weight.scaled.excess_kurtosis
         values["scaled_max_abs_z"] = weight.scaled.max_abs_z
         values["scaled_weibull_k"] = weight.scaled.weibull.k
+        values["weibull_lambda"] = weight.weibull.lambda_
+        for side, rms in (("row", weight.row_rms), ("column", weight.column_rms)):
+            finite = rms[np.isfinite(rms)]
+            values[f"{side}_ratio"] = (
+                finite.max() / np.median(finite) if finite.size and np.median(finite) else math.nan
+            )
         many = {"row_rms": weight.row_rms, "column_rms": weight.column_rms}
     else:
+        share = fraction_beyond(weight.distribution, 3.0)
+        values["n_beyond_3"] = 0 if math.isnan(share) else round(share * weight.n)
+        values["expected_beyond_3"] = math.erfc(3 / math.sqrt(2)) * weight.n
+        middle = abs(weight.quantile(0.5)) if weight.n else 0.0
+        values["largest_over_median"] = max(abs(weight.min), abs(weight.max)) / middle if middle else math.nan
         values["bimodality"] = bimodality_coefficient(weight.distribution)
         many = {"entry": weight.dims.mean}
     spectrum = weight.spectrum
@@ -117,6 +138,9 @@ def expected_weight(weight):
         edge = spectrum.marchenko_pastur_edge
         values["marchenko_pastur_edge"] = edge
         values["n_above_edge"] = spectrum.n_above(edge)
+        values["edge_ratio"] = spectrum.spectral_norm / edge if edge else math.nan
+        values["stable_rank_share"] = spectrum.stable_rank / min(weight.shape)
+        values["effective_rank_share"] = spectrum.effective_rank / min(weight.shape)
         if weight.shuffled_edge is not None:
             values["n_above_shuffled_edge"] = spectrum.n_above(weight.shuffled_edge)
         for name in ("stable_rank", "effective_rank", "rank_me", "participation_ratio"):
@@ -132,8 +156,10 @@ def expected(run, populations=("all", "first", "rest")):
     table = {}
     for name in run:
         for population in populations if run.kind != "weights" else ("all",):
-            record = run[name].in_population(population)
-            values, many = (expected_weight if run.kind == "weights" else expected_activations)(record)
+            if run.kind == "weights":
+                values, many = expected_weight(run[name])
+            else:
+                values, many = expected_activations(run[name].in_population(population))
             for statistic, value in values.items():
                 table[name, population, statistic, None] = float(value)
             for statistic, array in many.items():
@@ -184,7 +210,7 @@ def test_every_number_of_a_run_of_weights_comes_back(tmp_path, suffix):
 def test_every_statistic_is_checked_by_the_two_above(tmp_path):
     names = {key[2] for run in (odd_run("float32"), weights()) for key in expected(run)}
     # The made-up weights have no shuffled edge.
-    assert {statistic.name for statistic in STATISTICS} == names | {"shuffled_edge", "n_above_shuffled_edge"}
+    assert set(QUANTITIES) == names | {"shuffled_edge", "n_above_shuffled_edge"}
 
 
 def test_a_shuffled_edge_is_exported_where_there_is_one(tmp_path):

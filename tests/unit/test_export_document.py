@@ -2,50 +2,33 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
-import pytest
-
-from lmfacts.export.catalogue import STATISTICS
 from lmfacts.export.formats import SUFFIXES
 from lmfacts.export.run_export import VERSION
 from lmfacts.export.tables import columns_of
+from lmfacts.quantities.catalogue import QUANTITIES
 
-DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
-
-TABLES = [("statistics", "activations"), ("outliers", "activations"), ("outliers", "weights"), ("codes", "activations")]
-
-
-def rows_of(heading):
-    """The rows of the first table under a heading of the document."""
-    section = DOCUMENT.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")]
-    return lines[2:]
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
 
 
-def written(statistic):
-    if statistic.by_default:
-        return "by default"
-    return f"per {statistic.per}" if statistic.per else "by name"
+def test_every_table_is_what_the_code_has():
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "write_tables.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
-def statistic_rows():
-    of = {"both": "both", "activations": "activations", "weights": "weights"}
-    return [f"| `{s.name}` | {of[s.of]} | {written(s)} | {s.unit} | {s.definition} |" for s in STATISTICS]
-
-
-def column_rows(table, kind):
-    return [f"| `{c.name}` | {c.type} | {c.definition} |" for c in columns_of(table, kind)]
-
-
-def test_every_statistic_is_in_the_document_and_no_other():
-    assert rows_of("Statistics") == statistic_rows()
-
-
-@pytest.mark.parametrize(("table", "kind"), TABLES)
-def test_every_column_is_in_the_document(table, kind):
-    heading = f"Columns of `{table}`" + (" of weights" if (table, kind) == ("outliers", "weights") else "")
-    assert rows_of(heading) == column_rows(table, kind)
+def test_a_table_that_is_not_what_the_code_has_is_seen(tmp_path):
+    (tmp_path / "write_tables.py").write_bytes((ROOT / "docs" / "write_tables.py").read_bytes())
+    (tmp_path / "export.md").write_text(DOCUMENT.replace("Smallest value, exact.", "Smallest value."), encoding="utf-8")
+    command = [sys.executable, tmp_path / "write_tables.py"]
+    assert subprocess.run([*command, "--check"], capture_output=True, check=False).returncode == 1
+    subprocess.run(command, check=True)
+    assert (tmp_path / "export.md").read_text(encoding="utf-8") == DOCUMENT
 
 
 def test_columns_do_not_depend_on_the_kind_where_the_document_has_them_once():
@@ -60,9 +43,9 @@ def test_the_document_names_every_format_and_the_version():
 
 
 def test_names_are_unique_and_definitions_fit_a_markdown_table():
-    names = [s.name for s in STATISTICS]
+    names = [s.key for s in QUANTITIES.values()]
     assert len(set(names)) == len(names)
-    for statistic in STATISTICS:
+    for statistic in QUANTITIES.values():
         assert statistic.definition.endswith(".")
         assert statistic.unit
         assert not set("|\n") & set(statistic.definition + statistic.unit + statistic.per)

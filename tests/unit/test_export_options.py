@@ -11,8 +11,8 @@ import pytest
 import lmfacts
 from lmfacts.errors import MissingExtraError, RunFileError, SiteNotFoundError, UsageError
 from lmfacts.export import export_run, formats, run_export
-from lmfacts.export.catalogue import STATISTICS, choose_statistics
 from lmfacts.files import atomic
+from lmfacts.quantities.catalogue import QUANTITIES, choose_quantities
 from support.exported_tables import read
 from support.synthetic_runs import gaussian_run
 from support.synthetic_weights import weights_run
@@ -28,15 +28,15 @@ def column(path, name):
 
 
 def names_of(kind, patterns=None, dims=None):
-    return [statistic.name for statistic in choose_statistics(kind, patterns, dims)]
+    return [statistic.key for statistic in choose_quantities(kind, patterns, dims)]
 
 
 @pytest.mark.parametrize("kind", ["activations", "weights", "gradients"])
 def test_single_values_are_the_default_and_dims_are_added_on_request(kind):
     default, added = names_of(kind), names_of(kind, dims=True)
-    per_dim = {s.name for s in STATISTICS if s.per}
+    per_dim = {s.key for s in QUANTITIES.values() if s.per}
     assert not per_dim & set(default)
-    assert set(added) - set(default) == {s.name for s in STATISTICS if s.per and s.applies_to(kind)} != set()
+    assert set(added) - set(default) == {s.key for s in QUANTITIES.values() if s.per and s.applies_to(kind)} != set()
     assert "alpha" not in added
     assert names_of(kind, dims=False) == default
 
@@ -76,7 +76,7 @@ def test_patterns_choose_and_the_order_stays(patterns, dims, chosen):
 )
 def test_patterns_that_choose_nothing_are_refused(patterns, dims, said):
     with pytest.raises(UsageError, match=said):
-        choose_statistics("activations", patterns, dims)
+        choose_quantities("activations", patterns, dims)
 
 
 def test_populations(tmp_path):

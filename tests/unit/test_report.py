@@ -302,7 +302,7 @@ def test_summary_json_has_the_figures(run):
     assert figures["excess_kurtosis"] == pytest.approx(record.excess_kurtosis, rel=1e-10)
     assert figures["largest"] == record.outliers["value"][0]
     assert figures["largest_dim"] == record.outliers["dim"][0] == 71
-    assert figures["n_values"] == record.n
+    assert figures["n"] == record.n
     assert document["outlier_dims"]["rest"]["persistent"] == [13, 44, 71]
     assert document["largest"]["rest"][0]["token"] == "\n"
     assert [point["label"] for point in document["norms"]] == [str(layer) for layer in range(N_LAYERS)]

@@ -15,8 +15,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from lmfacts.quantities.catalogue import json_figures
+from lmfacts.quantities.weight_figures import Spread, WeightFigures
 from lmfacts.render.terminal.console import STANDOUT, to_text
-from lmfacts.render.terminal.weight_figures import Spread, WeightFigures, farness, stands_out
+from lmfacts.render.terminal.notable import distance_from_gaussian, is_notable
 from lmfacts.render.terminal.weight_page import render_weight
 from lmfacts.render.terminal.weights_json import weight_json, weights_summary_json
 from lmfacts.render.terminal.weights_summary import render_weights_summary
@@ -131,11 +133,11 @@ def test_spread():
     assert Spread.of(np.empty(0)).largest_at == -1
 
 
-def test_farness_has_the_gaussian_as_its_center():
-    assert farness("weibull_k", 1.206) == 0
-    assert farness("excess_kurtosis", math.nan) == -1
-    assert stands_out("weibull_k", 1.1)
-    assert not stands_out("weibull_k", 1.19)
+def test_distances_have_the_gaussian_as_their_center():
+    assert distance_from_gaussian("weibull_k", 1.2054) == 0
+    assert distance_from_gaussian("excess_kurtosis", math.nan) == -1
+    assert is_notable("weibull_k", 1.1)
+    assert not is_notable("weibull_k", 1.19)
 
 
 def test_largest_is_in_terms_of_out_and_in(run):
@@ -154,7 +156,7 @@ def test_vectors_have_no_figures_of_matrices(run):
     figures = WeightFigures(run["ln_final.gain"])
     assert math.isnan(figures.weibull_k)
     assert math.isnan(figures.edge_ratio)
-    assert "weibull_k" not in figures.as_dict()
+    assert "row_ratio" not in json_figures(figures, "weights")
 
 
 # One weight

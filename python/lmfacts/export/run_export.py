@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 import lmfacts
 from lmfacts.errors import UsageError
-from lmfacts.export.catalogue import choose_statistics
 from lmfacts.export.formats import require, suffix_of, writing
 from lmfacts.export.tables import TABLES, blocks, columns_of
 from lmfacts.files.atomic import replacing
 from lmfacts.files.destination import check_destination
+from lmfacts.quantities.catalogue import choose_quantities
 from lmfacts.run.kinds import KINDS
 from lmfacts.run.site import Population
 
@@ -99,7 +99,7 @@ def export_run(
     if table != "statistics" and (statistics is not None or dims):
         raise UsageError(f"The table {table} has no statistics to choose: leave statistics and dims out.")
     chosen_populations = _populations(run.kind, populations)
-    chosen_statistics = choose_statistics(run.kind, statistics, dims) if table == "statistics" else []
+    chosen_statistics = choose_quantities(run.kind, statistics, dims) if table == "statistics" else []
     names = list(run) if sites is None else run.select(sites)
     if sites is not None and not names:
         raise UsageError("No site was named: give site names, presets or globs, or leave sites out for all.")

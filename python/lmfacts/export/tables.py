@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 import numpy as np
 
-from lmfacts.export.statistic import Source
+from lmfacts.quantities.figures import figures_of
 from lmfacts.run.kinds import KINDS
 from lmfacts.run.site import SiteRecord
 from lmfacts.sites import is_module_pattern
@@ -18,7 +18,7 @@ from lmfacts.stats.codes import MAGNITUDE, SIGN, cell_bounds, infinity_code
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lmfacts.export.statistic import Statistic
+    from lmfacts.quantities.quantity import Quantity
     from lmfacts.run import Run
     from lmfacts.run.record import Record
     from lmfacts.run.site import Population
@@ -133,7 +133,7 @@ def columns_of(table: Table, kind: str) -> tuple[Column, ...]:
 
 
 def blocks(
-    table: Table, run: Run[Any], name: str, populations: Sequence[Population], statistics: Sequence[Statistic]
+    table: Table, run: Run[Any], name: str, populations: Sequence[Population], statistics: Sequence[Quantity]
 ) -> Iterator[Block]:
     """The rows of one site.
 
@@ -157,20 +157,20 @@ def blocks(
 _Rows = Iterator[tuple[int, tuple[Content, ...]]]
 
 
-def _statistics(record: Record, statistics: Sequence[Statistic]) -> _Rows:
-    source = Source(record)
+def _statistics(record: Record, statistics: Sequence[Quantity]) -> _Rows:
+    figures = figures_of(record)
     names: list[str | None] = []
     values: list[float] = []
     per_dim = []
     for statistic in statistics:
-        value = statistic.compute(source)
+        value = statistic.compute(figures)
         if value is None:
             continue
         if statistic.per:
             array = np.asarray(value, dtype=np.float64)
-            per_dim.append((array.size, (statistic.name, array, range(array.size))))
+            per_dim.append((array.size, (statistic.key, array, range(array.size))))
         else:
-            names.append(statistic.name)
+            names.append(statistic.key)
             values.append(float(value))
     yield len(names), (names, np.array(values, dtype=np.float64), None)
     yield from per_dim

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from lmfacts.stats.distribution import WIDEST_BODY_CELL
+from lmfacts.stats.shape import ShapeStatistics, fraction_beyond, shape_statistics
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,13 +17,17 @@ if TYPE_CHECKING:
     from lmfacts.run.record import Record
     from lmfacts.stats.moments import Moments
 
-__all__ = ["GAUSSIAN_BEYOND_6_STD", "ValueFigures"]
+__all__ = ["GAUSSIAN_BEYOND_6_STD", "QUANTILES", "ValueFigures"]
 
 GAUSSIAN_BEYOND_6_STD: Final = math.erfc(6 / math.sqrt(2))
 """Share of a Gaussian's values more than 6 standard deviations from its mean: 2.0e-9."""
 
 IQR_OF_GAUSSIAN: Final = 1.3489795003921634
 """Interquartile range of a Gaussian over its standard deviation."""
+
+
+QUANTILES: Final = (0.0001, 0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999, 0.9999)
+"""The quantiles that are in the catalogue."""
 
 
 class ValueFigures:
@@ -67,17 +72,20 @@ class ValueFigures:
         """Median over the dims of each dim's excess kurtosis."""
         return _nanmedian(self.record.dims.excess_kurtosis)
 
-    @cached_property
-    def beyond_6_std(self) -> float:
-        """Share of the finite values more than 6 standard deviations from the mean (float32: up to a cell).
+    @property
+    def beyond_6(self) -> float:
+        """Share of the finite values more than 6 standard deviations from the mean: see `fraction_beyond`."""
+        return fraction_beyond(self.record.distribution, 6.0)
 
-        NaN where cells are wide beside the standard deviation.
-        """
-        if not self.n_values or not self.std > 0 or self._in_cells:
-            return math.nan
-        limits = [self.mean - 6 * self.std, self.mean + 6 * self.std]
-        counts, _ = self.record.histogram(limits)
-        return 1.0 - float(counts.sum()) / self.record.n
+    @cached_property
+    def quantiles(self) -> dict[float, float]:
+        """`QUANTILES`, each with its value."""
+        return dict(zip(QUANTILES, self.record.quantile(QUANTILES).tolist(), strict=True))
+
+    @cached_property
+    def shape(self) -> ShapeStatistics:
+        """How far the distribution is from a Gaussian."""
+        return shape_statistics(self.record.distribution)
 
     @cached_property
     def median(self) -> float:
@@ -125,6 +133,16 @@ class ValueFigures:
     def n_nonfinite(self) -> int:
         """Number of NaN and infinities."""
         return int(self.record.dims.n_nonfinite.sum())
+
+    @property
+    def n_nan(self) -> int:
+        """Number of NaN."""
+        return self.record.n_nan if self.n_nonfinite else 0
+
+    @property
+    def n_inf(self) -> int:
+        """Number of infinities of either sign."""
+        return self.record.n_inf if self.n_nonfinite else 0
 
     def histogram(self, n_bins: int, limit: float) -> tuple[NDArray[np.int64], NDArray[np.float64], int, int]:
         """A histogram about the median over +- `limit` body stds, or stds where the body's is not known.

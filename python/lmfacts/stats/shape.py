@@ -134,7 +134,7 @@ class ShapeStatistics:
 
 NULL_TABLE: Final[Mapping[str, ShapeStatistics]] = MappingProxyType(
     {
-        "Gaussian": ShapeStatistics(0.0, 1.206, 0.00269, 0.0, 4.87, 5.77, 1.0, 1.62, 0.0, 0.0),
+        "Gaussian": ShapeStatistics(0.0, GAUSSIAN_WEIBULL_K, 0.00269, 0.0, 4.87, 5.77, 1.0, 1.62, 0.0, 0.0),
         "logistic": ShapeStatistics(1.21, 1.159, 0.0085, 4e-5, 6.93, 9.18, 1.113, 1.13, 0.0227, 0.0148),
         "Laplace": ShapeStatistics(2.99, 1.0, 0.0143, 2e-4, 9.96, 13.3, 1.377, 1.0, 0.0621, 0.0430),
         "Student t5": ShapeStatistics(5.1, 1.149, 0.0117, 6e-4, 9.43, 15.2, 1.196, 0.81, 0.0380, 0.0191),

@@ -122,7 +122,7 @@ class DepthTable:
                 numbers.number(main.std),
                 numbers.signed(main.excess_kurtosis),
                 numbers.signed(main.median_dim_excess_kurtosis, 2),
-                numbers.share(main.beyond_6_std),
+                numbers.share(main.beyond_6),
                 numbers.number(main.largest),
                 str(main.largest_dim),
             ]

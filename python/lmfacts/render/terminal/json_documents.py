@@ -6,7 +6,7 @@ Every document is one object that `json.dumps(..., allow_nan=False)` accepts: Na
 
 | key | value |
 |---|---|
-| `document`, `version` | `"lmfacts.summary"`, 2 |
+| `document`, `version` | `"lmfacts.summary"`, 3 |
 | `run` | what is known about the run: `path`, `kind`, `model`, `tokenizer`, `corpus`, `settings`, `machine`, `timing`, `created`, `n_sequences`, `n_tokens`, `n_sites`, `complete`, `incomplete_reason`, `notes` |
 | `problems` | `never_reached`: sites; `nonfinite`: list of `name`, `n_nan`, `n_inf`, `n_dims_hit`, in order of depth; `n_copies` |
 | `population` | the main population: `rest` (all tokens but position 0), or `all` |
@@ -16,14 +16,14 @@ Every document is one object that `json.dumps(..., allow_nan=False)` accepts: Na
 | `largest` | population -> list of at most 64, one entry per dim, largest first: `value`, `site`, `sequence`, `position`, `dim`, `token_id`, `token` (these four but `dim` null where the value is not among the outliers kept of its site), `n_tokens`, `tokens` (`[id, text, count]`) |
 | `norms` | list by depth: `label`, `name`, `mean`, `growth` (over the depth before), `first_mean` |
 
-Figures of a site over a population: `n_tokens`, `n_values`, `n_nan`, `n_inf`, `mean`, `std`, `body_std` (interquartile range / 1.349),
-`skewness`, `excess_kurtosis`, `median_dim_excess_kurtosis`, `share_beyond_6_std`, `largest`, `largest_dim`, `mean_norm`, `mean_log_norm`.
+Figures of a site over a population are the quantities of `lmfacts.quantities` that take no time, by their keys; `docs/export.md` has
+their definitions.
 
 `site_json`:
 
 | key | value |
 |---|---|
-| `document`, `version` | `"lmfacts.site"`, 1 |
+| `document`, `version` | `"lmfacts.site"`, 2 |
 | `model`, `complete` | of the run |
 | `name`, `aliases`, `module_path`, `note`, `dtype`, `exact`, `n_dims`, `threshold` | of the site |
 | `populations` | population -> see below; `rest`, `first` and `all` where they have tokens |
@@ -43,6 +43,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from lmfacts.quantities.catalogue import json_figures
 from lmfacts.quantities.site_figures import SiteFigures
 from lmfacts.render.terminal.largest_values import find_largest
 from lmfacts.render.terminal.norm_chart import norms_by_depth
@@ -57,8 +58,8 @@ if TYPE_CHECKING:
 
 __all__ = ["json_safe", "site_json", "summary_json"]
 
-SUMMARY_VERSION: Final = 2
-SITE_VERSION: Final = 1
+SUMMARY_VERSION: Final = 3
+SITE_VERSION: Final = 2
 """Versions of the documents; one grows when a key changes its meaning or goes away."""
 
 _POPULATIONS: Final[tuple[Population, ...]] = ("rest", "first", "all")
@@ -80,7 +81,7 @@ def summary_json(run: Run) -> dict[str, Any]:
                 "dtype": site.dtype,
                 "exact": site.exact,
                 "n_dims": site.n_dims,
-                "figures": {p: view.figures(name, p).as_dict() for p in view.populations},
+                "figures": {p: json_figures(view.figures(name, p), run.kind) for p in view.populations},
             }
         )
     outlier_dims = {}
@@ -116,7 +117,7 @@ def site_json(site: SiteRecord, run: Run) -> dict[str, Any]:
     for population in _POPULATIONS:
         part = site.in_population(population)
         if part.n_tokens:
-            populations[population] = _population(part, text)
+            populations[population] = _population(part, text, run.kind)
     document: dict[str, Any] = json_safe(
         {
             "document": "lmfacts.site",
@@ -171,14 +172,14 @@ def _run(run: Run) -> dict[str, Any]:
     }
 
 
-def _population(site: SiteRecord, text: dict[int, str]) -> dict[str, Any]:
+def _population(site: SiteRecord, text: dict[int, str], kind: str) -> dict[str, Any]:
     figures = SiteFigures(site)
     counts, edges, n_below, n_above = figures.histogram(_HISTOGRAM_BINS, _HISTOGRAM_LIMIT)
     octave_counts, octave_edges = site.histogram("log")
     low, high = site.quantile_bounds(QUANTILES)
     dims = site.dims
     return {
-        "figures": figures.as_dict(),
+        "figures": json_figures(figures, kind),
         "n_zero": site.n_zero,
         "min": site.min,
         "max": site.max,

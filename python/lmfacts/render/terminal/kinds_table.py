@@ -126,7 +126,7 @@ class KindsTable:
             _span(*group.range_of("excess_kurtosis"), signed=True),
             group.worst or "-",
             numbers.signed(worst.median_dim_excess_kurtosis, 2),
-            numbers.share(worst.beyond_6_std),
+            numbers.share(worst.beyond_6),
             histogram_text(worst, n_bins),
             numbers.number(largest.largest),
             group.largest or "-",

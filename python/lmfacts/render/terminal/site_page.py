@@ -122,7 +122,7 @@ def _moments(figures: dict[Population, SiteFigures]) -> RenderableType:
         ("skewness", lambda f: numbers.signed(f.skewness, 5)),
         ("excess kurtosis", lambda f: numbers.signed(f.excess_kurtosis, 5)),
         ("  median over the dims", lambda f: numbers.signed(f.median_dim_excess_kurtosis, 5)),
-        ("share beyond 6 std", lambda f: numbers.share(f.beyond_6_std)),
+        ("share beyond 6 std", lambda f: numbers.share(f.beyond_6)),
         ("smallest", lambda f: numbers.number(f.site.min, 6)),
         ("largest", lambda f: numbers.number(f.site.max, 6)),
         ("zeros", lambda f: numbers.count(f.site.n_zero)),

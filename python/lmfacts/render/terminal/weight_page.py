@@ -12,14 +12,14 @@ import numpy as np
 from rich.console import Group
 from rich.text import Text
 
-from lmfacts.quantities.value_figures import ValueFigures
+from lmfacts.quantities.weight_figures import Spread, WeightFigures
 from lmfacts.render.terminal.blocks import histogram_line
 from lmfacts.render.terminal.console import BULK, PROBLEM, STANDOUT, heading, paragraph, result_console, section
 from lmfacts.render.terminal.distribution_section import DistributionSection
+from lmfacts.render.terminal.notable import emphasis
 from lmfacts.render.terminal.run_header import LabeledLines
 from lmfacts.render.terminal.spectrum_section import SpectrumSection
 from lmfacts.render.terminal.table import Column, NumberTable
-from lmfacts.render.terminal.weight_figures import Spread, WeightFigures, emphasis
 from lmfacts.render.terminal.weight_shape import QuantileTable, ShapeTable
 from lmfacts.stats.laws import fit_families, tied_families
 from lmfacts.stats.shape import coarse_problem
@@ -55,7 +55,7 @@ def render_weight(weight: WeightRecord, run: Run[WeightRecord]) -> RenderableTyp
     if weight.min == weight.max:
         equal = Text(f"All its values are {numbers.number(weight.min)}.", style=PROBLEM)
         return Group(*parts, Text(""), paragraph(equal))
-    parts += [DistributionSection(ValueFigures(weight), "Distribution"), ShapeTable(figures), QuantileTable(weight)]
+    parts += [DistributionSection(figures, "Distribution"), ShapeTable(figures), QuantileTable(weight)]
     if weight.is_matrix:
         parts += [_families(weight), _rows_and_columns(figures), _largest(figures)]
     else:

@@ -11,8 +11,8 @@ from rich.text import Text
 from lmfacts.quantities.value_figures import ValueFigures
 from lmfacts.render.terminal.blocks import MARK, bar
 from lmfacts.render.terminal.console import BULK, STANDOUT, paragraph, section
+from lmfacts.render.terminal.notable import emphasis
 from lmfacts.render.terminal.table import Column, NumberTable
-from lmfacts.render.terminal.weight_figures import emphasis
 from lmfacts.stats.shape import (
     NULL_TABLE,
     bimodality_coefficient,
@@ -27,7 +27,7 @@ from lmfacts.writing import numbers
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-    from lmfacts.render.terminal.weight_figures import WeightFigures
+    from lmfacts.quantities.weight_figures import WeightFigures
     from lmfacts.run.weight import WeightRecord
     from lmfacts.stats.distribution import Distribution
 

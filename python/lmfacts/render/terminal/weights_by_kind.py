@@ -10,15 +10,16 @@ from rich.text import Text
 
 from lmfacts.render.terminal.blocks import resample, sparkline
 from lmfacts.render.terminal.console import BULK, STANDOUT, paragraph, section
+from lmfacts.render.terminal.notable import distance_from_gaussian, emphasis, is_notable
 from lmfacts.render.terminal.table import Column, NumberTable
-from lmfacts.render.terminal.weight_figures import GAUSSIAN_K, emphasis, farness, stands_out
+from lmfacts.stats.shape import GAUSSIAN_WEIBULL_K
 from lmfacts.stats.spectrum import weightwatcher
 from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-    from lmfacts.render.terminal.weight_figures import WeightFigures
+    from lmfacts.quantities.weight_figures import WeightFigures
     from lmfacts.render.terminal.weights_view import WeightGroup, WeightsView
 
 __all__ = ["CRITERIA", "DepthSection", "FarthestSection", "MatricesSection", "VectorsSection"]
@@ -84,9 +85,10 @@ class MatricesSection:
             "Matrices by kind",
             paragraph(
                 "Medians over the layers, and the layer farthest from a Gaussian (which has excess kurtosis 0, Weibull "
-                f"k {GAUSSIAN_K:.3f}). After scaling: columns, then rows, divided by their RMS. Largest |z|: over what "
-                "as many Gaussian values have. s1 / edge: the largest singular value over the Marchenko-Pastur edge, "
-                "where those of independent entries end. Effective rank: a share of the smaller side." + alpha + " ",
+                f"k {GAUSSIAN_WEIBULL_K:.3f}). After scaling: columns, then rows, divided by their RMS. Largest |z|: "
+                "over what as many Gaussian values have. s1 / edge: the largest singular value over the "
+                "Marchenko-Pastur edge, where those of independent entries end. Effective rank: a share of the smaller "
+                "side." + alpha + " ",
                 Text("In color", style=STANDOUT),
                 ": farther from a Gaussian than a logistic law (excess kurtosis 1.21, k 1.159), or a |z| of twice the "
                 "expected.",
@@ -157,7 +159,7 @@ class DepthSection:
             "Distance from a Gaussian by depth",
             paragraph(
                 "From the first layer to the last, on one scale for all kinds: |excess kurtosis| logarithmic from 0.1 "
-                f"to {numbers.number(10 ** kurtosis[1], 2)}, the distance of k from {GAUSSIAN_K:.3f} up to "
+                f"to {numbers.number(10 ** kurtosis[1], 2)}, the distance of k from {GAUSSIAN_WEIBULL_K:.3f} up to "
                 f"{body[1]:.2f}, the largest |z| over the expected from 1 to {numbers.number(largest[1], 2)}.{shrunk} ",
                 Text("In color", style=STANDOUT),
                 " as above.",
@@ -197,7 +199,7 @@ class FarthestSection:
         for quantity, title in CRITERIA.items():
             ordered = sorted(
                 (figures for figures in self.matrices if not math.isnan(getattr(figures, quantity))),
-                key=lambda figures, quantity=quantity: -farness(quantity, getattr(figures, quantity)),  # type: ignore[misc]  # mypy loses the type here
+                key=lambda figures, quantity=quantity: -distance_from_gaussian(quantity, getattr(figures, quantity)),  # type: ignore[misc]  # mypy loses the type here
             )
             if not ordered:
                 continue
@@ -295,7 +297,7 @@ class VectorsSection:
 
 def _height(quantity: str, value: float) -> float:
     """How high a figure stands in a sparkline."""
-    far = farness(quantity, value)
+    far = distance_from_gaussian(quantity, value)
     return math.log10(max(far, 1e-9)) if quantity.endswith("kurtosis") else far
 
 
@@ -303,12 +305,14 @@ def _series(group: WeightGroup, quantity: str, width: int, scale: tuple[float, f
     """A sparkline by depth; what stands out is colored."""
     values = np.array(list(group.by_layer(quantity).values()))
     # Stretches keep the value that is farthest from the center, so resample distances and color by the same limits.
-    far = resample([math.nan if math.isnan(value) else farness(quantity, value) for value in values], width)
+    far = resample(
+        [math.nan if math.isnan(value) else distance_from_gaussian(quantity, value) for value in values], width
+    )
     heights = [_height_of(quantity, distance) for distance in far]
     text = Text()
     for character, distance in zip(sparkline(heights, *scale), far.tolist(), strict=True):
-        center = GAUSSIAN_K if quantity == "weibull_k" else 0.0
-        text.append(character, style=STANDOUT if stands_out(quantity, center + distance) else BULK)
+        center = GAUSSIAN_WEIBULL_K if quantity == "weibull_k" else 0.0
+        text.append(character, style=STANDOUT if is_notable(quantity, center + distance) else BULK)
     return text
 
 
@@ -338,7 +342,7 @@ def _what(quantity: str, figures: WeightFigures) -> str:
         return f"largest |z| then {numbers.number(weight.scaled.max_abs_z)}"
     if values.size and values[0] ** 2 > _MOST_OF_A_DIM * _row_energy(figures, int(rows[0])):
         return f"one value, {numbers.signed(float(values[0]))} at [{rows[0]}, {columns[0]}]"
-    if stands_out("excess_kurtosis", figures.scaled_excess_kurtosis):
+    if is_notable("excess_kurtosis", figures.scaled_excess_kurtosis):
         return f"{numbers.signed(figures.scaled_excess_kurtosis)} after scaling"
     name, spread = ("input", column) if not column.ratio < row.ratio else ("output", row)
     return f"{name} dim {spread.largest_at}: {_times(spread.ratio)} the RMS"

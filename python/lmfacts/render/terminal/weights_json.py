@@ -45,10 +45,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from lmfacts.analysis.weight_norms import norm_trends
-from lmfacts.quantities.value_figures import ValueFigures
+from lmfacts.quantities.catalogue import json_figures
+from lmfacts.quantities.weight_figures import WeightFigures
 from lmfacts.render.terminal.json_documents import json_safe
 from lmfacts.render.terminal.run_header import notes
-from lmfacts.render.terminal.weight_figures import WeightFigures
 from lmfacts.render.terminal.weight_shape import QUANTILES, gaussian_quantiles, standardized_quantiles
 from lmfacts.render.terminal.weights_header import dtypes
 from lmfacts.render.terminal.weights_view import WeightsView
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 
 __all__ = ["weight_json", "weights_summary_json"]
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Version of the documents; it grows when a key changes its meaning or goes away."""
 
 _MATRIX_QUANTITIES: Final = (
@@ -101,7 +101,7 @@ def weights_summary_json(run: Run[WeightRecord]) -> dict[str, Any]:
             "dtypes": dtypes(view),
             "tied": run.info.tied or {},
             "skipped": run.info.skipped or {},
-            "weights": [_identity(f.weight) | {"figures": f.as_dict()} for f in view.figures.values()],
+            "weights": [_identity(f.weight) | {"figures": json_figures(f, run.kind)} for f in view.figures.values()],
             "kinds": [_kind(group) for group in view.groups],
             "norms": [
                 {
@@ -123,8 +123,8 @@ def weights_summary_json(run: Run[WeightRecord]) -> dict[str, Any]:
 
 def weight_json(weight: WeightRecord, run: Run[WeightRecord]) -> dict[str, Any]:
     """One weight as a JSON document: see the module."""
-    site_figures = ValueFigures(weight)
-    counts, edges, n_below, n_above = site_figures.histogram(_HISTOGRAM_BINS, _HISTOGRAM_LIMIT)
+    figures = WeightFigures(weight)
+    counts, edges, n_below, n_above = figures.histogram(_HISTOGRAM_BINS, _HISTOGRAM_LIMIT)
     quantiles = list(QUANTILES)
     scaled = weight.scaled if weight.is_matrix else None
     spectrum = weight.spectrum
@@ -138,7 +138,7 @@ def weight_json(weight: WeightRecord, run: Run[WeightRecord]) -> dict[str, Any]:
             "note": weight.note,
             "dtype": weight.dtype,
             "exact": weight.exact,
-            "figures": WeightFigures(weight).as_dict(),
+            "figures": json_figures(figures, run.kind),
             "shape_statistics": asdict(shape_statistics(weight.distribution)),
             "quantiles": [
                 {"q": q, "value": value, "z": z, "gaussian_z": expected}

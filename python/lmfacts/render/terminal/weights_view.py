@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lmfacts.render.terminal.weight_figures import WeightFigures, farness
+from lmfacts.quantities.weight_figures import WeightFigures
+from lmfacts.render.terminal.notable import distance_from_gaussian
 
 if TYPE_CHECKING:
     from lmfacts.run import Run
@@ -59,7 +60,7 @@ class WeightGroup:
 
     def worst(self, quantity: str) -> WeightFigures:
         """The weight whose figure is farthest from a Gaussian's; the first where none has it."""
-        return max(self.figures, key=lambda figures: farness(quantity, getattr(figures, quantity)))
+        return max(self.figures, key=lambda figures: distance_from_gaussian(quantity, getattr(figures, quantity)))
 
     def by_layer(self, quantity: str) -> dict[int, float]:
         """A figure by layer, the median where a layer has several (experts); without those outside the blocks."""

@@ -12,7 +12,7 @@ from lmfacts.render.page.figures.weights_by_kind import kind_color, kind_name, m
 from lmfacts.render.page.palette import COLORS
 from lmfacts.render.page.panel import panel
 from lmfacts.render.page.runs_view import evenly_chosen
-from lmfacts.render.terminal.weight_figures import GAUSSIAN_K
+from lmfacts.stats.shape import GAUSSIAN_WEIBULL_K
 from lmfacts.stats.spectrum import weightwatcher
 from lmfacts.writing import numbers
 
@@ -46,8 +46,8 @@ def figures(view: RunsView) -> list[Figure]:
     return [
         Figure(
             "Weibull shape and WeightWatcher's alpha by depth",
-            f"First, the shape k of the body of |w|: {GAUSSIAN_K} for a Gaussian; the band is what arXiv:2605.18898 "
-            "found for W_O and the MLP."
+            f"First, the shape k of the body of |w|: {GAUSSIAN_WEIBULL_K:.3f} for a Gaussian; the band is what "
+            "arXiv:2605.18898 found for W_O and the MLP."
             + (
                 " Then the exponent alpha of a power law fitted to the tail of the squared singular values; within the "
                 "band, from 2 to 6, WeightWatcher calls a matrix heavy-tailed. It is noisy: a few matrices of each "
@@ -79,7 +79,7 @@ def _shapes(shapes: Mapping[str, Mapping[int, float]]) -> Drawing:
         low = min(min(line.values()) for line in shapes.values())
         high = max(max(line.values()) for line in shapes.values())
         _lines(p, shapes, min(low - 0.02, 1.1), max(high + 0.02, 1.26))
-        p.rule(y=GAUSSIAN_K, label="Gaussian", color="ink")
+        p.rule(y=GAUSSIAN_WEIBULL_K, label="Gaussian", color="ink")
         return p.drawing(f"Weibull k, median over the layers: {_medians(shapes)}.")
 
 

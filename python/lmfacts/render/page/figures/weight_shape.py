@@ -11,7 +11,7 @@ from lmfacts.render.page.figures.densities import LOG_RANGE, Body, log_line, log
 from lmfacts.render.page.figures.weights_by_kind import heat_map, in_the_middle, kind_name, matrices, step_keys
 from lmfacts.render.page.palette import DIVERGING, HEAT
 from lmfacts.render.page.panel import panel
-from lmfacts.render.terminal.weight_figures import GAUSSIAN_K
+from lmfacts.stats.shape import GAUSSIAN_WEIBULL_K
 from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def figures(view: RunsView) -> list[Figure]:
     raw = {kind_name(group.kind): group.by_layer("excess_kurtosis") for group in groups}
     scaled = {kind_name(group.kind): group.by_layer("scaled_excess_kurtosis") for group in groups}
     shape = {
-        kind_name(group.kind): {layer: k - GAUSSIAN_K for layer, k in group.by_layer("weibull_k").items()}
+        kind_name(group.kind): {layer: k - GAUSSIAN_WEIBULL_K for layer, k in group.by_layer("weibull_k").items()}
         for group in groups
     }
     tails = Figure(
@@ -55,9 +55,9 @@ def figures(view: RunsView) -> list[Figure]:
     )
     body = Figure(
         "Weibull shape of the body by kind and depth",
-        f"The shape k of a Weibull law fitted to the body of |w|, less {GAUSSIAN_K}, which a Gaussian has. Below it "
-        "(orange), small weights are more frequent than in a Gaussian, as in an exponential law (k = 1). It says "
-        "nothing of tails.",
+        f"The shape k of a Weibull law fitted to the body of |w|, less {GAUSSIAN_WEIBULL_K:.3f}, which a Gaussian has. "
+        "Below it (orange), small weights are more frequent than in a Gaussian, as in an exponential law (k = 1). It "
+        "says nothing of tails.",
         (heat_map("f8-k", "k less a Gaussian's", shape, _K_STEPS, DIVERGING, alt=_told("k less a Gaussian's", shape)),),
         tuple(Key(label, color, "area") for label, color in zip(step_keys(_K_STEPS), DIVERGING, strict=True)),
     )

@@ -5,56 +5,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lmfacts.render.terminal.console import STANDOUT
-from lmfacts.stats.shape import BIMODAL, NULL_TABLE, bimodality_coefficient, expected_max_abs_z, fraction_beyond
+from lmfacts.quantities.value_figures import ValueFigures
+from lmfacts.stats.shape import bimodality_coefficient, expected_max_abs_z, fraction_beyond
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lmfacts.run.weight import WeightRecord
 
-__all__ = ["GAUSSIAN_BEYOND_3_STD", "GAUSSIAN_K", "Spread", "WeightFigures", "emphasis", "farness", "stands_out"]
+__all__ = ["GAUSSIAN_BEYOND_3_STD", "Spread", "WeightFigures"]
 
 GAUSSIAN_BEYOND_3_STD: Final = math.erfc(3 / math.sqrt(2))
 """Share of a Gaussian's values more than 3 standard deviations from its mean: 0.0027."""
-
-GAUSSIAN_K: Final = NULL_TABLE["Gaussian"].weibull_k
-
-_LOGISTIC: Final = NULL_TABLE["logistic"]
-
-_CENTERS: Final = {"weibull_k": GAUSSIAN_K}
-_LIMITS: Final = {
-    "excess_kurtosis": _LOGISTIC.excess_kurtosis,
-    "scaled_excess_kurtosis": _LOGISTIC.excess_kurtosis,
-    "weibull_k": GAUSSIAN_K - _LOGISTIC.weibull_k,
-    "max_z_ratio": 2.0,
-    "row_ratio": 5.0,
-    "column_ratio": 5.0,
-    "bimodality": BIMODAL,
-}
-
-
-def farness(quantity: str, value: float) -> float:
-    """How far a figure is from what a Gaussian has, in its own unit; -1 for NaN, so that it comes last."""
-    return -1.0 if math.isnan(value) else abs(value - _CENTERS.get(quantity, 0.0))
-
-
-def stands_out(quantity: str, value: float) -> bool:
-    """Whether a figure is to be pointed at.
-
-    Excess kurtosis and Weibull k: farther from a Gaussian's than those of a logistic law. The largest |z|: more than
-    twice the expected. The largest RMS of a row or column: more than 5 times the median. Bimodality: above 0.6.
-    """
-    return farness(quantity, value) > _LIMITS.get(quantity, math.inf)
-
-
-def emphasis(quantity: str, value: float) -> str:
-    """The style that a figure is printed in."""
-    return STANDOUT if stands_out(quantity, value) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +63,7 @@ class Spread:
         return self.largest / self.median if self.median > 0 else math.nan
 
 
-class WeightFigures:
+class WeightFigures(ValueFigures):
     """What reports say about a weight. What does not apply to a vector, or was not computed, is NaN.
 
     Attributes:
@@ -105,6 +71,7 @@ class WeightFigures:
     """
 
     def __init__(self, weight: WeightRecord) -> None:
+        super().__init__(weight)
         self.weight = weight
 
     @property
@@ -113,23 +80,13 @@ class WeightFigures:
         return "" if self.weight.layer is None else str(self.weight.layer)
 
     @cached_property
-    def std(self) -> float:
-        """Population standard deviation of the values."""
-        return self.weight.std
-
-    @cached_property
-    def excess_kurtosis(self) -> float:
-        """That of all values."""
-        return self.weight.excess_kurtosis
-
-    @cached_property
     def scaled_excess_kurtosis(self) -> float:
         """After dividing columns, then rows, by their RMS."""
         return self.weight.scaled.excess_kurtosis if self.weight.is_matrix else math.nan
 
     @cached_property
     def weibull_k(self) -> float:
-        """Shape of the body of |x|; 1.206 for a Gaussian. NaN for vectors, which have too few values."""
+        """Shape of the body of |x|; 1.205 for a Gaussian. NaN for vectors, which have too few values."""
         return self.weight.weibull.k if self.weight.is_matrix else math.nan
 
     @cached_property
@@ -201,42 +158,3 @@ class WeightFigures:
             return math.nan
         middle = abs(weight.quantile(0.5))
         return max(abs(weight.min), abs(weight.max)) / middle if middle > 0 else math.nan
-
-    def as_dict(self) -> dict[str, Any]:
-        """The figures by name, as numbers."""
-        weight = self.weight
-        figures: dict[str, Any] = {
-            "n_values": weight.n,
-            "n_nan": weight.n_nan,
-            "n_inf": weight.n_inf,
-            "n_zero": weight.n_zero,
-            "mean": weight.mean,
-            "std": self.std,
-            "skewness": weight.skewness,
-            "excess_kurtosis": self.excess_kurtosis,
-            "min": weight.min,
-            "max": weight.max,
-            "max_abs_z": weight.max_abs_z,
-            "expected_max_abs_z": expected_max_abs_z(weight.n),
-            "frobenius": weight.frobenius,
-            "frobenius_folded": weight.frobenius_folded,
-        }
-        if not weight.is_matrix:
-            return figures | {
-                "bimodality": self.bimodality,
-                "n_beyond_3": self.n_beyond_3,
-                "expected_beyond_3": self.expected_beyond_3,
-                "largest_over_median": self.largest_over_median,
-            }
-        return figures | {
-            "scaled_excess_kurtosis": self.scaled_excess_kurtosis,
-            "weibull_k": self.weibull_k,
-            "weibull_lambda": weight.weibull.lambda_,
-            "largest_over_median_row_rms": self.row_ratio,
-            "largest_over_median_column_rms": self.column_ratio,
-            "spectral": math.nan if weight.spectral is None else weight.spectral,
-            "spectral_folded": math.nan if weight.spectral_folded is None else weight.spectral_folded,
-            "largest_singular_value_over_edge": self.edge_ratio,
-            "stable_rank_share": self.stable_rank_share,
-            "effective_rank_share": self.effective_rank_share,
-        }
