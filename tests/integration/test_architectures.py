@@ -12,25 +12,11 @@ from lmfacts.errors import HookError, ModelError, SiteNotFoundError, UsageError
 from lmfacts.models import FAMILIES, Tap, View, describe, module_taps
 from lmfacts.sites import Site, SiteKind
 from support.capture import capture, capture_taps
-from support.tiny import TINY, batch, build
-from support.truth import PARTS, check, check_attention
+from support.tiny import MODELS, TINY, batch, build
+from support.truth import check, check_attention
 
 ALL = sorted(TINY)
-ROTARY = {
-    "gpt_neox",
-    "gptj",
-    "falcon",
-    "llama",
-    "mistral",
-    "qwen2",
-    "qwen3",
-    "smollm3",
-    "gemma",
-    "gemma2",
-    "gemma3_text",
-}
-ROTARY |= {"phi3", "olmo2", "mixtral", "qwen2_moe", "qwen3_moe"}
-PARALLEL = {name for name in ALL if PARTS[name].sums == "parallel"}
+PARALLEL = {name for name in ALL if MODELS[name].parts.sums == "parallel"}
 
 
 @functools.cache
@@ -42,14 +28,9 @@ def seen(name, side="right"):
     return model, architecture, inputs, capture(model, architecture, inputs)
 
 
-def family(name):
-    return name.partition(":")[0]
-
-
-def test_every_family_has_a_tiny_model():
+def test_every_model_type_has_a_tiny_model():
     elsewhere = {"gemma3", "gemma3n", "gemma3n_text"}  # test_towers.py
-    assert {family(name) for name in ALL} | elsewhere == set(FAMILIES)
-    assert set(PARTS) == set(TINY)
+    assert {name.partition(":")[0] for name in ALL} | elsewhere == set(FAMILIES)
 
 
 @pytest.mark.parametrize("side", ["right", "left", "none"])
@@ -63,7 +44,7 @@ def test_sites_have_the_values_of_the_model(name, side):
 def test_q_k_v_and_z_give_the_attention_pattern(name):
     model, architecture, _, _ = seen(name)
     inputs = batch(model, "none")
-    if family(name) in ROTARY and not getattr(model.config, "alibi", False):
+    if MODELS[name].is_rotary and not getattr(model.config, "alibi", False):
         # Where every position is 0 rotary embeddings change nothing, and q and k are what the pattern is made of.
         inputs["position_ids"] = torch.zeros_like(inputs["input_ids"])
     captured = capture(model, architecture, inputs, output_attentions=True)

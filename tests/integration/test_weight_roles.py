@@ -11,14 +11,8 @@ from safetensors.numpy import load_file
 
 from lmfacts.checkpoints import open_weights
 from lmfacts.models import tied_head, weight_views
-from lmfacts.models.registry import FAMILIES
-from lmfacts.models.weight_roles import WEIGHT_TABLES
-from support.tiny import TINY
-from support.truth import _BLOCKS, PARTS, _blocks, own_qkv
-
-GATED = {"llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma", "gemma2", "gemma3_text", "phi3", "olmo2"}
-CONV1D = {"gpt2"}
-MOE = {"mixtral", "qwen2_moe", "qwen3_moe"}
+from support.tiny import MODELS, TINY
+from support.truth import blocks_of, own_qkv
 
 
 @pytest.fixture(scope="module", params=TINY)
@@ -75,22 +69,20 @@ def test_every_matrix_of_a_block_has_a_role_but_routers(saved):
     name, model, folder = saved
     with open_weights(folder) as source:
         layout = weight_views(source.shapes, source.config)
-    assert layout.n_layers == len(_blocks(name, model))
+    assert layout.n_layers == len(blocks_of(name, model))
     assert layout.notes == (() if not name.startswith("opt") else layout.notes)
     nameless = {view.parameter.rsplit(".", 2)[-2] for view in layout.views if view.role is None}
-    assert nameless <= {
-        "gate", "shared_expert_gate", "q_norm", "k_norm", "post_attention_layernorm", "post_feedforward_layernorm",
-        "word_embeddings_layernorm", "project_in", "project_out",
-    }  # fmt: skip
+    assert nameless <= MODELS[name].without_role
     roles = {view.role for view in layout.views}
-    family = name.partition(":")[0]
+    parts = MODELS[name].parts
+    is_gated = bool(parts.w_up) or parts.w_in == "mlp.gate_up_proj"
     for layer in range(layout.n_layers):
         for kind in ("W_Q", "W_K", "W_V", "W_O"):
             assert f"blocks.{layer}.{kind}" in roles
-        if family not in MOE:
+        if not parts.moe:
             assert f"blocks.{layer}.W_in" in roles
             assert f"blocks.{layer}.W_out" in roles
-            assert (f"blocks.{layer}.W_gate" in roles) == (family in GATED)
+            assert (f"blocks.{layer}.W_gate" in roles) == is_gated
     assert "embed.W_E" in roles
     assert ("unembed.W_U" in roles) != (layout.aliases == {"unembed.W_U": "embed.W_E"})
     assert all(view.is_norm == ("norm" in view.parameter or ".ln" in view.parameter) for view in layout.views)
@@ -101,14 +93,14 @@ def test_projections_are_what_the_attention_computes(saved):
     generator = torch.Generator().manual_seed(2)
     with open_weights(folder) as source, torch.no_grad():
         _, values = values_of(source)
-        for layer, block in enumerate(_blocks(name, model)):
+        for layer, block in enumerate(blocks_of(name, model)):
             x = torch.randn(2, 5, values[f"blocks.{layer}.W_Q"][1].shape[1], generator=generator)
-            for kind, expected in zip("QKV", own_qkv(block, PARTS[name], x), strict=True):
+            for kind, expected in zip("QKV", own_qkv(block, MODELS[name].parts, x), strict=True):
                 found = x @ matrix(values, f"blocks.{layer}.W_{kind}").T
                 bias = values.get(f"blocks.{layer}.b_{kind}")
                 found = found if bias is None else found + torch.from_numpy(bias[1])
                 torch.testing.assert_close(found, expected.reshape(found.shape), rtol=1e-4, atol=1e-4)
-            w_o = block.get_submodule(PARTS[name].w_o)
+            w_o = block.get_submodule(MODELS[name].parts.w_o)
             z = torch.randn(3, values[f"blocks.{layer}.W_O"][1].shape[1], generator=generator)
             found = z @ matrix(values, f"blocks.{layer}.W_O").T
             bias = values.get(f"blocks.{layer}.b_O")
@@ -130,11 +122,11 @@ def dense_mlp(values, prefix, x, act):
 
 def test_mlps_are_what_the_model_computes(saved):
     name, model, folder = saved
-    parts = PARTS[name]
+    parts = MODELS[name].parts
     generator = torch.Generator().manual_seed(3)
     with open_weights(folder) as source, torch.no_grad():
         _, values = values_of(source)
-        for layer, block in enumerate(_blocks(name, model)):
+        for layer, block in enumerate(blocks_of(name, model)):
             prefix = f"blocks.{layer}."
             if parts.moe:
                 check_experts(block.mlp, values, prefix, generator)
@@ -175,11 +167,11 @@ def test_norms_embeddings_and_head_are_the_models(saved):
     name, model, folder = saved
     with open_weights(folder) as source:
         layout, values = values_of(source)
-    parts = PARTS[name]
+    parts = MODELS[name].parts
     assert torch.equal(matrix(values, "embed.W_E"), model.get_input_embeddings().weight)
     head = layout.aliases.get("unembed.W_U", "unembed.W_U")
     assert torch.equal(matrix(values, head), model.get_output_embeddings().weight)
-    for layer, block in enumerate(_blocks(name, model)):
+    for layer, block in enumerate(blocks_of(name, model)):
         for norm, path in (("ln1", parts.norm1), ("ln2", parts.norm2)):
             assert (f"blocks.{layer}.{norm}.gain" in values) == bool(path)
             if path:
@@ -197,8 +189,8 @@ def test_the_norm_before_a_matrix_is_the_one_whose_output_it_reads(saved):
     name, model, folder = saved
     with open_weights(folder) as source:
         layout = weight_views(source.shapes, source.config)
-    parts = PARTS[name]
-    blocks = _blocks(name, model)
+    parts = MODELS[name].parts
+    blocks = blocks_of(name, model)
     reads = {"W_Q": "", "W_in": parts.w_in}
     if parts.moe:
         reads["W_in"] = ""
@@ -249,7 +241,7 @@ def test_stored_orientation(saved):
     with open_weights(folder) as source:
         layout = weight_views(source.shapes, source.config)
     turned = {view.kind for view in layout.views if view.transposed}
-    assert turned == ({"W_Q", "W_K", "W_V", "W_O", "W_in", "W_out"} if name in CONV1D else set())
+    assert turned == ({"W_Q", "W_K", "W_V", "W_O", "W_in", "W_out"} if MODELS[name].is_transposed else set())
 
 
 def test_a_model_in_memory_gives_the_same_roles_and_values(saved):
@@ -280,11 +272,6 @@ def test_names_without_the_base_models_prefix_mean_the_same(saved):
         for rename in (bare, lambda parameter: f"module._orig_mod.{parameter}"):
             renamed = weight_views({rename(key): shape for key, shape in source.shapes.items()}, source.config)
             assert [view.role for view in renamed.views] == [view.role for view in layout.views]
-
-
-def test_every_family_with_sites_has_a_table():
-    assert set(WEIGHT_TABLES) == set(FAMILIES)
-    assert {_BLOCKS.get(name.partition(":")[0], "layers") for name in TINY} == {"h", "layers"}
 
 
 def test_without_a_configuration_nothing_is_guessed():

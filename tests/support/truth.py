@@ -8,155 +8,23 @@ Every site takes part in at least one comparison.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from support.tiny import MODELS
+from support.tiny_model import LLAMA_PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from transformers import PreTrainedModel
 
-__all__ = ["PARTS", "Parts", "check", "check_attention", "own_qkv"]
+    from support.tiny_model import Parts
+
+__all__ = ["blocks_of", "check", "check_attention", "own_qkv"]
 
 _TOLERANCE = 2e-5
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Where a family keeps its parts, relative to a block; "" where it has none.
-
-    `sums` says what enters the stream where: `sequential`, `parallel`, `post_norm` (a norm after each sum) or
-    `normed_residual` (the norms' outputs are the residual).
-    """
-
-    norm1: str
-    norm2: str
-    w_o: str
-    w_in: str
-    w_out: str
-    act: str
-    final_norm: str
-    attn: str = "self_attn"
-    w_up: str = ""
-    post_attn: str = ""
-    post_mlp: str = ""
-    sums: str = "sequential"
-    moe: str = ""
-
-
-_LLAMA = Parts(
-    norm1="input_layernorm",
-    norm2="post_attention_layernorm",
-    w_o="self_attn.o_proj",
-    w_in="mlp.gate_proj",
-    w_up="mlp.up_proj",
-    w_out="mlp.down_proj",
-    act="mlp.act_fn",
-    final_norm="norm",
-)
-_GEMMA = Parts(
-    norm1="input_layernorm",
-    norm2="pre_feedforward_layernorm",
-    w_o="self_attn.o_proj",
-    w_in="mlp.gate_proj",
-    w_up="mlp.up_proj",
-    w_out="mlp.down_proj",
-    act="mlp.act_fn",
-    final_norm="norm",
-    post_attn="post_attention_layernorm",
-    post_mlp="post_feedforward_layernorm",
-)
-_GPT2 = Parts("ln_1", "ln_2", "attn.c_proj", "mlp.c_fc", "mlp.c_proj", "mlp.act", "ln_f", attn="attn")
-_NEOX = {
-    "norm1": "input_layernorm",
-    "norm2": "post_attention_layernorm",
-    "w_o": "attention.dense",
-    "w_in": "mlp.dense_h_to_4h",
-    "w_out": "mlp.dense_4h_to_h",
-    "act": "mlp.act",
-    "final_norm": "final_layer_norm",
-    "attn": "attention",
-}
-_OPT = {
-    "norm1": "self_attn_layer_norm",
-    "w_o": "self_attn.out_proj",
-    "w_in": "fc1",
-    "w_out": "fc2",
-    "act": "activation_fn",
-}
-_BLOOM = {
-    "norm1": "input_layernorm",
-    "norm2": "post_attention_layernorm",
-    "w_o": "self_attention.dense",
-    "w_in": "mlp.dense_h_to_4h",
-    "w_out": "mlp.dense_4h_to_h",
-    "act": "mlp.gelu_impl",
-    "final_norm": "ln_f",
-    "attn": "self_attention",
-}
-_FALCON = {
-    "w_o": "self_attention.dense",
-    "w_in": "mlp.dense_h_to_4h",
-    "w_out": "mlp.dense_4h_to_h",
-    "act": "mlp.act",
-    "final_norm": "ln_f",
-    "attn": "self_attention",
-}
-_MOE = Parts("input_layernorm", "post_attention_layernorm", "self_attn.o_proj", "", "", "", "norm", moe="mlp")
-
-PARTS: dict[str, Parts] = {
-    "gpt2": _GPT2,
-    "gpt_neo": Parts(
-        "ln_1", "ln_2", "attn.attention.out_proj", "mlp.c_fc", "mlp.c_proj", "mlp.act", "ln_f", attn="attn.attention"
-    ),
-    "gpt_neox": Parts(**_NEOX, sums="parallel"),
-    "gpt_neox:sequential": Parts(**_NEOX),
-    "gptj": Parts(
-        "ln_1", "", "attn.out_proj", "mlp.fc_in", "mlp.fc_out", "mlp.act", "ln_f", attn="attn", sums="parallel"
-    ),
-    "opt": Parts(**_OPT, norm2="final_layer_norm", final_norm="final_layer_norm"),
-    "opt:post_norm": Parts(**_OPT, norm2="final_layer_norm", final_norm="", sums="post_norm"),
-    "bloom": Parts(**_BLOOM),
-    "bloom:post_norm_residual": Parts(**_BLOOM, sums="normed_residual"),
-    "falcon": Parts(**_FALCON, norm1="input_layernorm", norm2="", sums="parallel"),
-    "falcon:multi_head": Parts(**_FALCON, norm1="input_layernorm", norm2="", sums="parallel"),
-    "falcon:new_decoder": Parts(**_FALCON, norm1="ln_attn", norm2="ln_mlp", sums="parallel"),
-    "falcon:new_decoder_one_norm": Parts(**_FALCON, norm1="input_layernorm", norm2="", sums="parallel"),
-    "falcon:sequential": Parts(**_FALCON, norm1="input_layernorm", norm2="post_attention_layernorm"),
-    "phi3": Parts(
-        "input_layernorm",
-        "post_attention_layernorm",
-        "self_attn.o_proj",
-        "mlp.gate_up_proj",
-        "mlp.down_proj",
-        "mlp.activation_fn",
-        "norm",
-    ),
-    "gemma2": _GEMMA,
-    "gemma3_text": _GEMMA,
-    "olmo2": Parts(
-        norm1="",
-        norm2="",
-        w_o="self_attn.o_proj",
-        w_in="mlp.gate_proj",
-        w_up="mlp.up_proj",
-        w_out="mlp.down_proj",
-        act="mlp.act_fn",
-        final_norm="norm",
-        post_attn="post_attention_layernorm",
-        post_mlp="post_feedforward_layernorm",
-    ),
-    "mixtral": _MOE,
-    "qwen2_moe": _MOE,
-    "qwen3_moe": _MOE,
-    **dict.fromkeys(("llama", "llama:bias", "mistral", "qwen2", "qwen3", "smollm3", "gemma"), _LLAMA),
-}
-
-_ROOTS = {"gpt2": "transformer", "gpt_neo": "transformer", "gptj": "transformer", "gpt_neox": "gpt_neox"}
-_ROOTS |= {"bloom": "transformer", "falcon": "transformer", "opt": "model.decoder"}
-_BLOCKS = {"gpt2": "h", "gpt_neo": "h", "gptj": "h", "bloom": "h", "falcon": "h"}
 
 
 def _close(what: str, found: torch.Tensor, expected: torch.Tensor) -> None:
@@ -167,11 +35,12 @@ def _close(what: str, found: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 def _root(name: str, model: PreTrainedModel) -> torch.nn.Module:
-    return model.get_submodule(_ROOTS.get(name.partition(":")[0], "model"))
+    return model.get_submodule(MODELS[name].root)
 
 
-def _blocks(name: str, model: PreTrainedModel) -> list[torch.nn.Module]:
-    return list(getattr(_root(name, model), _BLOCKS.get(name.partition(":")[0], "layers")))
+def blocks_of(name: str, model: PreTrainedModel) -> list[torch.nn.Module]:
+    """The blocks of a tiny model."""
+    return list(getattr(_root(name, model), MODELS[name].blocks))
 
 
 def check(name: str, model: PreTrainedModel, values: Mapping[str, torch.Tensor], inputs: Mapping[str, Any]) -> None:
@@ -182,7 +51,7 @@ def check(name: str, model: PreTrainedModel, values: Mapping[str, torch.Tensor],
     """
     with torch.no_grad():
         output = model(**inputs, output_hidden_states=True)
-        blocks = _blocks(name, model)
+        blocks = blocks_of(name, model)
         hidden = output.hidden_states
         assert len(hidden) == len(blocks) + 1
         embedded = model.get_input_embeddings()(inputs["input_ids"])
@@ -192,10 +61,10 @@ def check(name: str, model: PreTrainedModel, values: Mapping[str, torch.Tensor],
             _close("resid_pre", at["resid_pre"], hidden[layer])
             if layer + 1 < len(blocks):
                 _close("resid_post", at["resid_post"], hidden[layer + 1])
-            _check_block(PARTS[name], block, at)
+            _check_block(MODELS[name].parts, block, at)
             shape = (*inputs["input_ids"].shape, -1)
-            read = at["ln1_out"] if "ln1_out" in at and PARTS[name].sums != "post_norm" else at["resid_pre"]
-            for kind, expected in zip("qkv", own_qkv(block, PARTS[name], read.reshape(shape)), strict=True):
+            read = at["ln1_out"] if "ln1_out" in at and MODELS[name].parts.sums != "post_norm" else at["resid_pre"]
+            for kind, expected in zip("qkv", own_qkv(block, MODELS[name].parts, read.reshape(shape)), strict=True):
                 _close(kind, at[kind], expected)
         _check_end(name, model, values, output)
 
@@ -247,7 +116,7 @@ def _check_mlp(parts: Parts, block: torch.nn.Module, at: Mapping[str, torch.Tens
         _close("mlp_out", at["mlp_out"], block.get_submodule(parts.moe)(read.unsqueeze(0)))
         return
     if parts.moe:
-        parts = _LLAMA
+        parts = LLAMA_PARTS
     pre = _apply(block, parts.w_in, read)
     if parts.w_in == "mlp.gate_up_proj":
         pre, up = pre.chunk(2, dim=-1)
@@ -267,9 +136,9 @@ def _apply(block: torch.nn.Module, path: str, x: torch.Tensor) -> torch.Tensor:
 def _check_end(name: str, model: PreTrainedModel, values: Mapping[str, torch.Tensor], output: Any) -> None:
     """The final norm and the logits."""
     root = _root(name, model)
-    last = values[f"blocks.{len(_blocks(name, model)) - 1}.resid_post"]
-    if PARTS[name].final_norm:
-        last = root.get_submodule(PARTS[name].final_norm)(last)
+    last = values[f"blocks.{len(blocks_of(name, model)) - 1}.resid_post"]
+    if MODELS[name].parts.final_norm:
+        last = root.get_submodule(MODELS[name].parts.final_norm)(last)
         _close("final_norm_out", values["final_norm_out"], last)
         last = values["final_norm_out"]
     project = getattr(root, "project_out", None)
@@ -319,8 +188,8 @@ def check_attention(
     z must be the pattern times v. Without rotation (all positions 0) and without ALiBi, the pattern must be the softmax
     of the scaled q k^T. This knows nothing of the projections' layouts.
     """
-    for layer, (block, pattern) in enumerate(zip(_blocks(name, model), patterns, strict=True)):
-        attention: Any = block.get_submodule(PARTS[name].attn)
+    for layer, (block, pattern) in enumerate(zip(blocks_of(name, model), patterns, strict=True)):
+        attention: Any = block.get_submodule(MODELS[name].parts.attn)
         n_sequences, n_heads, n_positions, _ = pattern.shape
         shape = (n_sequences, n_positions, -1)
         z = values[f"blocks.{layer}.z"].reshape(shape)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from lmfacts.models.adapter import Architecture, Tap, View
 from lmfacts.models.gguf_names import GgufName, gguf_config, gguf_tensor_names
+from lmfacts.models.registry import FAMILIES
 from lmfacts.models.weight_layout import WeightLayout, WeightView
 from lmfacts.models.weight_roles import tied_head, weight_views
 
 if TYPE_CHECKING:
+    from lmfacts.models.description import describe
     from lmfacts.models.module_paths import module_taps
     from lmfacts.models.norms import norm_kind
-    from lmfacts.models.registry import FAMILIES, describe
     from lmfacts.models.token_entry import TokenModules, token_modules
     from lmfacts.models.undescribed import architecture_for
 
@@ -39,10 +40,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "FAMILIES": "registry",
     "TokenModules": "token_entry",
     "architecture_for": "undescribed",
-    "describe": "registry",
+    "describe": "description",
     "module_taps": "module_paths",
     "norm_kind": "norms",
     "token_modules": "token_entry",

@@ -1,99 +1,32 @@
-"""Which family's file describes a model: by the `model_type` of its configuration, else by structure."""
+"""The families that are known by name: whatever lies in the folder `families`.
+
+Neither this module nor a family's file needs torch to be imported, so that weights can be named without it.
+"""
 
 from __future__ import annotations
 
+import pkgutil
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
-from torch import nn
-
-from lmfacts.errors import ModelError
-from lmfacts.models import generic
-from lmfacts.models.families import (
-    bloom,
-    falcon,
-    gemma,
-    gemma3n,
-    gpt2,
-    gpt_neo,
-    gpt_neox,
-    gptj,
-    llama,
-    moe,
-    olmo2,
-    opt,
-    phi3,
-)
-from lmfacts.models.towers import is_inside, other_towers
+from lmfacts.models import families
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterator, Mapping
 
-    from lmfacts.models.adapter import Architecture
+    from lmfacts.models.family import Family
 
-__all__ = ["FAMILIES", "describe"]
+__all__ = ["FAMILIES"]
 
-FAMILIES: Final[Mapping[str, Callable[[nn.Module], Architecture]]] = {
-    "bloom": bloom.describe,
-    "falcon": falcon.describe,
-    "gemma": llama.describe,
-    "gemma2": gemma.describe,
-    "gemma3": gemma.describe,
-    "gemma3_text": gemma.describe,
-    "gemma3n": gemma3n.describe,
-    "gemma3n_text": gemma3n.describe,
-    "gpt2": gpt2.describe,
-    "gpt_neo": gpt_neo.describe,
-    "gpt_neox": gpt_neox.describe,
-    "gptj": gptj.describe,
-    "llama": llama.describe,
-    "mistral": llama.describe,
-    "mixtral": moe.describe,
-    "olmo2": olmo2.describe,
-    "opt": opt.describe,
-    "phi3": phi3.describe,
-    "qwen2": llama.describe,
-    "qwen2_moe": moe.describe,
-    "qwen3": llama.describe,
-    "qwen3_moe": moe.describe,
-    "smollm3": llama.describe,
+
+def _families() -> Iterator[Family]:
+    # pkgutil asks the package's own importer, which may be a folder's or a zip file's.
+    for module in pkgutil.iter_modules(families.__path__):
+        family: Family = import_module(f"{families.__name__}.{module.name}").FAMILY
+        yield family
+
+
+FAMILIES: Final[Mapping[str, Family]] = {
+    model_type: family for family in _families() for model_type in family.model_types
 }
-"""The adapter of each `model_type`. Every entry is checked against the model's own arithmetic in the tests."""
-
-
-def describe(model: nn.Module) -> Architecture:
-    """Say where the sites of a model are. The model is not changed.
-
-    The model may be a causal LM, its base model without a head, or either inside a wrapper (`torch.compile`, data
-    parallel, a vision-language model with a known language model in it). A model of an unknown family, or one that
-    lacks a module its family has, is described by structure and a short trial run (see `generic`), and the notes say
-    so.
-
-    Raises:
-        UnknownArchitectureError: no list of blocks can be found.
-        ModelError: this is not a decoder-only language model.
-    """
-    if not isinstance(model, nn.Module):
-        raise ModelError(
-            "expected a torch.nn.Module such as AutoModelForCausalLM.from_pretrained(...) gives, "
-            f"got {type(model).__name__}"
-        )
-    model_type = _model_type(model)
-    if model_type is None:
-        return generic.describe(model)
-    try:
-        return FAMILIES[model_type](model)
-    except (ModelError, AttributeError) as error:
-        note = f"The configuration says {model_type!r}, but {error}; the model is described by structure."
-        return generic.describe(model, notes=[note])
-
-
-def _model_type(model: nn.Module) -> str | None:
-    """The known `model_type` of the model, or of the outermost known language model inside it."""
-    elsewhere = other_towers(model)
-    for path, module in model.named_modules():
-        if is_inside(path, elsewhere):
-            continue
-        model_type = getattr(getattr(module, "config", None), "model_type", None)
-        if isinstance(model_type, str) and model_type in FAMILIES:
-            return model_type
-    return None
+"""Model type -> its family. The tests check every family against the model's own arithmetic."""

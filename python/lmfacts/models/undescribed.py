@@ -12,7 +12,7 @@ from torch import nn
 
 from lmfacts.errors import ModelError
 from lmfacts.models.adapter import Architecture
-from lmfacts.models.registry import describe
+from lmfacts.models.description import describe
 from lmfacts.sites import SiteKind, is_module_pattern
 
 if TYPE_CHECKING:

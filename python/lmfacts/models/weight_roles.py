@@ -13,56 +13,15 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from lmfacts.models.families import (
-    bloom,
-    falcon,
-    gemma,
-    gemma3n,
-    gpt2,
-    gpt_neo,
-    gpt_neox,
-    gptj,
-    llama,
-    moe,
-    olmo2,
-    opt,
-    phi3,
-)
+from lmfacts.models.registry import FAMILIES
 from lmfacts.models.weight_layout import Sizes, WeightLayout, WeightTable, WeightView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from lmfacts.models.weight_layout import Part
 
-__all__ = ["HEADS", "WEIGHT_TABLES", "tied_head", "weight_views"]
-
-WEIGHT_TABLES: Final[Mapping[str, Callable[[Sizes], WeightTable]]] = {
-    "bloom": bloom.weight_table,
-    "falcon": falcon.weight_table,
-    "gemma": llama.weight_table,
-    "gemma2": gemma.weight_table,
-    "gemma3": gemma.weight_table,
-    "gemma3_text": gemma.weight_table,
-    "gemma3n": gemma3n.weight_table,
-    "gemma3n_text": gemma3n.weight_table,
-    "gpt2": gpt2.weight_table,
-    "gpt_neo": gpt_neo.weight_table,
-    "gpt_neox": gpt_neox.weight_table,
-    "gptj": gptj.weight_table,
-    "llama": llama.weight_table,
-    "mistral": llama.weight_table,
-    "mixtral": moe.weight_table,
-    "olmo2": olmo2.weight_table,
-    "opt": opt.weight_table,
-    "phi3": phi3.weight_table,
-    "qwen2": llama.weight_table,
-    "qwen2_moe": moe.weight_table,
-    "qwen3": llama.weight_table,
-    "qwen3_moe": moe.weight_table,
-    "smollm3": llama.weight_table,
-}
-"""The table of each `model_type`: the families that `describe` knows too."""
+__all__ = ["HEADS", "tied_head", "weight_views"]
 
 HEADS: Final = frozenset({"lm_head.weight", "embed_out.weight", "output.weight"})
 """What the head's matrix may be called."""
@@ -180,8 +139,8 @@ def tied_head(names: Iterable[str], config: Mapping[str, Any] | None) -> tuple[s
         str(each).endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for each in classes
     )
     tie = config.get("tie_word_embeddings", sizes.get("tie_word_embeddings", True))
-    make = WEIGHT_TABLES.get(sizes.model_type or "")
-    table = _GENERIC if make is None else make(sizes)
+    family = FAMILIES.get(sizes.model_type or "")
+    table = _GENERIC if family is None else family.weight_table(sizes)
     relative = _known(names)
     embeddings = [
         name for name, (layer, path) in relative.items() if layer is None and _outside(table, path) == "embed.W_E"
@@ -217,16 +176,16 @@ def _table(
     sizes: Sizes, known: Mapping[str, tuple[int | None, str]], shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[WeightTable, list[str]]:
     """The family's table and the notes to begin with."""
-    make = WEIGHT_TABLES.get(sizes.model_type or "")
-    if make is not None:
-        return make(sizes), []
+    family = FAMILIES.get(sizes.model_type or "")
+    if family is not None:
+        return family.weight_table(sizes), []
     by_name = (
         "roles are given by names such as q_proj alone, matrices are taken to be stored [out, in], fused tensors are "
         "left whole, and no norm is said to come before a matrix."
     )
     if sizes.model_type is not None:
         return _GENERIC, [f"The model type {sizes.model_type!r} has no table of weights: {by_name}"]
-    guess = gpt2.weight_table(sizes)
+    guess = FAMILIES["gpt2"].weight_table(sizes)
     if guess.conv1d is not None and _is_transposed(guess.conv1d, known, shapes):
         return guess, ["There is no configuration; the names and shapes are GPT-2's."]
     return _GENERIC, [f"There is no configuration that names the model's type: {by_name}"]

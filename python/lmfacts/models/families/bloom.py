@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmfacts.models.adapter import Architecture, Draft, Missing, Point, View, find_root, into, out
+from lmfacts.models.family import Family
 from lmfacts.models.weight_layout import Sizes, WeightTable, qkv_by_head
 from lmfacts.sites import SiteKind
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["describe", "weight_table"]
+__all__ = ["FAMILY"]
 
 
 def describe(model: nn.Module) -> Architecture:
@@ -84,3 +85,6 @@ def weight_table(sizes: Sizes) -> WeightTable:
         },
         other_norms=frozenset({"word_embeddings_layernorm"}),
     )
+
+
+FAMILY = Family(model_types=("bloom",), describe=describe, weight_table=weight_table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmfacts.models.adapter import Architecture, Draft, Missing, Point, View, find_root, into, out
+from lmfacts.models.family import Family
 from lmfacts.models.weight_layout import FUSED_ORDER, Sizes, WeightTable, qkv, qkv_in_a_row
 from lmfacts.sites import SiteKind
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from lmfacts.models.weight_layout import Part
 
-__all__ = ["describe", "weight_table"]
+__all__ = ["FAMILY"]
 
 
 def describe(model: nn.Module) -> Architecture:
@@ -129,3 +130,6 @@ def _parts(sizes: Sizes) -> tuple[Part, ...]:
     # These are the configuration class's own defaults for what a file leaves out.
     new_decoder, multi_query = sizes.get("new_decoder_architecture", False), sizes.get("multi_query", True)
     return qkv(_qkv(n_heads, n_kv_heads, d_head, new_decoder=bool(new_decoder), multi_query=bool(multi_query)))
+
+
+FAMILY = Family(model_types=("falcon",), describe=describe, weight_table=weight_table)

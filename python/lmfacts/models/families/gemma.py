@@ -14,13 +14,14 @@ from lmfacts.models.families.llama import (
     OUTSIDE,
     open_draft,
 )
+from lmfacts.models.family import Family
 from lmfacts.models.weight_layout import Sizes, WeightTable
 from lmfacts.sites import SiteKind
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["describe", "weight_table"]
+__all__ = ["FAMILY"]
 
 
 def describe(model: nn.Module) -> Architecture:
@@ -69,3 +70,6 @@ def weight_table(_sizes: Sizes) -> WeightTable:
         gain_offset=1.0,
         other_norms=HEAD_NORMS | {"post_attention_layernorm", "post_feedforward_layernorm"},
     )
+
+
+FAMILY = Family(model_types=("gemma2", "gemma3", "gemma3_text"), describe=describe, weight_table=weight_table)

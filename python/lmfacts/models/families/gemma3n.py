@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lmfacts.models.adapter import Architecture, Draft, Missing, Plane, find_root, into, out
 from lmfacts.models.families.llama import ATTENTION, ATTENTION_WEIGHTS, GATED_MLP, HEAD_NORMS, MLP_WEIGHTS, OUTSIDE
+from lmfacts.models.family import Family
 from lmfacts.models.weight_layout import Sizes, WeightTable
 from lmfacts.sites import Site, SiteKind
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from lmfacts.models.adapter import Point
 
-__all__ = ["describe", "weight_table"]
+__all__ = ["FAMILY"]
 
 _SHARED = Missing("this block attends to the keys and values of an earlier one, and has none of its own")
 
@@ -81,3 +82,6 @@ def weight_table(_sizes: Sizes) -> WeightTable:
             "altup.router_norm",
         },
     )
+
+
+FAMILY = Family(model_types=("gemma3n", "gemma3n_text"), describe=describe, weight_table=weight_table)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmfacts.models.adapter import Architecture, Draft, View, find_root, into, out
+from lmfacts.models.family import Family
 from lmfacts.models.weight_layout import Sizes, WeightTable, qkv_in_thirds
 from lmfacts.sites import SiteKind
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["describe", "weight_table"]
+__all__ = ["FAMILY"]
 
 
 def describe(model: nn.Module) -> Architecture:
@@ -66,3 +67,6 @@ def weight_table(_sizes: Sizes) -> WeightTable:
         conv1d="attn.c_attn",
         other_norms=frozenset({"ln_cross_attn"}),
     )
+
+
+FAMILY = Family(model_types=("gpt2",), describe=describe, weight_table=weight_table)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmfacts.models.adapter import Architecture, Draft, find_root, into, out
+from lmfacts.models.family import Family
 from lmfacts.models.weight_layout import Sizes, WeightTable
 from lmfacts.sites import SiteKind
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["describe", "weight_table"]
+__all__ = ["FAMILY"]
 
 
 def describe(model: nn.Module) -> Architecture:
@@ -63,3 +64,6 @@ def weight_table(_sizes: Sizes) -> WeightTable:
             "mlp.c_proj": "W_out",
         },
     )
+
+
+FAMILY = Family(model_types=("gpt_neo",), describe=describe, weight_table=weight_table)

@@ -5,13 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmfacts.models.adapter import Architecture, Draft, Point, find_root, into, out
+from lmfacts.models.family import Family
 from lmfacts.models.weight_layout import Sizes, WeightTable
 from lmfacts.sites import SiteKind
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["ATTENTION", "GATED_MLP", "describe", "open_draft", "weight_table"]
+__all__ = [
+    "ATTENTION",
+    "ATTENTION_WEIGHTS",
+    "FAMILY",
+    "GATED_MLP",
+    "HEAD_NORMS",
+    "MLP_WEIGHTS",
+    "OUTSIDE",
+    "open_draft",
+]
 
 ATTENTION: dict[SiteKind, Point] = {
     SiteKind.Q: out("self_attn.q_proj"),
@@ -104,3 +114,8 @@ def weight_table(sizes: Sizes) -> WeightTable:
         gain_offset=1.0 if sizes.model_type == "gemma" else 0.0,
         other_norms=HEAD_NORMS,
     )
+
+
+FAMILY = Family(
+    model_types=("llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma"), describe=describe, weight_table=weight_table
+)

@@ -14,13 +14,14 @@ from lmfacts.models.families.llama import (
     OUTSIDE,
     open_draft,
 )
+from lmfacts.models.family import Family
 from lmfacts.models.weight_layout import Part, Sizes, WeightTable, halves
 from lmfacts.sites import SiteKind
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["describe", "weight_table"]
+__all__ = ["FAMILY"]
 
 _EXPERTS = Missing(
     "mixture of experts: each token goes through its own experts, so the block has no one set of neurons"
@@ -92,3 +93,6 @@ def weight_table(_sizes: Sizes) -> WeightTable:
         },
         other_norms=HEAD_NORMS,
     )
+
+
+FAMILY = Family(model_types=("mixtral", "qwen2_moe", "qwen3_moe"), describe=describe, weight_table=weight_table)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmfacts.models.adapter import Architecture, Draft, Missing, Point, Same, find_root, into, out
+from lmfacts.models.family import Family
 from lmfacts.models.weight_layout import PRE_NORM, Sizes, WeightTable
 from lmfacts.sites import SiteKind
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["describe", "weight_table"]
+__all__ = ["FAMILY"]
 
 
 def describe(model: nn.Module) -> Architecture:
@@ -100,3 +101,6 @@ def weight_table(sizes: Sizes) -> WeightTable:
         before_head=None if is_projected else before_head,
         notes=("The first two rows of OPT's pos_embed.W_pos are never used for a token's position.",),
     )
+
+
+FAMILY = Family(model_types=("opt",), describe=describe, weight_table=weight_table)

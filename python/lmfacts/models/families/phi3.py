@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from lmfacts.models.adapter import Architecture, View, into, out
 from lmfacts.models.families.llama import OUTSIDE, open_draft
+from lmfacts.models.family import Family
 from lmfacts.models.weight_layout import Sizes, WeightTable, halves, qkv_in_a_row
 from lmfacts.sites import SiteKind
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["describe", "weight_table"]
+__all__ = ["FAMILY"]
 
 
 def describe(model: nn.Module) -> Architecture:
@@ -68,3 +69,6 @@ def weight_table(sizes: Sizes) -> WeightTable:
             "mlp.down_proj": "W_out",
         },
     )
+
+
+FAMILY = Family(model_types=("phi3",), describe=describe, weight_table=weight_table)
