@@ -174,7 +174,7 @@ def test_tokens_of_a_replayed_graph_are_counted(counted_by_kernels):
     inputs = batch(model, "none")
     with torch.no_grad(), lmfacts.attach(model, ["embed"]) as recorder:
         model(**inputs)
-        memory = recorder._passes._memory.tensor[:24].view(torch.int64)
+        memory = recorder._recorded.passes._memory.tensor[:24].view(torch.int64)
         memory += torch.tensor([3, 33, 1])  # what the kernels of a replayed graph do to it
     assert (recorder.n_sequences, recorder.n_tokens) == (6, 66)
     run = recorder.run()

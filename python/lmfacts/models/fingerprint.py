@@ -1,4 +1,4 @@
-"""Short names for what was measured: the same fingerprints mean the same weights and the same tokenizer."""
+"""Fingerprints of a model and of its tokenizer: equal ones mean the same weights, and the same ids for a text."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from numpy.typing import NDArray
     from torch import nn
 
-__all__ = ["TokenHash", "model_fingerprint", "tokenizer_fingerprint"]
+__all__ = ["model_fingerprint", "tokenizer_fingerprint"]
 
 _SAMPLES = 4096
 _DIGEST_BYTES = 16
@@ -50,20 +46,3 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     else:
         text = json.dumps(sorted(tokenizer.get_vocab().items()))
     return hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()
-
-
-class TokenHash:
-    """A running hash of sequences of token ids; it does not depend on how sequences are put into batches."""
-
-    def __init__(self) -> None:
-        self._digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-
-    def update(self, sequences: Iterable[NDArray[np.int64]]) -> None:
-        """Add sequences, int64 [length] each, padding left out."""
-        for ids in sequences:
-            self._digest.update(len(ids).to_bytes(8, "little"))
-            self._digest.update(np.ascontiguousarray(ids, dtype="<i8").tobytes())
-
-    def hexdigest(self) -> str:
-        """The hash of all sequences so far."""
-        return self._digest.hexdigest()

@@ -2,8 +2,8 @@
 
 Dynamo traces the hooks of a model that is compiled after they were registered. What they do cannot be traced, so while
 it traces, a hook leaves an operator in the graph instead, `lmfacts::observe` or `lmfacts::report`, that does at run
-time what the hook would have done. The operators say that they change a tensor of the recorder's, although they only
-read: nothing is then reordered between them, and none is removed as unused. The graph is not broken.
+time what the hook would have done. The operators claim to change a tensor of ours, although they only read: so none is
+moved past another, and none is removed as unused. The graph is not broken.
 
 Dynamo takes modules of one class for the same even if their hooks differ, unless
 `torch._dynamo.config.skip_nnmodule_hook_guards` is False. Set it so where blocks are compiled one by one; otherwise a
@@ -17,19 +17,25 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import torch
+from torch.compiler import is_compiling
 
+from lmfacts.recording.hooks import Sink
 from lmfacts.recording.pass_tokens import Arguments
 from lmfacts.recording.pass_tokens.caches import n_cached_columns
 from lmfacts.recording.pass_tokens.masks import mask_tensor
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from types import FrameType
 
-__all__ = ["CompiledHooks"]
+    from lmfacts.models import Tap
+    from lmfacts.recording.pass_tokens import ArgumentReader
+
+__all__ = ["Observer", "TracedSink"]
 
 
-class Observer(Protocol):
-    """What the operators report to: a recorder."""
+class Observer(Sink, Protocol):
+    """A sink that can also be told by operators, which have other arguments than hooks."""
 
     def observe(self, site: str, tensor: torch.Tensor) -> None:
         """A site has this value."""
@@ -37,11 +43,8 @@ class Observer(Protocol):
     def call_started(self, path: str, frame: FrameType | None) -> None:
         """A module that may be given tokens starts, in a frame that runs until it is over, or None."""
 
-    def module_returned(self, path: str, output: Any) -> None:
-        """It is over."""
-
     def arguments_given(self, arguments: Arguments) -> None:
-        """A module that may be given tokens starts with these arguments."""
+        """The module that started last has these arguments."""
 
 
 _OBSERVERS: weakref.WeakValueDictionary[int, Observer] = weakref.WeakValueDictionary()
@@ -57,9 +60,9 @@ _EAGER: Final = (torch.Tag.cudagraph_unsafe,)
 def _observe(value: torch.Tensor, order: torch.Tensor, observer: int, site: str) -> None:
     """Report the value of a site."""
     del order
-    known = _OBSERVERS.get(observer)
-    if known is not None:
-        known.observe(site, value)
+    told = _OBSERVERS.get(observer)
+    if told is not None:
+        told.observe(site, value)
 
 
 @torch.library.custom_op("lmfacts::report", mutates_args=("order",), tags=_EAGER)
@@ -78,17 +81,17 @@ def _report(  # noqa: PLR0917  an operator's arguments are positional
 ) -> None:
     """Report that a call starts, has its arguments, or is over."""
     del order
-    known = _OBSERVERS.get(observer)
-    if known is None:
+    told = _OBSERVERS.get(observer)
+    if told is None:
         return
     if event == "called":
-        known.call_started(path, None)
+        told.call_started(path, None)
     elif event == "returned":
-        known.module_returned(path, None)
+        told.module_returned(path, None)
     else:
         cached: int | torch.Tensor | None = n_cached if length is None else length
         cache = _Cached(None if length is None and n_cached == _UNKNOWN else cached)
-        known.arguments_given(Arguments(ids, embeddings, mask, positions, cache, kept=kept))
+        told.arguments_given(Arguments(ids, embeddings, mask, positions, cache, kept=kept))
 
 
 @_observe.register_fake
@@ -130,33 +133,60 @@ class _Cached:
         return self._length
 
 
-class CompiledHooks:
-    """A recorder's hooks as operators, for while a graph is traced."""
+class TracedSink:
+    """A sink around another one: it passes on what hooks report, except to Dynamo, for which it leaves operators."""
 
-    def __init__(self, observer: Observer, device: torch.device) -> None:
-        """Report to an observer, which is not kept alive by this.
+    def __init__(self, observer: Observer, reader: ArgumentReader, device: torch.device) -> None:
+        """See the arguments.
 
         Args:
-            observer: who is told.
+            observer: who is told. A compiled graph does not keep it alive.
+            reader: finds what says something about tokens among a call's arguments.
             device: where the model is: a graph on a GPU is to have no inputs elsewhere.
         """
+        self._observer = observer
+        self._reader = reader
         self._number = next(_NUMBERS)
         _OBSERVERS[self._number] = observer
         with torch.inference_mode(mode=False):
             self._order = torch.zeros(1, dtype=torch.uint8, device=device)
 
-    def value(self, site: str, tensor: torch.Tensor) -> None:
-        """A site has this value."""
-        _observe(tensor, self._order, self._number, site)
+    def module_called(self, path: str) -> None:
+        """As in `Sink`."""
+        if is_compiling():
+            self._report("called", path)
+        else:
+            self._observer.module_called(path)
 
-    def event(self, event: str, path: str) -> None:
-        """A call of a module starts (`called`) or is over (`returned`)."""
+    def module_given(self, path: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """As in `Sink`."""
+        if is_compiling():
+            self._report_arguments(self._reader.read(path, args, kwargs))
+        else:
+            self._observer.module_given(path, args, kwargs)
+
+    def module_returned(self, path: str, output: Any) -> None:
+        """As in `Sink`."""
+        if is_compiling():
+            self._report("returned", path)
+        else:
+            self._observer.module_returned(path, output)
+
+    def tapped(self, tap: Tap, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
+        """As in `Sink`."""
+        if is_compiling():
+            _observe(tap.cut(tap.tensor(args, kwargs, output)), self._order, self._number, tap.site)
+        else:
+            self._observer.tapped(tap, args, kwargs, output)
+
+    def _report(self, event: str, path: str) -> None:
+        """Leave an operator that says that a call of a module starts (`called`) or is over (`returned`)."""
         _report(self._order, self._number, event, path, None, None, None, None, None, None, 0)
 
-    def arguments(self, found: Arguments) -> None:
-        """A module that may be given tokens starts with these arguments."""
-        cached = n_cached_columns(found.cache)
+    def _report_arguments(self, arguments: Arguments) -> None:
+        """Leave an operator that gives what can be an operator's argument: tensors, and the cache as its length."""
+        cached = n_cached_columns(arguments.cache)
         length, n_cached = (cached, 0) if isinstance(cached, torch.Tensor) else (None, cached)
-        mask = mask_tensor(found.mask)
-        tensors = (found.ids, found.embeddings, mask, found.positions, length, found.kept)
+        mask = mask_tensor(arguments.mask)
+        tensors = (arguments.ids, arguments.embeddings, mask, arguments.positions, length, arguments.kept)
         _report(self._order, self._number, "given", "", *tensors, _UNKNOWN if n_cached is None else n_cached)

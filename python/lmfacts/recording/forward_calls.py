@@ -1,4 +1,4 @@
-"""Forward calls that are under way: which pass the values that come now belong to, in each thread by itself."""
+"""Forward calls that are under way, thread by thread: which pass the values that come now belong to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from lmfacts.recording.cuda.passes import DevicePass, HostPass
 
-__all__ = ["ForwardCall", "ForwardCalls", "is_in_backward"]
+__all__ = ["ForwardCall", "ForwardCalls", "frame_that_called_the_hook", "is_in_backward"]
 
 
 @dataclass
@@ -27,24 +27,24 @@ class ForwardCall:
 
     Attributes:
         path: the module that was called from outside.
-        entered: when, in seconds of `time.perf_counter`.
-        frame: of torch, running until the call is over; None in a compiled graph.
-        own_s: seconds spent in lmfacts since.
-        not_its_own_s: seconds spent in calls that are counted separately, such as that of an encoder.
+        entered: when it started, in seconds of `time.perf_counter`.
+        frame: a frame of torch that runs until the call is over; None in a compiled graph.
+        lmfacts_s: seconds of it spent in lmfacts.
+        inner_s: seconds of it spent in calls that are counted separately, such as that of an encoder.
         arguments: what is known of its tokens so far; modules further inside may add to it.
         begun: its pass, as soon as its tokens were needed.
         n_before: tokens that were recorded before it.
         is_skipped: whether nothing of it is recorded, because its tokens cannot be told or were recorded before.
-        has_recursed: whether the same module was called again inside it, which is a pass of its own.
-        recorded: the sites that have had their value.
+        has_recursed: whether the same module was called again inside it; that call is a pass of its own.
+        recorded: the sites whose value was counted.
         under_way: the modules of this call that may be given tokens and have not returned, from the outside in.
     """
 
     path: str
     entered: float
     frame: FrameType | None = None
-    own_s: float = 0.0
-    not_its_own_s: float = 0.0
+    lmfacts_s: float = 0.0
+    inner_s: float = 0.0
     arguments: Arguments = field(default_factory=Arguments)
     begun: HostPass | DevicePass | None = None
     n_before: int = 0
@@ -54,14 +54,14 @@ class ForwardCall:
     under_way: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        """It has begun."""
+        """The call has just started."""
         self.under_way = [self.path]
 
 
 class ForwardCalls(threading.local):
-    """The calls under way in a thread, the innermost last.
+    """The calls under way in the current thread, the innermost last.
 
-    There are more than one where an encoder runs inside its model, and where a hook or the model calls the model.
+    There is more than one where an encoder runs inside its model, and where a hook or the model itself calls the model.
     """
 
     def __init__(self) -> None:
@@ -93,9 +93,17 @@ class ForwardCalls(threading.local):
         return None if call.under_way else self.stack.pop()
 
     def abandoned(self) -> Iterator[ForwardCall]:
-        """The calls that are over without having returned: torch calls no hook after a KeyboardInterrupt."""
+        """Remove the calls that are over without having returned: torch calls no hook after a KeyboardInterrupt."""
         while self.stack and not _is_running(self.stack[-1].frame):
             yield self.stack.pop()
+
+
+def frame_that_called_the_hook() -> FrameType | None:
+    """The frame of torch that called the hook which runs now, and calls the module next; it ends with the module."""
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001  inspect's own is this one, or None
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("lmfacts."):
+        frame = frame.f_back
+    return frame
 
 
 def is_in_backward() -> bool:
@@ -106,7 +114,7 @@ def is_in_backward() -> bool:
 def _is_running(frame: FrameType | None) -> bool:
     if frame is None:
         return True
-    running: FrameType | None = sys._getframe()  # noqa: SLF001  inspect's own is this one, or None
+    running: FrameType | None = sys._getframe()  # noqa: SLF001  as above
     while running is not None and running is not frame:
         running = running.f_back
     return running is not None

@@ -14,11 +14,11 @@ from lmfacts.models import Architecture, norm_kind
 from lmfacts.models.fingerprint import model_fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from torch import nn
 
-    from lmfacts.recording.token_context import TokenContexts
+    from lmfacts.recording.token_context import Context, Place
     from lmfacts.run.state import SiteState
 
 __all__ = ["describe_contexts", "describe_machine", "describe_model", "describe_tokens"]
@@ -76,17 +76,15 @@ def describe_tokens(tokenizer: Any, states: Iterable[SiteState]) -> dict[str, st
     return {str(i): _text(tokenizer, i) for i in sorted(ids) if i >= 0}
 
 
-def describe_contexts(tokenizer: Any, contexts: TokenContexts | None) -> dict[str, dict[str, str]]:
-    """The text around the largest values of the residual stream, by sequence and position."""
-    if contexts is None:
-        return {}
+def describe_contexts(tokenizer: Any, contexts: Mapping[Place, Context]) -> dict[str, dict[str, str]]:
+    """The text around the largest values of the residual stream, by `SEQUENCE:POSITION`."""
     return {
         f"{sequence}:{position}": {
             "before": _decoded(tokenizer, before),
             "token": _text(tokenizer, token_id),
             "after": _decoded(tokenizer, after),
         }
-        for (sequence, position), (before, token_id, after) in contexts.contexts().items()
+        for (sequence, position), (before, token_id, after) in contexts.items()
         if token_id >= 0
     }
 

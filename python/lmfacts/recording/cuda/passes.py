@@ -8,6 +8,9 @@ number by the same rules, so what the kernels put beside an outlier is what the 
 
 A pass whose arguments lie on the host is read there at once, and its description is copied to the devices that need it.
 A pass that is replayed from a CUDA graph is not seen by the host: the device counts its tokens, its text is not hashed.
+
+So a pass is finished when it is over and the host has read it, whichever comes later. `Passes.end` and `Passes.wait`
+return the passes that have been finished meanwhile.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from lmfacts.recording.pass_tokens import CallReader, EndOfText, TokenReader
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lmfacts.recording.counted_text import CountedText
     from lmfacts.recording.cuda.streams import Order
     from lmfacts.recording.pass_tokens import Arguments, Call, Tokens
     from lmfacts.recording.pass_tokens.call import Rows
@@ -44,10 +48,10 @@ class HostPass:
     """A pass whose tokens the host knows.
 
     Attributes:
-        tokens: the tokens.
+        tokens: its tokens.
         rows: where its rows stand afterwards.
         shape: sequences and columns, [B, S].
-        n_tokens: tokens, padding included.
+        n_tokens: how many tokens, padding included.
     """
 
     def __init__(self, tokens: Tokens, rows: Rows) -> None:
@@ -86,12 +90,12 @@ def _description(tokens: Tokens) -> np.ndarray[Any, np.dtype[np.uint8]]:
     is_first = real & (tokens.position.reshape(-1) == 0)
     lists = np.zeros((2, real.size), dtype="<u4")
     rows = [np.flatnonzero(is_first), np.flatnonzero(real & ~is_first)]
-    for kept, found in zip(lists, rows, strict=True):
-        kept[: found.size] = found
+    for own_list, own_rows in zip(lists, rows, strict=True):
+        own_list[: own_rows.size] = own_rows
     parts = [
         np.ascontiguousarray(values, dtype="<i8") for values in (tokens.sequence, tokens.position, tokens.token_id)
     ]
-    parts += [lists, np.array([found.size for found in rows], dtype="<u4"), real.astype(np.uint8)]
+    parts += [lists, np.array([own_rows.size for own_rows in rows], dtype="<u4"), real.astype(np.uint8)]
     return np.frombuffer(b"".join(part.tobytes() for part in parts), dtype=np.uint8).copy()
 
 
@@ -100,15 +104,18 @@ class DevicePass:
     """A pass whose tokens a device knows, and the host will know.
 
     Attributes:
+        passes: whose pass it is, and who reads it.
         shape: sequences and columns, [B, S].
         rows: where its rows stand afterwards.
         device: where its arguments lie.
         described: its description there.
-        call: what they say, in host memory, which is there when `arrived` is over; None once it was read, and in a pass
-            that is captured.
+        call: what the arguments say, copied to host memory; complete once `arrived` is over. None once it was read, and
+            in a pass that is captured.
+        arrived: over when everything that was queued for the host has come; None where nothing is queued.
+        tokens: its tokens, once the host has read them.
+        outlier_places: for each site, where the outliers stood after the pass, in host memory, if they were asked for.
         is_over: whether the pass has ended.
-        is_captured: whether it only was captured into a CUDA graph: the host does not know its tokens.
-        places: where the outliers stood after the pass, in host memory, for whoever asked for them.
+        is_captured: whether it was only captured into a CUDA graph: the host never knows its tokens.
     """
 
     passes: Passes
@@ -119,7 +126,7 @@ class DevicePass:
     call: Call | None
     arrived: torch.cuda.Event | None = None
     tokens: Tokens | None = None
-    places: dict[str, list[tuple[_native.DeviceSite, torch.Tensor]]] = field(default_factory=dict)
+    outlier_places: dict[str, list[tuple[_native.DeviceSite, torch.Tensor]]] = field(default_factory=dict)
     is_over: bool = False
     is_captured: bool = False
     _elsewhere: dict[torch.device, Buffer] = field(default_factory=dict)
@@ -165,27 +172,20 @@ class Passes:
             `wait`.
     """
 
-    def __init__(
-        self,
-        order: Order,
-        end_of_text: EndOfText,
-        counted: Callable[[Tokens], None],
-        ended: Callable[[Tokens, DevicePass | None], None],
-    ) -> None:
+    def __init__(self, order: Order, end_of_text: EndOfText, text: CountedText) -> None:
         """No passes yet.
 
         Args:
             order: that of all that is queued.
             end_of_text: how padding after the end of a generated text is known.
-            counted: told of a pass's tokens when the host knows them, in the order of passes.
-            ended: told again when the pass is over, with the pass itself if a device described it.
+            text: takes the tokens of each pass as soon as the host knows them, in the order of the passes.
         """
         self._order = order
         self._calls = CallReader(end_of_text)
         self._reader = TokenReader()
-        self._counted = counted
-        self._ended = ended
+        self._text = text
         self._pending: deque[DevicePass] = deque()
+        self._finished: list[HostPass | DevicePass] = []
         self._memory: Buffer | None = None
         self._rows_in_memory: Rows | None = None
         self._captured: list[Call] = []  # a replayed graph reads their tensors again
@@ -203,6 +203,20 @@ class Passes:
         """Passes whose mask had values that are neither 0 nor whole numbers."""
         return self._reader.n_odd_masks
 
+    def notes(self) -> list[str]:
+        """What a reader of the run should know of how the tokens were read, a sentence each."""
+        notes = []
+        if self.n_odd_masks:
+            notes.append(
+                f"The masks of {self.n_odd_masks} forward passes had values other than whole numbers; what is "
+                "not 0 counts as a real token."
+            )
+        if self.n_replayed:
+            notes.append(
+                f"{self.n_replayed} tokens came from replayed CUDA graphs: they are counted, but not in the text's hash"
+            )
+        return notes
+
     def begin(self, arguments: Arguments) -> HostPass | DevicePass:
         """The pass that starts with these arguments of the call.
 
@@ -216,27 +230,46 @@ class Passes:
             if not _is_capturing(arguments.device):
                 self.read_arrived()
             return self._described_on_device(device, arguments.device, self._calls.read(arguments))
-        self.wait()
+        self._read_all()  # sequences are numbered in the order of the passes
         call = _on_host(self._calls.read(arguments))
         tokens = self._reader.number(call)
         self._rows_in_memory = None
-        self._counted(tokens)
+        self._text.add(tokens)
         return HostPass(tokens, call.rows)
 
     def remember(self, cache: object, begun: HostPass | DevicePass) -> None:
         """Know a cache that a pass has made again when it is given to another one."""
         self._calls.remember(cache, begun.rows)
 
-    def end(self, finished: HostPass | DevicePass) -> None:
-        """The pass is over."""
-        if isinstance(finished, HostPass):
-            self._ended(finished.tokens, None)
-            return
-        finished.is_over = True
-        if not finished.is_captured:
-            finished.arrived = event_here(finished.device)
-        if finished.tokens is not None:  # the host had to wait for it before
-            self._ended(finished.tokens, finished)
+    def end(self, begun: HostPass | DevicePass) -> list[HostPass | DevicePass]:
+        """The pass is over.
+
+        Returns:
+            The passes that have been finished and not returned yet, in their order. One that a device described may
+            come later, or never if it was only captured.
+        """
+        if isinstance(begun, HostPass):
+            self._finished.append(begun)
+        else:
+            begun.is_over = True
+            if not begun.is_captured:
+                begun.arrived = event_here(begun.device)
+            if begun.tokens is not None:  # the host needed them before
+                self._finished.append(begun)
+        return self._take_finished()
+
+    def wait(self) -> list[HostPass | DevicePass]:
+        """Wait for all passes, and count what was replayed.
+
+        Returns:
+            As `end`.
+        """
+        self._read_all()
+        return self._take_finished()
+
+    def _take_finished(self) -> list[HostPass | DevicePass]:
+        finished, self._finished = self._finished, []
+        return finished
 
     def _described_on_device(self, native: _native.Device, device: torch.device, call: Call) -> DevicePass:
         n_rows, n_columns = call.shape
@@ -285,7 +318,7 @@ class Passes:
         in_step = self._rows_in_memory is not None and (continues is None or continues is self._rows_in_memory)
         if memory is not None and memory.tensor.device == device and memory.n_bytes >= n_bytes and in_step:
             return memory
-        self.wait()
+        self._read_all()
         totals = [0, 0, 0] if memory is None else memory.tensor[:24].cpu().view(torch.int64).tolist()
         if memory is None or memory.tensor.device != device or memory.n_bytes < n_bytes:
             memory = Buffer(n_bytes, device, "the numbering of sequences")
@@ -315,8 +348,8 @@ class Passes:
         if wanted.tokens is None:
             raise RuntimeError("the tokens of a captured pass are not known to the host")
 
-    def wait(self) -> None:
-        """Wait for all passes, and count what was replayed."""
+    def _read_all(self) -> None:
+        """Wait for all passes, read them, and count what was replayed."""
         while self._pending:
             self.read_until(self._pending[-1])
         if self._memory is not None and self._rows_in_memory is not None:
@@ -337,9 +370,9 @@ class Passes:
         arrived.tokens = self._reader.number(arrived.call)
         arrived.call = None
         self._n_read += arrived.tokens.n_real
-        self._counted(arrived.tokens)
+        self._text.add(arrived.tokens)
         if arrived.is_over:
-            self._ended(arrived.tokens, arrived)
+            self._finished.append(arrived)
 
 
 _HOST = "cpu"

@@ -28,11 +28,12 @@ The rules:
 
 from __future__ import annotations
 
-from lmfacts.recording.pass_tokens.arguments import Arguments, named_arguments, parameter_names
+from lmfacts.recording.pass_tokens.arguments import ArgumentReader, Arguments, named_arguments
 from lmfacts.recording.pass_tokens.call import Call, CallReader, EndOfText
 from lmfacts.recording.pass_tokens.numbering import TokenReader, Tokens
 
 __all__ = [
+    "ArgumentReader",
     "Arguments",
     "Call",
     "CallReader",
@@ -40,5 +41,4 @@ __all__ = [
     "TokenReader",
     "Tokens",
     "named_arguments",
-    "parameter_names",
 ]

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["Arguments", "named_arguments", "parameter_names"]
+    from lmfacts.models import TokenModules
+
+__all__ = ["ArgumentReader", "Arguments", "named_arguments"]
 
 _IDS = ("input_ids", "input", "inputs", "tokens", "idx")
 _EMBEDDINGS = ("inputs_embeds", "input_embeds", "inputs_embedding")
@@ -41,12 +43,6 @@ _NOT_IDS = frozenset(
 
 _DECODER = "decoder_"
 """What an encoder-decoder's names of its decoder's arguments begin with."""
-
-
-def parameter_names(module: nn.Module) -> tuple[str, ...]:
-    """The names of what a module's forward takes by position."""
-    parameters = inspect.signature(module.forward).parameters.values()
-    return tuple(each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD))
 
 
 def named_arguments(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,10 +143,10 @@ class Arguments:
         given = self.embeddings if self.ids is None else self.ids
         n_axes = 3 if self.ids is None else 2
         if given is None or not n_axes - 1 <= given.ndim <= n_axes:
-            found = "neither" if given is None else f"a tensor of shape {tuple(given.shape)}"
+            got = "neither" if given is None else f"a tensor of shape {tuple(given.shape)}"
             raise HookError(
                 "expected token ids [batch, sequence] or embeddings [batch, sequence, dims] (input_ids, inputs_embeds) "
-                f"in the call of the model, got {found}; lmfacts needs to know which tokens a forward pass is about. "
+                f"in the call of the model, got {got}; lmfacts needs to know which tokens a forward pass is about. "
                 "If the model has another name for its ids, say so: attach(model, ids_argument='NAME')"
             )
         return (given.shape[0], given.shape[1]) if given.ndim == n_axes else (1, given.shape[0])
@@ -160,6 +156,34 @@ class Arguments:
         """Where the ids or embeddings lie; the CPU if there are none."""
         given = self.embeddings if self.ids is None else self.ids
         return torch.device("cpu") if given is None else given.device
+
+
+class ArgumentReader:
+    """Reads the arguments of calls of those modules of a model that may be given tokens."""
+
+    def __init__(self, model: nn.Module, modules: TokenModules, ids_name: str | None = None) -> None:
+        """See the arguments.
+
+        Args:
+            model: the model.
+            modules: those of its modules that may be given tokens.
+            ids_name: the argument of the model's own forward with the token ids, if a user has named it.
+        """
+        self._modules = modules
+        self._ids_name = ids_name
+        self._parameters = {path: _parameter_names(model.get_submodule(path)) for path in modules.paths}
+
+    def read(self, path: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Arguments:
+        """What a call of the module at `path` is given."""
+        given = named_arguments(self._parameters[path], args, kwargs)
+        ids_name = self._ids_name if path == self._modules.paths[0] else None
+        return Arguments.of(given, ids_name, is_around_encoder=self._modules.is_around_encoder(path))
+
+
+def _parameter_names(module: nn.Module) -> tuple[str, ...]:
+    """The names of what a module's forward takes by position."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    return tuple(each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD))
 
 
 def _tensor(given: Mapping[str, Any], names: Sequence[str | None]) -> torch.Tensor | None:

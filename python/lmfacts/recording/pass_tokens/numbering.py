@@ -43,6 +43,11 @@ class Tokens:
         """Number of tokens that are not padding."""
         return self.native.n_real
 
+    @property
+    def first_sequence(self) -> int | None:
+        """The lowest index of a sequence that has a token in this pass; None if all is padding."""
+        return int(self.sequence[self.real].min()) if self.real.any() else None
+
     def columns(self, chosen: slice | NDArray[Any]) -> TokenBatch:
         """Some columns of each row, for accumulators: those for which a model computes logits, say."""
         at = np.s_[:, chosen]

@@ -1,0 +1,124 @@
+"""All sites that a recorder records, and what is asked of them together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lmfacts import _native
+from lmfacts.recording.channel import Axes, Channel
+from lmfacts.recording.chosen_taps import chosen_taps, is_along_depth
+from lmfacts.recording.cuda.site_states import SiteStates, places_in
+from lmfacts.recording.cuda.streams import Rooms
+from lmfacts.sites import detail_sites
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import torch
+    from torch import nn
+
+    from lmfacts.models import Architecture, Tap
+    from lmfacts.recording.cuda.streams import Order
+    from lmfacts.recording.token_context import Place
+
+__all__ = ["Channels", "PlacesOnDevices", "open_channels"]
+
+PlacesOnDevices = dict[str, list[tuple[_native.DeviceSite, "torch.Tensor"]]]
+"""For each site of the residual stream, copies of where its largest values stood on devices at some moment."""
+
+
+@dataclass(frozen=True)
+class Channels:
+    """One channel for each recorded site.
+
+    Attributes:
+        by_site: in depth order, then modules by their paths; without aliases.
+    """
+
+    by_site: Mapping[str, Channel]
+
+    @property
+    def taps(self) -> list[Tap]:
+        """Where the values are found."""
+        return [channel.tap for channel in self.by_site.values()]
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """Sites whose hook has not fired."""
+        return tuple(site for site, channel in self.by_site.items() if channel.n_calls == 0)
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that the accumulators hold."""
+        return sum(channel.n_bytes for channel in self.by_site.values())
+
+    def notes(self) -> list[str]:
+        """What a reader of the run should know of how sites were recorded, a sentence each."""
+        return [note for channel in self.by_site.values() if (note := channel.note()) is not None]
+
+    def describe(self) -> list[dict[str, Any]]:
+        """What the run file has under `sites`."""
+        return [
+            {"name": site, "aliases": channel.aliases, "module_path": f"{channel.tap.module_path}:{channel.tap.side}"}
+            for site, channel in self.by_site.items()
+        ]
+
+    def outlier_places(self, sequence: int, on_devices: PlacesOnDevices | None = None) -> Iterator[Place]:
+        """Where the largest values of the residual stream stand, from a sequence on.
+
+        Args:
+            sequence: the first sequence of which this is asked.
+            on_devices: what `outlier_places_arriving` gave, arrived meanwhile; without it, devices are waited for.
+        """
+        for site, channel in self._along_depth():
+            yield from channel.accumulator.outlier_places_from(sequence)
+            if on_devices is None:
+                yield from channel.on_devices.places_from(sequence)
+            else:
+                yield from places_in(on_devices[site], sequence)
+
+    def outlier_places_arriving(self) -> PlacesOnDevices:
+        """Where the largest values of the residual stream stand on devices now, copied without waiting."""
+        return {site: channel.on_devices.places_arriving() for site, channel in self._along_depth()}
+
+    def _along_depth(self) -> Iterator[tuple[str, Channel]]:
+        return ((site, channel) for site, channel in self.by_site.items() if is_along_depth(site))
+
+
+def open_channels(
+    model: nn.Module,
+    architecture: Architecture,
+    sites: str | Sequence[str] | Callable[[str], bool],
+    order: Order,
+    *,
+    k: int,
+    threshold: float,
+) -> Channels:
+    """A channel for each tensor that is asked for, with nothing recorded yet.
+
+    Args:
+        model: the model.
+        architecture: where its sites are.
+        sites: as `lmfacts.attach` takes them.
+        order: that of all that is queued on devices.
+        k: how many of the largest values to keep of each site and population.
+        threshold: magnitude at or above which values are counted in each dim.
+    """
+    in_detail = detail_sites(architecture.n_layers)
+    by_site, rooms, axes = {}, Rooms(), Axes()
+    for tap in chosen_taps(model, architecture, sites):
+        along_depth = is_along_depth(tap.site)
+        options: dict[str, Any] = {
+            "k": k,
+            "threshold": float(threshold),
+            "unit_sums": along_depth,
+            "blocks": along_depth,
+            "detail": tap.site in in_detail,
+        }
+        accumulator, on_devices = _native.SiteAccumulator(**options), SiteStates(order, rooms, options)
+        by_site[tap.site] = Channel(tap, accumulator, on_devices, axes)
+    for alias, owner in architecture.aliases.items():
+        if owner in by_site:
+            by_site[owner].aliases.append(alias)
+    return Channels(by_site)
