@@ -273,7 +273,7 @@ def test_the_demo_ends_with_the_facts_and_keeps_both_runs_where_asked(tmp_path):
 def test_the_demo_takes_what_the_time_allows_in_the_type_of_the_processor(emulated, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys.modules["lmfacts.cli.demo"], "_SCAN_S", 0.0)
-    monkeypatch.setattr("lmfacts.models.processor.computes_in", lambda _dtype: not emulated)
+    monkeypatch.setattr("lmfacts.scans.processor.computes_in", lambda _dtype: not emulated)
     done = CliRunner().invoke(app, ["demo", "-q", "--json"])
     assert done.exit_code == 0
     assert "read 4,096 of 131,072 tokens, to be done within a minute" in done.stderr

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from lmfacts.models import processor
+from lmfacts.scans import processor
 
 CPU = torch.device("cpu")
 
@@ -42,7 +42,7 @@ def test_float32_takes_about_as_long_as_itself():
 
 
 def test_a_limit_on_instructions_is_heeded():
-    code = "import torch; from lmfacts.models.processor import computes_in; print(computes_in(torch.bfloat16))"
+    code = "import torch; from lmfacts.scans.processor import computes_in; print(computes_in(torch.bfloat16))"
     limited = {**os.environ, "ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"}
     done = subprocess.run([sys.executable, "-c", code], env=limited, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

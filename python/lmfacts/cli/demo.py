@@ -100,7 +100,7 @@ def _dtype() -> str:
     """The type that the model is stored in, unless this processor would emulate it."""
     import torch
 
-    from lmfacts.models.processor import computes_in
+    from lmfacts.scans.processor import computes_in
 
     return "auto" if computes_in(torch.bfloat16) else "float32"
 

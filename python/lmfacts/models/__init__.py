@@ -1,4 +1,4 @@
-"""Where the sites and the weights of a model are: one file per Hugging Face family, and what is done for all others.
+"""Where the sites and the weights of a model are: one file for each Hugging Face family, and a way for all others.
 
 Finding sites needs torch, naming weights does not: what needs it is loaded when it is first asked for.
 """

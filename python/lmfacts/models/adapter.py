@@ -289,14 +289,14 @@ def find_root(model: nn.Module, blocks: str, embed: str) -> str:
     from torch import nn  # noqa: PLC0415  names of weights are read without torch
 
     elsewhere = other_towers(model)
-    found: dict[str, nn.Module] = {}
+    roots: dict[str, nn.Module] = {}
     for path, module in model.named_modules():
         children = dict(module.named_children())  # a wrapper passes on the attributes of what it wraps
         if isinstance(children.get(blocks), nn.ModuleList) and embed in children and not is_inside(path, elsewhere):
-            found[path] = children[embed]
-    if found:
+            roots[path] = children[embed]
+    if roots:
         stated = stated_embedding(model)
-        return next((path for path, embedding in found.items() if embedding is stated), next(iter(found)))
+        return next((path for path, embedding in roots.items() if embedding is stated), next(iter(roots)))
     raise ModelError(
         f"expected a module with a ModuleList {blocks!r} and an embedding {embed!r} in {type(model).__name__}, "
         "found none"
@@ -417,13 +417,13 @@ class Draft:
                 own output is tapped.
         """
         site = Site(SiteKind.LOGITS)
-        found = find_head(self.model)
-        if found is None:
+        paths = find_head(self.model)
+        if paths is None:
             self.missing(
                 site, f"{type(self.model).__name__} has no language-model head; load it with AutoModelForCausalLM"
             )
             return
-        path, head_path = found
+        path, head_path = paths
         if is_final:
             self.tap(site, head_path, "out")
         else:

@@ -180,15 +180,16 @@ class BlockReader:
         )
         if self._attention is None:
             return dict.fromkeys(_QKV_NAMES, reason)
-        found: dict[SiteKind, Point | Missing] = {}
+        projections: dict[SiteKind, Point | Missing] = {}
         for kind, names in _QKV_NAMES.items():
             named = [
                 call
                 for call in self._linears(self._within(self._attention))
                 if call.path.rpartition(".")[2].lower() in names and equal(call.taken, self._attention.taken)
             ]
-            found[kind] = out(self._name(named[0])) if len(named) == 1 else reason
-        return found if all(isinstance(point, Point) for point in found.values()) else dict.fromkeys(_QKV_NAMES, reason)
+            projections[kind] = out(self._name(named[0])) if len(named) == 1 else reason
+        are_all_there = all(isinstance(point, Point) for point in projections.values())
+        return projections if are_all_there else dict.fromkeys(_QKV_NAMES, reason)
 
     def _feeding(self, part: Call | None, branch: Call | None, name: str) -> Point | Missing:
         """The input of the linear layer whose output is that of the module `part` or of its branch."""

@@ -58,7 +58,7 @@ def describe(model: nn.Module, notes: Sequence[str] = ()) -> Architecture:
     shown, failure = Trial({}, {}, {}), ""
     try:
         shown = trial.run(model, n_tokens)
-    except Exception as error:  # noqa: BLE001 - whatever a stranger's forward raises, the answer is the same
+    except Exception as error:  # noqa: BLE001  any model's forward may raise anything
         failure = f"The trial run failed ({type(error).__name__}: {error}), so no site inside a block is confirmed."
     list_path = _block_list(model, embed_path, getattr(text, "num_hidden_layers", None), shown)
     root_path = _reader_of_tokens(model, list_path)
@@ -96,10 +96,10 @@ def _embedding(model: nn.Module) -> tuple[str, int, int]:
     """
     elsewhere = other_towers(model)
     modules = [(path, each) for path, each in model.named_modules() if not is_inside(path, elsewhere)]
-    found = stated_embedding(model)
+    stated = stated_embedding(model)
     tables: list[tuple[str, nn.Module]] = [(path, each) for path, each in modules if isinstance(each, nn.Embedding)]
-    if found is not None:
-        tables = [(path, each) for path, each in modules if each is found]
+    if stated is not None:
+        tables = [(path, each) for path, each in modules if each is stated]
     elif len(tables) > 1:
         n_tokens = getattr(text_config(getattr(model, "config", None)), "vocab_size", None)
         tables = [(path, each) for path, each in tables if getattr(each, "num_embeddings", None) == n_tokens]
@@ -138,9 +138,9 @@ def _block_list(model: nn.Module, embed_path: str, n_layers: int | None, shown: 
     if len(likely) > 1:
         likely = [path for path in likely if path.rpartition(".")[2] in _USUAL_NAMES] or likely
     if len(likely) > 1:
-        found = ", ".join(f"{path} ({lists[path]})" for path in likely[:_LISTED])
+        listed = ", ".join(f"{path} ({lists[path]})" for path in likely[:_LISTED])
         raise UnknownArchitectureError(
-            f"expected one list of blocks in {type(model).__name__}, found {len(likely)}: {found}; name modules by "
+            f"expected one list of blocks in {type(model).__name__}, found {len(likely)}: {listed}; name modules by "
             "their paths instead of sites"
         )
     return likely[0]
@@ -231,23 +231,23 @@ def _after_blocks(draft: Draft, calls: Mapping[str, Call]) -> None:
         draft.tap(site, norms[0], "out")
     else:
         draft.missing(site, f"{len(norms)} norms were seen to read the last block's output; expected one")
-    found = find_head(draft.model)
-    model, head = (calls.get(found[0]), calls.get(found[1])) if found else (None, None)
+    paths = find_head(draft.model)
+    model, head = (calls.get(paths[0]), calls.get(paths[1])) if paths else (None, None)
     draft.head(is_final=model is not None and head is not None and trial.equal(model.made, head.made))
 
 
 def _report(draft: Draft, tables: Mapping[int, Mapping[SiteKind, Point | Same | Missing]]) -> None:
     """Notes that say what was found in which blocks, and what was not."""
-    found: dict[str, list[int]] = defaultdict(list)
+    confirmed: dict[str, list[int]] = defaultdict(list)
     missing: dict[str, list[str]] = defaultdict(list)
     for layer, table in tables.items():
         points = {kind: entry for kind, entry in table.items() if isinstance(entry, Point)}
         text = ", ".join(f"{kind.value} = {point.path}:{point.side}" for kind, point in points.items())
-        found[text].append(layer)
+        confirmed[text].append(layer)
         for kind, entry in table.items():
             if isinstance(entry, Missing) and kind.value not in missing[entry.reason]:
                 missing[entry.reason].append(kind.value)
-    for text, layers in found.items():
+    for text, layers in confirmed.items():
         if text:
             draft.note(f"Confirmed in blocks {', '.join(map(str, layers))}: {text}.")
     for reason, kinds in missing.items():

@@ -52,7 +52,7 @@ def load_model(
 
     Raises:
         FileNotFoundError: a path that is not there.
-        ModelError: what is there is no such model that transformers can load, or has an encoder for the text.
+        ModelError: transformers cannot load this as such a model, or the model has an encoder for the text.
         MissingExtraError: a GGUF file, and the extra `gguf` is not installed.
         UsageError: no such dtype or device.
     """
@@ -166,7 +166,7 @@ def _refuse_parts(asked: str, path: Path) -> None:
     try:
         n_parts = n_gguf_parts(path)
     except WeightFileError:
-        return  # what is wrong with it, transformers says
+        return  # transformers will say what is wrong with it
     if n_parts > 1:
         raise ModelError(
             f"{asked}: expected a model in one GGUF file, got one of {n_parts} parts, which transformers cannot read; "

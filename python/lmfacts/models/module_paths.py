@@ -29,7 +29,7 @@ def module_taps(model: nn.Module, pattern: str) -> list[Tap]:
     The path is as in `model.named_modules()`, with the wildcards of `fnmatch` (`*` also matches dots); where no module
     matches, as in the model that a wrapper is around: `model.layers.0.mlp` finds what PEFT calls
     `base_model.model.model.layers.0.mlp`. A tap's site is the path that matched, with its side. Lists and dictionaries
-    of modules are passed over, since they are never called.
+    of modules are skipped, since they are never called.
 
     Raises:
         SiteNotFoundError: no module matches; the message has the closest paths.
@@ -44,13 +44,13 @@ def module_taps(model: nn.Module, pattern: str) -> list[Tap]:
         for path, module in model.named_modules()
         if path and not isinstance(module, nn.ModuleList | nn.ModuleDict | nn.ParameterList | nn.ParameterDict)
     ]
-    found = {path: path for path in paths if fnmatchcase(path, path_pattern)} or {
+    matches = {path: path for path in paths if fnmatchcase(path, path_pattern)} or {
         inner: path for path in paths if fnmatchcase(inner := _WRAPPER.sub("", path), path_pattern)
     }
-    if not found:
+    if not matches:
         close = difflib.get_close_matches(path_pattern, paths, n=3, cutoff=0.6)
         hint = (
             f"did you mean {' or '.join(close)}?" if close else f"the first of {len(paths)} are {', '.join(paths[:5])}"
         )
         raise SiteNotFoundError(f"no module's path matches {path_pattern!r}; {hint} model.named_modules() has them all")
-    return [Tap(f"{name}:{side}", path, side) for name, path in found.items()]
+    return [Tap(f"{name}:{side}", path, side) for name, path in matches.items()]

@@ -1,4 +1,4 @@
-"""The families that are known by name: whatever lies in the folder `families`.
+"""The families that are known by name: every file in the folder `families`.
 
 Neither this module nor a family's file needs torch to be imported, so that weights can be named without it.
 """

@@ -34,14 +34,14 @@ def text_config(config: Any) -> Any:
 def other_towers(model: nn.Module) -> tuple[str, ...]:
     """The paths of the modules that are towers for images or sound, outermost first."""
     senses = [(path, config) for path, module in model.named_modules() for config in _senses(module)]
-    found: list[str] = []
+    towers: list[str] = []
     for path, module in model.named_modules():
         config = getattr(module, "config", None)
-        if config is None or is_inside(path, found):
+        if config is None or is_inside(path, towers):
             continue
         if any(is_inside(path, [owner]) and path != owner and _is_config(config, sense) for owner, sense in senses):
-            found.append(path)
-    return tuple(found)
+            towers.append(path)
+    return tuple(towers)
 
 
 def reads_more_than_tokens(model: nn.Module, root_path: str) -> bool:
@@ -57,11 +57,11 @@ def stated_embedding(model: nn.Module) -> nn.Module | None:
         if not callable(getter) or is_inside(path, elsewhere):
             continue
         try:
-            found: Any = getter()
+            given: Any = getter()
         except (AttributeError, NotImplementedError):  # what the getter raises where a model has none
             continue
-        if callable(found):
-            embedding: nn.Module = found
+        if callable(given):
+            embedding: nn.Module = given
             return embedding
     return None
 

@@ -1,6 +1,6 @@
 """Models without a description: an encoder with a decoder, say, or a model without a list of blocks.
 
-None of their places has a site's name, but any module can still be recorded by its path.
+Nothing in them has a site's name, but any module can still be recorded by its path.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ UNDESCRIBED: Final = "undescribed"
 def architecture_for(model: nn.Module, sites: str | Sequence[str] | Callable[[str], bool]) -> Architecture:
     """The description of a model that recording these sites needs. The model is not changed.
 
-    Where every site is named by a module's path (`encoder.block.0:out`), a description is nice to have: if there can
-    be none, the answer is `undescribed`, and the paths can be recorded all the same.
+    Where every site is named by a module's path (`encoder.block.0:out`), a description is nice to have: without
+    one, the answer is `undescribed`, and the paths can be recorded all the same.
 
     Args:
         model: any module.
@@ -49,7 +49,7 @@ def architecture_for(model: nn.Module, sites: str | Sequence[str] | Callable[[st
 def undescribed(model: nn.Module, reason: str) -> Architecture:
     """The description of a model of which nothing is known but its modules: no blocks, and no site at all.
 
-    Its root is the model itself: whoever calls it gives it the tokens.
+    Its root is the model itself, which its caller gives the tokens.
 
     Args:
         model: any module.

@@ -1,6 +1,6 @@
 """Which parameter of a checkpoint has which role: the family's table, applied to the names and shapes that are stored.
 
-Names are taken as they are in the file: with the base model's prefix or without, in a wrapper or not. A tensor is cut
+Names may have the base model's prefix or not, and may come from inside a wrapper. A tensor is cut
 into parts only where its shape is what the family and the configuration say; otherwise it stays whole, under its own
 name, and the notes say so. Nothing is guessed from numbers.
 """
@@ -168,8 +168,10 @@ def _relative(name: str, n_layers: int) -> tuple[int | None, str]:
     while (wrapper := _WRAPPERS.match(name, start)) is not None:
         start = wrapper.end()
     name = _ADAPTED.sub("", name[start:])
-    found = _BLOCK.match(name)
-    return (None, name) if found is None or int(found[2]) >= n_layers else (int(found[2]), found[3])
+    in_block = _BLOCK.match(name)
+    if in_block is None or int(in_block[2]) >= n_layers:
+        return None, name
+    return int(in_block[2]), in_block[3]
 
 
 def _table(
@@ -320,7 +322,7 @@ def _with_unique_roles(views: list[WeightView], notes: list[str]) -> list[Weight
 
 def _preceding(table: WeightTable, roles: set[str], n_layers: int) -> dict[str, str]:
     """The norm gain that comes before each matrix that reads a norm's output."""
-    found: dict[str, str] = {}
+    preceding: dict[str, str] = {}
     in_block: dict[int, list[str]] = {}
     for role in sorted(roles):
         if role.startswith("blocks."):
@@ -330,15 +332,15 @@ def _preceding(table: WeightTable, roles: set[str], n_layers: int) -> dict[str, 
             for norm in table.before.get(role.rpartition(".")[2], ()):
                 gain = _gain(norm, layer)
                 if gain in roles:
-                    found[role] = gain
+                    preceding[role] = gain
                     break
     if (
         table.before_head is not None
         and "unembed.W_U" in roles
         and (gain := _gain(table.before_head, n_layers)) in roles
     ):
-        found["unembed.W_U"] = gain
-    return found
+        preceding["unembed.W_U"] = gain
+    return preceding
 
 
 def _gain(norm: str, layer: int) -> str:

@@ -52,13 +52,13 @@ class Axes:
 
 @dataclass
 class Channel:
-    """One tap, its accumulator and what is said of it in the run.
+    """One tap, its accumulators, and how often it was recorded.
 
     Attributes:
-        tap: where the values are found.
+        tap: where the values come from.
         accumulator: what the host has counted.
         on_devices: what devices have counted.
-        axes: what is known of all sites together.
+        axes: shared by all sites of the model.
         aliases: other sites whose tensor this is.
         by_path: whether it was asked for by a module's path, and not as a site.
         n_calls: calls of its module that were recorded.
@@ -88,7 +88,7 @@ class Channel:
     _n_queued: int = 0
 
     def __post_init__(self) -> None:
-        """What hooks ask each time is found out once."""
+        """What every call of the hook asks is worked out once."""
         self.by_path = is_module_pattern(self.tap.site)
         self._has_logits = not self.by_path and Site.parse(self.tap.site).kind is SiteKind.LOGITS
 
@@ -151,10 +151,10 @@ class Channel:
 
     def _fit(self, tensor: torch.Tensor, shape: tuple[int, int]) -> _Fit:
         """What the leading axes of a tensor are, given those of the tokens, [B, S]."""
-        found = tensor.shape
+        sizes = tensor.shape
         n_rows, n_columns = shape
-        n_leading = len(found) - self.tap.dim_axes
-        if n_leading > 1 and found[0] == n_rows and found[1] == n_columns:
+        n_leading = len(sizes) - self.tap.dim_axes
+        if n_leading > 1 and sizes[0] == n_rows and sizes[1] == n_columns:
             if n_rows != n_columns:
                 if n_rows > 1 and n_columns > 1:
                     self.is_sequence_first = False
@@ -164,15 +164,15 @@ class Channel:
                 self._n_square += self.is_sequence_first is None
             return _Fit.BATCH_FIRST
         # In a pass of one column the first axis alone counts as many as the tokens, whatever the second is.
-        is_flat = n_leading > 0 and found[0] == n_rows * n_columns
-        if is_flat and (n_leading == 1 or self._n_dims in (None, prod(found[1:]))):
+        is_flat = n_leading > 0 and sizes[0] == n_rows * n_columns
+        if is_flat and (n_leading == 1 or self._n_dims in (None, prod(sizes[1:]))):
             if self.axes.has_sequence_first and n_rows > 1 and n_columns > 1:
                 raise LayoutError(
-                    f"a tensor of shape {tuple(found)} has its tokens along one axis, in a model where other sites are "
+                    f"a tensor of shape {tuple(sizes)} has its tokens along one axis, in a model where other sites are "
                     "[sequence, batch, dims]: their order is not known; record single sequences (a batch of 1)"
                 )
             return _Fit.BATCH_FIRST
-        if n_leading > 1 and found[0] == n_columns and found[1] == n_rows:
+        if n_leading > 1 and sizes[0] == n_columns and sizes[1] == n_rows:
             self.axes.has_sequence_first |= n_rows > 1 and n_columns > 1
             if self._n_square and self.is_sequence_first is None:
                 self.is_sequence_first = True
@@ -183,13 +183,13 @@ class Channel:
                 )
             self.is_sequence_first = True
             return _Fit.SEQUENCE_FIRST
-        if self._has_logits and n_leading > 1 and found[0] == n_rows and found[1] < n_columns:
+        if self._has_logits and n_leading > 1 and sizes[0] == n_rows and sizes[1] < n_columns:
             return _Fit.LAST_COLUMNS
         if self.by_path and n_leading > 0:
             return _Fit.SOME_TOKENS
         raise LayoutError(
             f"expected leading axes [{n_rows}, {n_columns}] (batch, sequence), their product or [{n_columns}, "
-            f"{n_rows}], got a tensor of shape {tuple(found)}; which of its values belong to which tokens is not known"
+            f"{n_rows}], got a tensor of shape {tuple(sizes)}; which of its values belong to which tokens is not known"
         )
 
     def _fit_of_chosen(self, tensor: torch.Tensor, shape: tuple[int, int], chosen: NDArray[Any]) -> _Fit:

@@ -1,4 +1,4 @@
-"""All sites that a recorder records, and what is asked of them together."""
+"""All sites that a recorder records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lmfacts import _native
 from lmfacts.recording.channel import Axes, Channel
 from lmfacts.recording.chosen_taps import chosen_taps, is_along_depth
 from lmfacts.recording.cuda.site_states import SiteStates, places_in
-from lmfacts.recording.cuda.streams import Rooms
+from lmfacts.recording.cuda.streams import Scratch
 from lmfacts.sites import detail_sites
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def open_channels(
         threshold: magnitude at or above which values are counted in each dim.
     """
     in_detail = detail_sites(architecture.n_layers)
-    by_site, rooms, axes = {}, Rooms(), Axes()
+    by_site, scratch, axes = {}, Scratch(), Axes()
     for tap in chosen_taps(model, architecture, sites):
         along_depth = is_along_depth(tap.site)
         options: dict[str, Any] = {
@@ -116,7 +116,7 @@ def open_channels(
             "blocks": along_depth,
             "detail": tap.site in in_detail,
         }
-        accumulator, on_devices = _native.SiteAccumulator(**options), SiteStates(order, rooms, options)
+        accumulator, on_devices = _native.SiteAccumulator(**options), SiteStates(order, scratch, options)
         by_site[tap.site] = Channel(tap, accumulator, on_devices, axes)
     for alias, owner in architecture.aliases.items():
         if owner in by_site:

@@ -35,7 +35,7 @@ __all__ = ["Observer", "TracedSink"]
 
 
 class Observer(Sink, Protocol):
-    """A sink that can also be told by operators, which have other arguments than hooks."""
+    """A sink that operators report to as well; their arguments are not those of hooks."""
 
     def observe(self, site: str, tensor: torch.Tensor) -> None:
         """A site has this value."""
@@ -60,9 +60,9 @@ _EAGER: Final = (torch.Tag.cudagraph_unsafe,)
 def _observe(value: torch.Tensor, order: torch.Tensor, observer: int, site: str) -> None:
     """Report the value of a site."""
     del order
-    told = _OBSERVERS.get(observer)
-    if told is not None:
-        told.observe(site, value)
+    sink = _OBSERVERS.get(observer)
+    if sink is not None:
+        sink.observe(site, value)
 
 
 @torch.library.custom_op("lmfacts::report", mutates_args=("order",), tags=_EAGER)
@@ -81,22 +81,22 @@ def _report(  # noqa: PLR0917  an operator's arguments are positional
 ) -> None:
     """Report that a call starts, has its arguments, or is over."""
     del order
-    told = _OBSERVERS.get(observer)
-    if told is None:
+    sink = _OBSERVERS.get(observer)
+    if sink is None:
         return
     if event == "called":
-        told.call_started(path, None)
+        sink.call_started(path, None)
     elif event == "returned":
-        told.module_returned(path, None)
+        sink.module_returned(path, None)
     else:
         cached: int | torch.Tensor | None = n_cached if length is None else length
         cache = _Cached(None if length is None and n_cached == _UNKNOWN else cached)
-        told.arguments_given(Arguments(ids, embeddings, mask, positions, cache, kept=kept))
+        sink.arguments_given(Arguments(ids, embeddings, mask, positions, cache, kept=kept))
 
 
 @_observe.register_fake
 def _observe_nothing(value: torch.Tensor, order: torch.Tensor, observer: int, site: str) -> None:
-    """There are no values while a graph is traced."""
+    """Do nothing: there are no values while a graph is traced."""
 
 
 @_report.register_fake
@@ -113,7 +113,7 @@ def _report_nothing(  # noqa: PLR0917  an operator's arguments are positional
     kept: torch.Tensor | None,
     n_cached: int,
 ) -> None:
-    """As above."""
+    """Do nothing, as above."""
 
 
 class _Cached:
@@ -140,7 +140,7 @@ class TracedSink:
         """See the arguments.
 
         Args:
-            observer: who is told. A compiled graph does not keep it alive.
+            observer: the sink to pass on to. A compiled graph does not keep it alive.
             reader: finds what says something about tokens among a call's arguments.
             device: where the model is: a graph on a GPU is to have no inputs elsewhere.
         """

@@ -1,4 +1,4 @@
-"""What could not be recorded, and since when: what makes a run incomplete instead of ending somebody's forward pass."""
+"""What could not be recorded, and since when. It makes a run incomplete instead of ending somebody's forward pass."""
 
 from __future__ import annotations
 
@@ -36,39 +36,41 @@ class Failures:
 
     def site(self, name: str, error: Exception, n_tokens: int) -> None:
         """A site cannot be recorded, from the pass after so many tokens on."""
-        self.sites.setdefault(name, _Failure(n_tokens, _said(error)))
+        self.sites.setdefault(name, _Failure(n_tokens, _reason(error)))
 
     def forward_pass(self, error: Exception, n_tokens: int) -> None:
         """Nothing of a pass can be recorded."""
         if self.passes is None:
-            self.passes = _Failure(n_tokens, _said(error))
+            self.passes = _Failure(n_tokens, _reason(error))
         else:
             self.passes.n += 1
 
     def outside_pass(self, site: str, error: Exception, n_tokens: int) -> None:
         """A module ran by itself, so that its tokens are not known."""
-        known = self.outside.setdefault(site, _Failure(n_tokens, _said(error), 0))
+        known = self.outside.setdefault(site, _Failure(n_tokens, _reason(error), 0))
         known.n += 1
 
     def sentence(self) -> str | None:
         """Why the run is not complete, or None if nothing failed."""
-        said = []
+        sentences = []
         if self.passes is not None:
             n, them = self.passes.n, "forward passes were" if self.passes.n > 1 else "forward pass was"
-            said.append(f"{n} {them} not recorded, the first after {self.passes.since} tokens: {self.passes.reason}")
+            sentences.append(
+                f"{n} {them} not recorded, the first after {self.passes.since} tokens: {self.passes.reason}"
+            )
         if self.sites:
             first, failure = next(iter(self.sites.items()))
-            said.append(
+            sentences.append(
                 f"{_listed(self.sites)} not been recorded since token {failure.since}"
                 f"{f', {first} because' if len(self.sites) > 1 else ''}: {failure.reason}"
             )
         if self.outside:
             failure = next(iter(self.outside.values()))
-            said.append(f"{_listed(self.outside)} not been recorded in {failure.n} calls: {failure.reason}")
+            sentences.append(f"{_listed(self.outside)} not been recorded in {failure.n} calls: {failure.reason}")
         if self.n_broken_off:
             n, them = self.n_broken_off, "forward passes" if self.n_broken_off > 1 else "forward pass"
-            said.append(f"{n} {them} ended before all sites were reached")
-        return "; ".join(said) or None
+            sentences.append(f"{n} {them} ended before all sites were reached")
+        return "; ".join(sentences) or None
 
 
 def _listed(names: dict[str, _Failure]) -> str:
@@ -77,6 +79,6 @@ def _listed(names: dict[str, _Failure]) -> str:
     return f"{shown}{f' and {more} more' if more > 0 else ''} {'have' if len(names) > 1 else 'has'}"
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text or type(error).__name__

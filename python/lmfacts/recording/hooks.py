@@ -2,10 +2,10 @@
 
 The contract: a hook reads and returns nothing, so the model computes what it would have computed without it. Inputs are
 read before their module runs and outputs when it returns, before a later module can change them in place. When the
-context ends, by whatever way, every handle made here is gone, and none made by anybody else was touched.
+context ends, in whatever way, every handle made here is gone, and no other was touched.
 
-A model may be copied or saved while it has hooks. The copy's hooks do nothing: what it computes is not the recorded
-model's, and nobody would remove them.
+A model may be copied or saved while it has hooks. The copy's hooks do nothing: the copy is not the model that is
+recorded, and nothing would ever remove them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Sink", "hooked"]
 
 
 class Sink(Protocol):
-    """What hooks report to. Nothing that it raises is caught here."""
+    """What hooks report to. What it raises reaches the forward pass."""
 
     def module_called(self, path: str) -> None:
         """A module that may be given tokens starts."""
@@ -34,7 +34,7 @@ class Sink(Protocol):
         """The same module starts, with these arguments."""
 
     def module_returned(self, path: str, output: Any) -> None:
-        """It returned, or raised; the output is None then."""
+        """The module returned this output, or raised: then the output is None."""
 
     def tapped(self, tap: Tap, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
         """A tapped module was called with these arguments (side `in`), or gave back this output (side `out`)."""
@@ -48,7 +48,7 @@ def hooked(model: nn.Module, taps: Sequence[Tap], token_paths: Sequence[str], si
         model: the outermost module that will be called.
         taps: where to read.
         token_paths: paths of the modules that may be given token ids or embeddings, from the outside in.
-        sink: who is told.
+        sink: what the hooks report to.
     """
     with ExitStack() as handles:
 
@@ -95,19 +95,16 @@ class _OfModule(_Hook):
 
 class _Called(_OfModule):
     def __call__(self, _module: nn.Module, _args: tuple[Any, ...]) -> None:
-        """The module starts."""
         self.sink.module_called(self.path)
 
 
 class _Given(_OfModule):
     def __call__(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """It starts with these arguments."""
         self.sink.module_given(self.path, args, kwargs)
 
 
 class _Returned(_OfModule):
     def __call__(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-        """It returned."""
         self.sink.module_returned(self.path, output)
 
 
@@ -121,13 +118,11 @@ class _OfTap(_Hook):
 
 class _Before(_OfTap):
     def __call__(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """The module starts."""
         self.sink.tapped(self.tap, args, kwargs, None)
 
 
 class _After(_OfTap):
     def __call__(self, _module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        """It returned."""
         self.sink.tapped(self.tap, args, _NO_KEYWORDS, output)
 
 

@@ -127,7 +127,7 @@ class PassRecorder:
             self._skip(call, error)
 
     def module_returned(self, path: str, output: Any) -> None:
-        """It is over. After the outermost one, no value that comes belongs to its tokens."""
+        """A module that may be given tokens is over; with the outermost one the forward pass is."""
         call = self._calls.returned(path)
         if call is not None:
             self._over(call, output)
@@ -242,7 +242,7 @@ class PassRecorder:
     # What goes wrong
 
     def _skip(self, call: ForwardCall | None, error: Exception) -> None:
-        """Record nothing more of a call, and say so in the run."""
+        """Stop recording a call, and have the run say so."""
         if call is not None:
             call.is_skipped = True
         with self._lock:
@@ -251,16 +251,16 @@ class PassRecorder:
             raise error
 
     def _fail(self, channel: Channel, error: Exception, n_before: int) -> None:
-        """Record a site no more, and say so in the run: it has the values of so many tokens."""
+        """Stop recording a site, and have the run say so: it has the values of `n_before` tokens."""
         tap = channel.tap
         with self._lock:
             self.failures.site(tap.site, error, n_before)
         if self._raises:
-            said = f"site {tap.site!r} (module {tap.module_path!r}): {error}"
-            raise (type(error)(said) if isinstance(error, BufferError) else error) from error
+            message = f"site {tap.site!r} (module {tap.module_path!r}): {error}"
+            raise (type(error)(message) if isinstance(error, BufferError) else error) from error
 
     def _outside(self, channel: Channel) -> None:
-        """A module ran by itself."""
+        """A tapped module ran outside the model: which tokens its values belong to is not known."""
         if is_in_backward():
             return  # a block computed anew for the backward pass was recorded when it was computed first
         tap = channel.tap

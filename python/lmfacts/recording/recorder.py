@@ -75,7 +75,7 @@ def attach(
         ids_argument: the name of the argument with the token ids in the model's forward, if it is an unusual one.
 
     Raises:
-        ModelError: the model is none whose inside can be found; `SiteNotFoundError` for a name that matches nothing.
+        ModelError: the inside of this model cannot be found; `SiteNotFoundError` for a name that matches nothing.
         UsageError: k or the threshold is negative, or `on_error` has another value.
     """
     recorder = Recorder(
@@ -90,9 +90,9 @@ class Recorder:
 
     Attributes:
         model: the model.
-        architecture: what its inside is called.
-        sites: what was asked to be recorded, as it was given.
-        settings: how, for the run file; a caller may add to it.
+        architecture: where its sites are.
+        sites: what is recorded, as `attach` was given it.
+        settings: what the run file says of how it was recorded; a caller may add to it.
     """
 
     def __init__(
@@ -276,7 +276,7 @@ _ATTACHED: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for recorder in list(_ATTACHED):
-        recorder._after_fork()  # noqa: SLF001  for nobody else
+        recorder._after_fork()  # noqa: SLF001  the only caller
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,4 +1,4 @@
-"""What a run says of itself beside its numbers: the model, the machine, the text of tokens."""
+"""What a run says beside its numbers: the model, the machine, the text of tokens."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def describe_model(model: nn.Module, architecture: Architecture) -> dict[str, An
 
 def describe_machine() -> dict[str, Any]:
     """What the run file has under `machine`."""
-    import transformers  # noqa: PLC0415  loaded already by whoever made the model
+    import transformers  # noqa: PLC0415  loaded already with the model
 
     build = _native.build_info()
     return {
@@ -94,6 +94,6 @@ def _decoded(tokenizer: Any, ids: list[int]) -> str:
 
 
 def _text(tokenizer: Any, token_id: int) -> str:
-    """What a token stands for; one that is part of a character is given as the tokenizer spells it."""
+    """What a token stands for; a token that is only part of a character is spelled as the tokenizer spells it."""
     text = str(tokenizer.decode([token_id], skip_special_tokens=False, clean_up_tokenization_spaces=False))
     return str(tokenizer.convert_ids_to_tokens(token_id)) if "\ufffd" in text or not text else text

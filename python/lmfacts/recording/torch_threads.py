@@ -1,4 +1,4 @@
-"""Updates on the threads that torch's own loops run on."""
+"""Updates run on the threads of torch's own loops."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def share_torch_threads(maps: Path = Path("/proc/self/maps")) -> bool:
     except OSError:
         return False
     # device, inode and so on stand before the path, which may contain spaces
-    mapped = {Path(fields[5]) for line in lines if len(fields := line.split(maxsplit=5)) > 5}  # noqa: PLR2004  as said
+    mapped = {Path(fields[5]) for line in lines if len(fields := line.split(maxsplit=5)) > 5}  # noqa: PLR2004  as above
     runtimes = [path for path in mapped if path.name.startswith(_RUNTIMES)]
     # Other packages may have loaded runtimes of their own; torch's lies in its folder or with its bundled libraries.
     of_torch = [path for path in runtimes if {"torch", "torch.libs"} & set(path.parts)]

@@ -16,11 +16,11 @@ from torch import nn
 from lmfacts.errors import CorpusError, LmfactsError, UnsavedRunError, UsageError
 from lmfacts.files.destination import check_destination, model_inputs
 from lmfacts.models.loading import Loaded, load_model, max_positions, tokenizer_of
-from lmfacts.models.processor import emulation_note
 from lmfacts.recording.recorder import Recorder
 from lmfacts.scans.interruption import Interruption, interruptible
 from lmfacts.scans.memory import resident_bytes
 from lmfacts.scans.model_call import ModelCall
+from lmfacts.scans.processor import emulation_note
 from lmfacts.scans.progress import Progress
 from lmfacts.scans.saving import save_measured
 from lmfacts.text.corpus import Corpus
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lmfacts.run import Run
-    from lmfacts.text.sequences import Batch
 
 __all__ = ["INTERRUPTED", "scan"]
 
@@ -93,7 +92,7 @@ def scan(
         FileNotFoundError: no such corpus, or no such model.
         CorpusError: the corpus is empty or not text.
         ModelError: not a model that can be read; `SiteNotFoundError` for a site that it does not have.
-        UsageError: a number or name that cannot be meant, such as a sequence longer than the model's positions.
+        UsageError: an invalid value, such as a sequence longer than the model's positions.
         DestinationError: the run file cannot be written there; found before anything is loaded.
         UnsavedRunError: it could be when the scan began, and cannot be now; the error has the run as `run`.
         KeyboardInterrupt: a stop was asked for before anything was recorded.
@@ -133,7 +132,7 @@ def scan(
 
 
 def _check_number(name: str, value: int | None, least: int, limit: int) -> None:
-    """Refuse what is no whole number, or too small, or more than anything can be counted with."""
+    """Refuse what is not a whole number from `least` up to `limit`; None stands for a number that was not given."""
     if value is None:
         return
     try:
@@ -155,13 +154,22 @@ def _seq_len(model: nn.Module, asked: int | None) -> int:
 
 @dataclass
 class _Scan:
+    """A scan whose model and text are there.
+
+    Attributes:
+        started: when the first batch began, in seconds of `time.perf_counter`.
+        state_bytes: what the accumulators will hold.
+        all_read: whether reading has come to its end, that of the corpus or of the time for it.
+        call: how the model is called.
+    """
+
     loaded: Loaded
     sequences: Sequences
     recorder: Recorder
     batch_size: int
     report: Callable[[Progress], None]
     out: Path | None
-    max_seconds: float | None = None
+    max_seconds: float | None
     started: float = 0.0
     state_bytes: int = 0
     all_read: bool = False
@@ -174,23 +182,38 @@ class _Scan:
         was_training = self.loaded.model.training
         self.loaded.model.eval()
         try:
-            return self._run()
+            self.state_bytes = self._measure_state()
+            return self._record()
         finally:
             self.loaded.model.train(was_training)
 
-    def _run(self) -> Run:
-        self.state_bytes = self._measure_state()
+    def _measure_state(self) -> int:
+        """The size of the state, from one token through a recorder that is thrown away.
+
+        Its run says what the real one will say, so that what a run file cannot hold is refused before the work.
+        """
+        trial = Recorder(
+            self.loaded.model, self.recorder.sites, k=self.recorder.settings["k"], threshold=1.0, on_error="raise"
+        )
+        with trial:
+            self.call(torch.zeros((1, 1), dtype=torch.long))
+        trial.settings = self.recorder.settings
+        trial.run(metadata=self._metadata())
+        return trial.state_bytes
+
+    def _record(self) -> Run:
+        """Record the whole text, or as much as there is time for, and save the run."""
         self.started = time.perf_counter()
-        self._progress(0)
+        self._report_progress(0)
         with interruptible() as interruption, self.recorder:
             try:
                 self._read_all(interruption)
-                self._progress_of_saving()
+                self._report_saving()
             except BaseException as error:
                 with interruption.saving():
-                    # A terminal that is gone sends a signal, and is an error to who writes there.
+                    # A closed terminal sends a signal, and is also an error to whoever writes to it.
                     asked = INTERRUPTED if interruption.requested else None
-                    self._keep(error, asked or f"stopped by an error: {str(error) or type(error).__name__}")
+                    self._keep_with(error, asked or f"stopped by an error: {str(error) or type(error).__name__}")
                 raise
             with interruption.saving():
                 if self.recorder.n_tokens > 0:
@@ -211,39 +234,61 @@ class _Scan:
                     self.all_read = True
                     return
                 with interruption.working():
-                    self._forward(batch)
+                    self.call(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask))
             except KeyboardInterrupt:
-                if not interruption.requested:
+                if not interruption.requested:  # not one of the signals: something else raised it
                     raise
                 return
-            self._progress(batch.n_bytes_read)
+            self._report_progress(batch.n_bytes_read)
 
     def _is_late(self) -> bool:
-        """Whether the time for reading is over; one batch is read whatever it takes."""
+        """Whether the time for reading is over; the first batch is read in any case."""
         return (
             self.max_seconds is not None
             and self.recorder.n_tokens > 0
             and time.perf_counter() - self.started > self.max_seconds
         )
 
-    def _measure_state(self) -> int:
-        """The size of the state, from one token through a recorder that is thrown away.
+    # The run
 
-        Its run says what the real one will say, so that what a run file cannot hold is refused before the work.
-        """
-        trial = Recorder(
-            self.loaded.model, self.recorder.sites, k=self.recorder.settings["k"], threshold=1.0, on_error="raise"
+    def _recorded(self, reason: str) -> Run:
+        """The run as it stands; unless all was read, it is incomplete for this reason."""
+        timing = {"wall_s": time.perf_counter() - self.started}
+        run = self.recorder.run(
+            incomplete_reason=None if self.all_read else reason, metadata={**self._metadata(), "timing": timing}
         )
-        with trial:
-            self.call(torch.zeros((1, 1), dtype=torch.long))
-        trial.settings = self.recorder.settings
-        trial.run(metadata=self._described())
-        return trial.state_bytes
+        run.metadata["notes"] += self.sequences.notes()
+        return run
 
-    def _forward(self, batch: Batch) -> None:
-        self.call(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask))
+    def _metadata(self) -> dict[str, Any]:
+        """What is known of model and text, for the run file."""
+        model = {"revision": self.loaded.revision} | ({"id": self.loaded.name} if self.loaded.name else {})
+        return {"model": model, "corpus": self.sequences.describe()}
 
-    def _progress(self, n_bytes_read: int) -> None:
+    def _save(self, run: Run) -> Run:
+        if self.out is not None:
+            save_measured(run, self.out)
+        return run
+
+    def _keep_with(self, error: BaseException, reason: str) -> None:
+        """Keep what was recorded before the error that ends the scan: in the file, and as `run` of the error."""
+        if self.recorder.n_tokens == 0:
+            return
+        try:
+            run = self._recorded(reason)
+            error.run = run  # type: ignore[attr-defined]  # documented for errors of any class
+            self._save(run)
+        except UnsavedRunError as unsaved:
+            error.add_note(str(unsaved))
+        except LmfactsError as another:
+            error.add_note(f"What was recorded until then could not be kept: {another}")
+        else:
+            where = f"in {self.out}" if self.out is not None else "the `run` of this error"
+            error.add_note(f"What was recorded until then is {where}.")
+
+    # Progress
+
+    def _report_progress(self, n_bytes_read: int) -> None:
         limit, total = self.sequences.max_tokens, self.sequences.corpus.n_bytes
         shares = [self.recorder.n_tokens / limit] if limit else []
         shares += [n_bytes_read / total] if total else []
@@ -264,42 +309,7 @@ class _Scan:
             )
         )
 
-    def _progress_of_saving(self) -> None:
+    def _report_saving(self) -> None:
         elapsed = time.perf_counter() - self.started
         n_tokens = self.recorder.n_tokens
         self.report(Progress("saving", self.loaded.name, n_tokens=n_tokens, fraction=1.0, elapsed_s=elapsed))
-
-    def _described(self) -> dict[str, Any]:
-        """What is known of model and text, for the run file."""
-        model = {"revision": self.loaded.revision} | ({"id": self.loaded.name} if self.loaded.name else {})
-        return {"model": model, "corpus": self.sequences.describe()}
-
-    def _recorded(self, reason: str) -> Run:
-        """The run; the reason counts if not all was read."""
-        timing = {"wall_s": time.perf_counter() - self.started}
-        run = self.recorder.run(
-            incomplete_reason=None if self.all_read else reason, metadata={**self._described(), "timing": timing}
-        )
-        run.metadata["notes"] += self.sequences.notes()
-        return run
-
-    def _save(self, run: Run) -> Run:
-        if self.out is not None:
-            save_measured(run, self.out)
-        return run
-
-    def _keep(self, error: BaseException, reason: str) -> None:
-        """Keep what was recorded before an error that ends the scan: in the file, and as `run` of the error."""
-        if self.recorder.n_tokens == 0:
-            return
-        try:
-            run = self._recorded(reason)
-            error.run = run  # type: ignore[attr-defined]  # of whatever class it is, a caller may ask for this
-            self._save(run)
-        except UnsavedRunError as unsaved:
-            error.add_note(str(unsaved))
-        except LmfactsError as another:
-            error.add_note(f"What was recorded until then could not be kept: {another}")
-        else:
-            where = f"in {self.out}" if self.out is not None else "the `run` of this error"
-            error.add_note(f"What was recorded until then is {where}.")

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP as a request that is honored where nothing is half done."""
+"""Ctrl-C, SIGTERM and SIGHUP as requests to stop, which are met where nothing is left half done."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _SIGNALS: Final = tuple(
     number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None
 )
 _ANYWHERE: Final = 3
-"""The request that ends whatever is being done."""
+"""The number of the request that ends even what must be finished."""
 
 
 class Interruption:
-    """How often a stop was asked for, and what is being done, which says when that raises `KeyboardInterrupt`.
+    """How often a stop was asked for, and at which request the work that is under way raises `KeyboardInterrupt`.
 
     The first request raises in `waiting` only, the second also in `working`, the third anywhere. Saving is ended by the
     second request that comes while it lasts, if one came before, else by the third.
@@ -48,19 +48,19 @@ class Interruption:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """A stretch of work that can be dropped at any moment."""
+        """Work that can be dropped at any moment."""
         with self._ended_by(1):
             yield
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """A stretch of work that is better finished, and can be dropped by who insists."""
+        """Work that is better finished, but is dropped at the second request."""
         with self._ended_by(2):
             yield
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """A stretch of work that is finished even if somebody insists; what was asked for before it counts as once."""
+        """Work that must be finished; all requests from before it count as one."""
         self.n_requests = min(self.n_requests, 1)
         with self._ended_by(_ANYWHERE):
             yield
@@ -69,7 +69,7 @@ class Interruption:
         """Ask for a stop.
 
         Raises:
-            KeyboardInterrupt: it was asked for often enough for what is being done.
+            KeyboardInterrupt: this was the request that ends the work that is under way.
         """
         self.n_requests += 1
         if self.n_requests >= self._enough:

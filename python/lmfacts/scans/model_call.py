@@ -1,9 +1,9 @@
-"""How `scan` calls a model: with tokens, without a cache, and without logits that nobody records.
+"""How `scan` calls a model: with tokens, without a cache, and without logits that are not recorded.
 
 The head multiplies every token by the whole vocabulary: a fifth of the forward pass of a small model, and the largest
 tensor of all. Nearly all causal language models of transformers take `logits_to_keep`, the number of last positions to
-compute logits for (0 means all). With 1 the model's body computes the same bits as without, since it is done when the
-argument is read.
+compute logits for (0 means all). With 1 the model's body computes the same bits as without, since it is over when
+the argument is read.
 """
 
 from __future__ import annotations

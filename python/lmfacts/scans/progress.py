@@ -1,4 +1,4 @@
-"""What a scan says about itself while it runs. Consumers (the live view, a log line) know no torch."""
+"""What a scan reports while it runs. Its readers (the live view, a log line) do not need torch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Progress:
         state_bytes: what the accumulators hold; it does not grow with the number of tokens.
         site_names: the recorded sites in depth order, without aliases.
         site: gives the record of one site as it stands; costs a fraction of a millisecond, so ask for what is shown.
-        note: what somebody who waits should know, as a sentence without its period; said once.
+        note: what the user should know while waiting, a sentence without its period; given once.
     """
 
     stage: Literal["loading", "scanning", "saving"]

@@ -1,4 +1,4 @@
-"""Saving a run that took work to measure: where it was to go, or else somewhere."""
+"""Saving a run that took long to measure: at its destination, or else anywhere that it can be written."""
 
 from __future__ import annotations
 

@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 __all__ = ["MEASURED_DTYPES", "scan_weights"]
 
 MEASURED_DTYPES = ("float64", "float32", "bfloat16", "float16", "float8_e4m3fn", "float8_e5m2")
-"""The dtypes whose values are measured; integers are listed and passed over."""
+"""The dtypes whose values are measured; integers are listed and skipped."""
 
 _AS_BITS = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
-"""Those that NumPy lacks: read as the unsigned integers that are their bits."""
+"""Those that NumPy lacks: their bits are read as unsigned integers."""
 
 _HEAVY_TAILS = 5.0
 """The excess kurtosis from which a few giant entries may push singular values over the Marchenko-Pastur edge."""

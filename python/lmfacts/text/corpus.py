@@ -4,8 +4,8 @@ Nothing here knows tokenizers. A document is given as one or more pieces, so tha
 memory. A text file is one document; a line of a `.jsonl` file is one, and so is a record of a `.json` file.
 
 The size of every file is asked for once, when the corpus is made. A file that grows is read to that size, so that a
-corpus has an end, and what is said about it afterwards does not need the files. A pipe is read until nobody writes to
-it any more.
+corpus has an end, and what is said about it afterwards does not need the files. A pipe is read until its writers
+close it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Source:
 
 
 class Corpus:
-    """What is to be read, checked before anything is loaded: every file exists, is readable and not empty.
+    """The texts to be read. Checked before anything is loaded: every file exists, is readable and not empty.
 
     Attributes:
         n_bytes: size of all sources, or None where that is not known (standard input, pipes).
@@ -123,7 +123,7 @@ class Corpus:
                 ) from error
 
     def describe(self) -> dict[str, Any]:
-        """What is read, for the run file; of files, as they were found at first."""
+        """What is read, for the run file; sizes of files are those that they had at first."""
         if self._embedded:
             from lmfacts.demo.text import fingerprint  # noqa: PLC0415  as above
 
@@ -202,8 +202,8 @@ def _stdin() -> IO[bytes]:
     stream = getattr(sys.stdin, "buffer", None)
     if stream is None or stream.closed:
         raise CorpusError("standard input: expected text, and it is closed here; name a file instead of -")
-    found: IO[bytes] = stream
-    return found
+    standard_input: IO[bytes] = stream
+    return standard_input
 
 
 def _descriptor(stream: IO[bytes]) -> list[int]:
@@ -249,10 +249,10 @@ def _in_folder(folder: str) -> list[_Source]:
             f"{folder}: expected .txt, .jsonl or .ndjson files in this folder, got none; name files of other kinds "
             "themselves"
         )
-    found = [_source(path, _status(path)) for path in sorted(paths)]
-    filled = [source for source in found if source.n_bytes]
+    sources = [_source(path, _status(path)) for path in sorted(paths)]
+    filled = [source for source in sources if source.n_bytes]
     if not filled:
-        raise CorpusError(f"{folder}: expected text, got {len(found)} empty files")
+        raise CorpusError(f"{folder}: expected text, got {len(sources)} empty files")
     return filled
 
 

@@ -171,8 +171,8 @@ class JsonRecords:
         self._n_bytes += len(block)
         return bool(block)
 
-    def _wrong(self, found: str) -> CorpusError:
-        return CorpusError(f"{self._name}, record {self._n_records + 1}: expected JSON, got {found}")
+    def _wrong(self, got: str) -> CorpusError:
+        return CorpusError(f"{self._name}, record {self._n_records + 1}: expected JSON, got {got}")
 
 
 def _listed(fields: Iterable[str]) -> str:

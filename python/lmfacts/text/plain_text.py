@@ -81,5 +81,5 @@ def _cut(text: str) -> int:
     return at or (len(text) if len(text) > 16 * _BLOCK_BYTES else 0)
 
 
-def _not_text(name: str, found: str) -> str:
-    return f"{name}: expected UTF-8 text, got {found}; a binary file or another encoding cannot be read"
+def _not_text(name: str, got: str) -> str:
+    return f"{name}: expected UTF-8 text, got {got}; a binary file or another encoding cannot be read"

@@ -1,4 +1,4 @@
-"""What of CUDA is there, and why not, if not."""
+"""Which CUDA devices can count values, and why the others cannot."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def nvrtc_folders() -> tuple[str, ...]:
     """Folders of installed wheels that have NVRTC in them."""
     spec = importlib.util.find_spec("nvidia")
     roots: Sequence[str] = () if spec is None else list(spec.submodule_search_locations or ())
-    found = {str(path.parent) for root in roots for path in Path(root).glob("**/lib/libnvrtc.so.*")}
-    return tuple(sorted(found, reverse=True))
+    folders = {str(path.parent) for root in roots for path in Path(root).glob("**/lib/libnvrtc.so.*")}
+    return tuple(sorted(folders, reverse=True))
 
 
 def kernel_cache() -> Path:
@@ -46,14 +46,14 @@ def kernel_cache() -> Path:
 
 
 _OPENED: dict[int, _native.Device | str] = {}
-"""The devices that were asked for, or why they cannot be used."""
+"""Each device that was asked for, or why it cannot be used."""
 
 
 def _opened(index: int) -> _native.Device | str:
     """The device of this number, or why it cannot be used.
 
     Raises:
-        CudaError: a CUDA graph is being captured, meanwhile nothing can be loaded.
+        CudaError: a CUDA graph is being captured, and no kernel can be loaded meanwhile.
     """
     if index not in _OPENED:
         if torch.version.hip is not None:
@@ -80,10 +80,10 @@ def prepare_for(model: nn.Module) -> None:
     """Load what the values of a model will need, so that no hook has to."""
     kinds = {(parameter.device, parameter.dtype) for parameter in model.parameters() if parameter.is_cuda}
     for device, dtype in kinds:
-        found = find_device(device)
-        if found is not None:
+        kernels = find_device(device)
+        if kernels is not None:
             for name in sorted({DTYPES.get(dtype, "float32"), "float32"}):  # norms and softmax may be in float32
-                found.prepare(name)
+                kernels.prepare(name)
 
 
 def find_device(device: torch.device) -> _native.Device | None:
@@ -104,16 +104,16 @@ def _warn_once(device: str, reason: str) -> None:
 
 def cuda_report() -> dict[str, Any]:
     """For `lmfacts info`: the GPUs that torch sees and where values on them are counted, driver, NVRTC and cache."""
-    found = _native.cuda_info(nvrtc_folders())
+    software = _native.cuda_info(nvrtc_folders())
     gpus = {}
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         opened = _opened(index)
         how = f"values are copied to the host: {opened}" if isinstance(opened, str) else "values are counted on it"
         gpus[torch.cuda.get_device_name(index)] = how
-    driver, nvrtc = found.get("driver"), found.get("nvrtc")
+    driver, nvrtc = software.get("driver"), software.get("nvrtc")
     return {
         "gpus": gpus,
-        "driver": "none: " + found["driver_reason"] if driver is None else f"CUDA {driver[0]}.{driver[1]}",
-        "nvrtc": "none: " + found["nvrtc_reason"] if nvrtc is None else f"{nvrtc[0]}.{nvrtc[1]}",
+        "driver": "none: " + software["driver_reason"] if driver is None else f"CUDA {driver[0]}.{driver[1]}",
+        "nvrtc": "none: " + software["nvrtc_reason"] if nvrtc is None else f"{nvrtc[0]}.{nvrtc[1]}",
         "kernel_cache": str(kernel_cache()),
     }

@@ -14,7 +14,7 @@ from lmfacts.recording.cuda.streams import Buffer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from lmfacts.recording.cuda.streams import Order, Rooms
+    from lmfacts.recording.cuda.streams import Order, Scratch
 
 __all__ = ["DescribedTokens", "SiteStates", "places_in"]
 
@@ -43,16 +43,16 @@ class _State:
 class SiteStates:
     """What a site has recorded on devices, one buffer on each that its values came from."""
 
-    def __init__(self, order: Order, rooms: Rooms, options: Mapping[str, Any]) -> None:
+    def __init__(self, order: Order, scratch: Scratch, options: Mapping[str, Any]) -> None:
         """Nothing recorded yet.
 
         Args:
             order: that of all that is queued.
-            rooms: shared with the other sites.
+            scratch: shared with the other sites.
             options: `k`, `threshold`, `unit_sums`, `blocks` and `detail`, as `SiteAccumulator` takes them.
         """
         self._order = order
-        self._rooms = rooms
+        self._scratch = scratch
         self._options = dict(options)
         self._states: dict[torch.device, _State] = {}
         self.n_copies = 0
@@ -76,7 +76,7 @@ class SiteStates:
         if tensor.numel() >= _MOST_VALUES or tokens.n_tokens == 0:
             return False
         stream = self._order.stream(device)
-        room = self._rooms.get(device, state.native.room_bytes(tokens.n_tokens))
+        room = self._scratch.get(device, state.native.room_bytes(tokens.n_tokens))
         described = tokens.on(device)
         if not state.native.update(tensor, tokens.n_tokens, described.native, state.buffer.native, room.native, stream):
             tensor = tensor.detach().contiguous()

@@ -1,4 +1,4 @@
-"""torch's streams and buffers, as the kernels need them."""
+"""Streams and buffers of torch, as the kernels need them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from lmfacts import _native
 from lmfacts.errors import CudaError
 
-__all__ = ["Buffer", "Order", "Rooms", "event_here", "to_host"]
+__all__ = ["Buffer", "Order", "Scratch", "event_here", "to_host"]
 
 
 def event_here(device: torch.device) -> torch.cuda.Event | None:
@@ -80,23 +80,25 @@ class Buffer:
         return self.tensor.numel()
 
 
-class Rooms:
-    """Room for updates to work in, shared by all that run one after the other: one for each device.
+class Scratch:
+    """Scratch memory for updates, shared by all that run one after the other: a buffer for each device.
 
-    A room that has become too small is kept: a captured graph may still work in it.
+    A buffer that has become too small is kept: a captured graph may still work in it.
     """
 
     def __init__(self) -> None:
-        self._rooms: dict[torch.device, list[Buffer]] = {}
+        self._buffers: dict[torch.device, list[Buffer]] = {}
 
     def get(self, device: torch.device, n_bytes: int) -> Buffer:
-        """Room of at least so many bytes."""
-        rooms = self._rooms.setdefault(device, [])
-        if not rooms or rooms[-1].n_bytes < n_bytes:
-            rooms.append(Buffer(max(n_bytes, 2 * rooms[-1].n_bytes if rooms else 0), device, "room for statistics"))
-        return rooms[-1]
+        """A buffer of at least so many bytes."""
+        buffers = self._buffers.setdefault(device, [])
+        if not buffers or buffers[-1].n_bytes < n_bytes:
+            buffers.append(
+                Buffer(max(n_bytes, 2 * buffers[-1].n_bytes if buffers else 0), device, "scratch memory for statistics")
+            )
+        return buffers[-1]
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of all rooms."""
-        return sum(room.n_bytes for rooms in self._rooms.values() for room in rooms)
+        """Bytes of all buffers."""
+        return sum(buffer.n_bytes for buffers in self._buffers.values() for buffer in buffers)

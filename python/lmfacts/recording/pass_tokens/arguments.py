@@ -1,4 +1,4 @@
-"""What of a call's arguments says something about its tokens, under whatever names the model has for it."""
+"""Which of a call's arguments say something about its tokens, whatever the model calls them."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class Arguments:
 
     Attributes:
         ids: integers [B, S], or [S] for one sequence.
-        embeddings: [B, S, dims], given in place of ids.
-        mask: in whatever form the model takes it.
+        embeddings: [B, S, dims], given instead of ids.
+        mask: in any form that the model takes.
         positions: `position_ids`.
         cache: what holds the keys and values, or the states, of earlier passes.
         cached: what the cache held when the call began; None if it was not asked then.
@@ -109,8 +109,8 @@ class Arguments:
     def refined(self, inner: Arguments) -> Arguments:
         """These, and what a module further inside was given where the outer one was given nothing.
 
-        An outer module that embeds ids before it calls the language model knows the ids, the inner one what the outer
-        has worked out since. Where the inner one reads another number of columns, it is right.
+        An outer module that embeds ids before it calls the language model knows the ids; the inner one knows what the
+        outer one has worked out since. Where they differ in the number of columns, the inner one is right.
         """
         if self.is_nothing or (not inner.is_nothing and inner.shape != self.shape):
             return inner

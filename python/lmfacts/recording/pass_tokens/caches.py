@@ -55,9 +55,9 @@ def find_cache(given: Any) -> Any:
     """
     if isinstance(given, Mapping):
         values = dict(given)
-        found = first((values.get(name) for name in _NAMES), _is_cache)
-        return first(values.values(), _counts_columns) if found is None else found
-    if isinstance(given, tuple) and not hasattr(given, "_fields"):  # what a model returns that is asked for no names
+        named = first((values.get(name) for name in _NAMES), _is_cache)
+        return first(values.values(), _counts_columns) if named is None else named
+    if isinstance(given, tuple) and not hasattr(given, "_fields"):  # what a model returns with return_dict=False
         return first(given, _counts_columns)
     return first((getattr(given, name, None) for name in _NAMES), _is_cache)
 
@@ -74,8 +74,8 @@ def _counts_columns(value: object) -> bool:
 def n_cached_columns(cache: Any) -> int | torch.Tensor | None:
     """Columns that earlier passes have put into a cache.
 
-    A static cache has its length in a tensor, which may lie on a device and which the model changes later: what is
-    returned then is a tensor of its own, and nothing has waited for it.
+    A static cache keeps its length in a tensor, which may lie on a device and which the model changes later. Then
+    a copy of it is returned, and nothing waits for the device.
 
     Returns:
         The number; None if the cache does not count, as caches of recurrent states do not.

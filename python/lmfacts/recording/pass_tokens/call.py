@@ -1,4 +1,4 @@
-"""What a call says of its tokens, worked out from its arguments where they lie, and what is kept for the next one."""
+"""What a call says about its tokens, worked out on the device of its arguments, and what the next call needs of it."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class EndOfText:
         configs = [getattr(model, "generation_config", None), getattr(model, "config", None)]
         ends: list[int] = []
         for source in (tokenizer, *configs):
-            found = getattr(source, "eos_token_id", None)
-            ends += found if isinstance(found, list | tuple) else [found] if isinstance(found, int) else []
+            stated = getattr(source, "eos_token_id", None)
+            ends += stated if isinstance(stated, list | tuple) else [stated] if isinstance(stated, int) else []
         paddings = (getattr(source, "pad_token_id", None) for source in (tokenizer, *configs))
-        padding = next((found for found in paddings if isinstance(found, int)), ends[0] if ends else None)
+        padding = next((padding for padding in paddings if isinstance(padding, int)), ends[0] if ends else None)
         return cls(padding, tuple(dict.fromkeys(ends)))
 
 
@@ -98,7 +98,7 @@ class Call:
 
 @dataclass
 class CallReader:
-    """Reads one call after another, and remembers what the rows of caches are.
+    """Reads one call after another, and remembers which rows each cache holds.
 
     Attributes:
         end: how padding after the end of a generated text is known.
@@ -109,26 +109,26 @@ class CallReader:
     _last: Rows | None = None
 
     def read(self, arguments: Arguments) -> Call:
-        """What a call with these arguments says of its tokens.
+        """What a call with these arguments says about its tokens.
 
         Raises:
             HookError: neither token ids nor embeddings were given, or the mask has a form that cannot be read. Nothing
-                is remembered of the call then.
+                of the call is remembered then.
         """
         shape = arguments.shape
         n_rows, n_columns = shape
-        mask = mask_tensor(arguments.mask)
+        given_mask = mask_tensor(arguments.mask)
         known = self._known_rows(arguments.cache)
         held = arguments.cached or Cached.now(arguments.cache)
         cached = self._cached(arguments.cache, held, known, n_rows)
         counted = None if arguments.cache is None else cached
-        said = None if mask is None else read_mask(mask, shape, counted)
-        if not isinstance(cached, torch.Tensor) and not cached and arguments.cache is None and said is not None:
-            cached = said.keys.shape[-1] - n_columns  # a cache that was not found, or lies in the model
+        mask = None if given_mask is None else read_mask(given_mask, shape, counted)
+        if not isinstance(cached, torch.Tensor) and not cached and arguments.cache is None and mask is not None:
+            cached = mask.keys.shape[-1] - n_columns  # a cache that was not found, or lies in the model
         before = self._before(known, cached, n_rows)
-        earlier, n_earlier = _earlier(said, cached, before, n_columns)
+        earlier, n_earlier = _earlier(mask, cached, before, n_columns)
         ids = _of_shape(arguments.ids, shape)
-        real = None if said is None else said.real
+        real = None if mask is None else mask.real
         if before is not None and n_columns == 1 and ids is not None:
             real = self._without_padding_after_the_end(ids, real, before, cached)
         rows = self._after(shape, ids, real, earlier, n_earlier, cached, before)
@@ -138,13 +138,13 @@ class CallReader:
             shape=shape,
             ids=ids,
             real=real,
-            starts=_starts(arguments.positions, said, n_columns),
+            starts=_starts(arguments.positions, mask, n_columns),
             earlier=earlier,
             n_earlier=n_earlier,
             length=cached if isinstance(cached, torch.Tensor) else None,
             continues=before,
             rows=rows,
-            is_odd_mask=None if said is None else said.is_odd,
+            is_odd_mask=None if mask is None else mask.is_odd,
         )
 
     def remember(self, cache: Any, rows: Rows) -> None:
@@ -220,7 +220,7 @@ def _is_same(a: int | torch.Tensor, b: int | torch.Tensor) -> bool:
 
 
 def _earlier(
-    said: Mask | None, cached: int | torch.Tensor, before: Rows | None, n_columns: int
+    mask: Mask | None, cached: int | torch.Tensor, before: Rows | None, n_columns: int
 ) -> tuple[torch.Tensor | None, int]:
     """Real tokens of each row before the pass, as a tensor [B] or as one number.
 
@@ -228,23 +228,23 @@ def _earlier(
     where they ended; else all cached columns count.
     """
     if isinstance(cached, torch.Tensor):
-        return _earlier_on_device(said, cached, before, n_columns)
+        return _earlier_on_device(mask, cached, before, n_columns)
     if cached == 0:
         return None, 0
-    if said is not None and said.keys.shape[-1] >= cached + n_columns:
-        return said.keys[:, :cached].sum(dim=1), 0
+    if mask is not None and mask.keys.shape[-1] >= cached + n_columns:
+        return mask.keys[:, :cached].sum(dim=1), 0
     if before is not None and before.n_real is not None and _is_same(before.n_columns, cached):
         return before.n_real, 0
     return None, cached
 
 
 def _earlier_on_device(
-    said: Mask | None, cached: torch.Tensor, before: Rows | None, n_columns: int
+    mask: Mask | None, cached: torch.Tensor, before: Rows | None, n_columns: int
 ) -> tuple[torch.Tensor, int]:
     """The same without waiting for the number of columns in the cache."""
-    if said is not None and said.keys.shape[-1] > n_columns:
-        columns = torch.arange(said.keys.shape[-1], device=said.keys.device)
-        return (said.keys & (columns < cached)).sum(dim=1), 0
+    if mask is not None and mask.keys.shape[-1] > n_columns:
+        columns = torch.arange(mask.keys.shape[-1], device=mask.keys.device)
+        return (mask.keys & (columns < cached)).sum(dim=1), 0
     n_rows = 1 if before is None else before.n_rows
     earlier = cached.long().expand(n_rows)
     if before is not None and before.n_real is not None:
@@ -256,9 +256,9 @@ def _of_shape(ids: torch.Tensor | None, shape: tuple[int, int]) -> torch.Tensor 
     return None if ids is None else ids.detach().reshape(shape)
 
 
-def _starts(positions: torch.Tensor | None, said: Mask | None, n_columns: int) -> torch.Tensor | None:
+def _starts(positions: torch.Tensor | None, mask: Mask | None, n_columns: int) -> torch.Tensor | None:
     """0 where a sequence begins inside a row: positions start again there, or a mask numbers the next document."""
-    starts = None if said is None else said.starts
+    starts = None if mask is None else mask.starts
     if positions is None or positions.ndim > 2 or positions.shape[-1] != n_columns:  # noqa: PLR2004  axes
         return starts  # positions of another kind, such as those of an image's patches
     positions = positions.detach().reshape(-1, n_columns)

@@ -1,4 +1,4 @@
-"""The first of some values that is what is looked for."""
+"""The first value that satisfies a condition."""
 
 from __future__ import annotations
 

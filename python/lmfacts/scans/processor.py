@@ -1,8 +1,8 @@
 """Which types this processor computes in, and what it costs where it does not.
 
 oneDNN multiplies matrices of bfloat16 and float16 on processors that have instructions for them, and torch's own loops
-do on all others: by converting every value to float32 and back, at a fraction of float32's speed. oneDNN is asked, so
-that the answer is about what torch will do, whatever limits it (`ONEDNN_MAX_CPU_ISA`, a build without oneDNN).
+do on all others: by converting every value to float32 and back, at a fraction of float32's speed. oneDNN itself is
+asked, so that the answer is what torch will do, within any limits (`ONEDNN_MAX_CPU_ISA`, a build without oneDNN).
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ def times_slower_than_float32(dtype: torch.dtype) -> float:
 
 
 def emulation_note(dtype: torch.dtype, device: torch.device) -> str | None:
-    """What to say before a model runs in a type that this processor has no arithmetic for, or None.
+    """What to tell the user before a model runs in a type that this processor has no arithmetic for, or None.
 
     Args:
         dtype: of the model's parameters.
-        device: where it runs; nothing is said of other devices than the processor.
+        device: where it runs; the answer is None for any other device than the processor.
     """
     if device.type != "cpu" or computes_in(dtype):
         return None
