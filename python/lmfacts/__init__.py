@@ -15,13 +15,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
     from lmfacts.errors import LmfactsError
+    from lmfacts.facts import check
     from lmfacts.recording.recorder import Recorder, attach
     from lmfacts.run import Run, load
     from lmfacts.run.site import SiteRecord
     from lmfacts.scans.activations import scan
     from lmfacts.scans.weights import scan_weights
 
-__all__ = ["LmfactsError", "Recorder", "Run", "SiteRecord", "__version__", "attach", "load", "scan", "scan_weights"]
+__all__ = [
+    "LmfactsError",
+    "Recorder",
+    "Run",
+    "SiteRecord",
+    "__version__",
+    "attach",
+    "check",
+    "load",
+    "scan",
+    "scan_weights",
+]
 
 _HOMES = {
     "LmfactsError": "lmfacts.errors",
@@ -29,6 +41,7 @@ _HOMES = {
     "Run": "lmfacts.run",
     "SiteRecord": "lmfacts.run.site",
     "attach": "lmfacts.recording.recorder",
+    "check": "lmfacts.facts",
     "load": "lmfacts.run",
     "scan": "lmfacts.scans.activations",
     "scan_weights": "lmfacts.scans.weights",

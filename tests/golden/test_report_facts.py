@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lmfacts.facts.requirements import Requirement
+from lmfacts.facts.required_verdicts import Requirement
 from lmfacts.render.terminal.console import to_text
 from lmfacts.render.terminal.fact_page import render_fact
 from lmfacts.render.terminal.facts_table import render_facts

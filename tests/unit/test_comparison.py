@@ -11,10 +11,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lmfacts.analysis.outlier_dims import rms_outlier_dims
 from lmfacts.comparison import compare
 from lmfacts.comparison.site_change import rounding
 from lmfacts.errors import MismatchedRunsError, UsageError
+from lmfacts.quantities.outlier_criteria import rms_outlier_dims
 from lmfacts.render.terminal.comparison_json import comparison_json
 from support.synthetic_runs import gaussian_run, residual_run
 

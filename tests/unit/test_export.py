@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from lmfacts.analysis.outlier_dims import rms_outlier_dims
 from lmfacts.export import export_run
 from lmfacts.quantities.catalogue import QUANTITIES
+from lmfacts.quantities.outlier_criteria import rms_outlier_dims
 from lmfacts.quantities.site_figures import SiteFigures
 from lmfacts.run import Run
 from lmfacts.run.state import SiteState

@@ -12,12 +12,12 @@ from scipy.optimize import brentq
 from lmfacts.analysis.dim_laws import DimLaws
 from lmfacts.facts import Verdict, pool_shape
 from lmfacts.facts.f01_activation_shape import DEFINITION
-from lmfacts.facts.intervals import jackknife
 from lmfacts.facts.pool_shape import BETA, BEYOND_6, KS, TAIL, WEIBULL_K, PoolStatistics
 from lmfacts.facts.strictness import Strictness
 from lmfacts.run import Run
 from lmfacts.stats.distribution import Distribution
 from lmfacts.stats.generalized_normal import GeneralizedNormal
+from lmfacts.stats.jackknife import jackknife
 from lmfacts.stats.laws import fit_families
 from lmfacts.stats.shape import weibull
 from support import oracle

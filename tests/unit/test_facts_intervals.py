@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lmfacts.facts.intervals import all_of, any_of, decided, jackknife, spans, too_few_data
+from lmfacts.facts.intervals import all_of, any_of, decided, spans, too_few_data
+from lmfacts.stats.jackknife import jackknife
 
 T_7 = 1.8945786  # Student's t with 7 degrees of freedom at 0.95, from a table
 

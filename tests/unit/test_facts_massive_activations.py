@@ -299,7 +299,7 @@ def test_a_layer_that_cannot_be_read_may_be_the_massive_one(filler):
 def test_layers_that_were_not_recorded_leave_it_open_unless_another_is_enough():
     def of_three(planted=None):
         run = run_of(planted, n_layers=2)
-        run.model["n_layers"] = 3
+        run.metadata["model"]["n_layers"] = 3
         return check(run)
 
     assert of_three().verdict is Verdict.INCONCLUSIVE

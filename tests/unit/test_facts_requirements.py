@@ -8,7 +8,7 @@ import pytest
 
 from lmfacts.errors import UsageError
 from lmfacts.facts import Fact, Verdict
-from lmfacts.facts.requirements import Requirement
+from lmfacts.facts.required_verdicts import Requirement
 
 FACT = Fact("F8", "Weights", "They are so.", "somebody", Verdict.HOLDS, "90 of 96 matrices are so.")
 

@@ -225,7 +225,7 @@ def test_commands_that_are_offered_are_quoted(saved):
     for name, offered in (("a b;id", "'a b;id'"), ("-x", "./-x"), ("x\x1b", r"$'x\033'")):
         run = hostile_weights()
         run.metadata["model"]["id"] = name
-        (fact,) = check(run, ["F2"])
+        (fact,) = check(run, only=["F2"])
         assert fact.command == f"lmfacts scan {offered} -o activations.lmfacts"
 
 

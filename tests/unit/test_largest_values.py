@@ -7,14 +7,14 @@ import json
 import numpy as np
 import pytest
 
+from lmfacts.analysis.largest_values import largest_values
+from lmfacts.analysis.run_view import RunView
 from lmfacts.facts import Inputs
 from lmfacts.render.page.document import TableBlock
 from lmfacts.render.page.largest_values import largest_values_section
 from lmfacts.render.page.runs_view import RunsView
 from lmfacts.render.terminal.console import to_text
 from lmfacts.render.terminal.json_documents import summary_json
-from lmfacts.render.terminal.largest_values import find_largest
-from lmfacts.render.terminal.run_view import RunView
 from lmfacts.render.terminal.summary import render_summary
 from support.accumulated_runs import accumulated_run
 
@@ -67,7 +67,7 @@ def shown_by_summary(run):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
 def test_dims_that_were_crowded_out_show_their_own_largest_value(dtype):
     run = run_of(crowded_out, dtype=dtype)
-    first, *others = find_largest(RunView(run), "rest")
+    first, *others = largest_values(RunView(run), "rest")
     assert (first.dim, first.site, first.position) == (3, "blocks.0.resid_post", N_POSITIONS - 1)
     assert first.value == run[first.site].rest.dims.max[3]
     by_dim = {item.dim: item for item in others}
@@ -85,7 +85,7 @@ def test_dims_that_were_crowded_out_show_their_own_largest_value(dtype):
 @pytest.mark.parametrize("population", ["rest", "first"])
 def test_every_dim_is_listed_once_with_the_largest_magnitude_of_all_sites(population):
     run = run_of(crowded_out)
-    found = find_largest(RunView(run), population)
+    found = largest_values(RunView(run), population)
     records = {name: run[name].in_population(population) for name in run}
     largest = np.max([record.dims.absmax for record in records.values()], axis=0)
     assert sorted(item.dim for item in found) == list(range(N_DIMS))
@@ -140,7 +140,7 @@ def test_of_equal_values_the_first_with_a_known_token_is_taken():
             found[(sequence == 1) & (position == 4 + layer), 6] = -64.0
         return found
 
-    item = next(item for item in find_largest(RunView(run_of(values)), "rest") if item.dim == 6)
+    item = next(item for item in largest_values(RunView(run_of(values)), "rest") if item.dim == 6)
     # At blocks.0 it is crowded out.
     assert (item.value, item.site, item.sequence, item.position) == (-64.0, "blocks.1.resid_post", 1, 5)
 
@@ -152,21 +152,21 @@ def test_dims_without_finite_values_are_not_listed():
         found[position == 2, 2] = np.inf
         return found
 
-    found = find_largest(RunView(run_of(values)), "rest")
+    found = largest_values(RunView(run_of(values)), "rest")
     assert [(item.dim, item.value) for item in found] == [(0, 1.0), (2, 1.0)]
 
 
 def test_no_more_are_given_than_asked_for():
     view = RunView(run_of(crowded_out))
-    assert find_largest(view, "rest", 2) == find_largest(view, "rest")[:2]
-    assert len(find_largest(view, "rest")) == N_DIMS
+    assert largest_values(view, "rest", 2) == largest_values(view, "rest")[:2]
+    assert len(largest_values(view, "rest")) == N_DIMS
 
 
 def test_outside_the_stream_dims_of_different_sites_are_apart():
     run = run_of(crowded_out)
     states = {f"a.{layer}:out": run[f"blocks.{layer}.resid_post"].state for layer in range(3)}
     metadata = {**run.metadata, "sites": [{"name": name} for name in states]}
-    found = find_largest(RunView(type(run)(metadata, states)), "rest")
+    found = largest_values(RunView(type(run)(metadata, states)), "rest")
     assert len(found) == 3 * N_DIMS
     large = [(item.dim, item.site, item.value) for item in found if 100 < abs(item.value) < 1000]
     assert large == [(5, "a.1:out", 500.0), (5, "a.2:out", -400.0), (7, "a.1:out", -376.0)]

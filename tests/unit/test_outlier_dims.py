@@ -5,16 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lmfacts.analysis.outlier_dims import (
-    counted_layers,
-    int8_features,
-    persistence,
-    persistence_of,
-    rms_outlier_dims,
-    three_sigma_outlier_dims,
-    variance_outlier_dims,
-)
+from lmfacts.analysis.outlier_dims import counted_layers, int8_features, persistence, persistence_of
 from lmfacts.errors import SiteNotFoundError, UsageError
+from lmfacts.quantities.outlier_criteria import rms_outlier_dims, three_sigma_outlier_dims, variance_outlier_dims
 from lmfacts.run.site import SiteRecord
 from lmfacts.run.state import SiteState
 from support import oracle

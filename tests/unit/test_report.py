@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
+from lmfacts.analysis.outlier_dims_by_depth import outlier_dims_by_depth
+from lmfacts.analysis.run_view import RunView
 from lmfacts.render.terminal.console import REDIRECTED_WIDTH, result_console, to_text
 from lmfacts.render.terminal.example_run import PLANTED, example_run
 from lmfacts.render.terminal.json_documents import site_json, summary_json
-from lmfacts.render.terminal.outlier_dims_table import find_outlier_dims
-from lmfacts.render.terminal.run_view import RunView
 from lmfacts.render.terminal.site_page import render_site
 from lmfacts.render.terminal.summary import render_summary
 from lmfacts.run import Run
@@ -79,7 +79,7 @@ def test_planted_outlier_dims_are_named_with_their_depths(text):
 
 
 def test_outlier_dims_as_data(run):
-    found = find_outlier_dims(RunView(run), "rest")
+    found = outlier_dims_by_depth(RunView(run), "rest")
     assert [item.dim for item in found.dims] == [71, 44, 13]
     assert found.persistent == (13, 44, 71)
     assert found.counted_layers == tuple(range(1, N_LAYERS - 1))

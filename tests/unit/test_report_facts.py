@@ -10,7 +10,7 @@ import pytest
 from rich.text import Text
 
 from lmfacts.facts import CATALOGUE, Evidence, Fact, Inputs, Measure, Table, Verdict
-from lmfacts.facts.requirements import Requirement
+from lmfacts.facts.required_verdicts import Requirement
 from lmfacts.render.terminal.console import to_text
 from lmfacts.render.terminal.fact_page import render_fact
 from lmfacts.render.terminal.facts_json import facts_json

@@ -15,6 +15,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from lmfacts.analysis.weights_view import WeightsView
 from lmfacts.quantities.catalogue import json_figures
 from lmfacts.quantities.weight_figures import Spread, WeightFigures
 from lmfacts.render.terminal.console import STANDOUT, to_text
@@ -22,7 +23,6 @@ from lmfacts.render.terminal.notable import distance_from_gaussian, is_notable
 from lmfacts.render.terminal.weight_page import render_weight
 from lmfacts.render.terminal.weights_json import weight_json, weights_summary_json
 from lmfacts.render.terminal.weights_summary import render_weights_summary
-from lmfacts.render.terminal.weights_view import WeightsView
 from lmfacts.run import load
 from support.synthetic_weights import GIANT, WIDE_COLUMN, weights_run
 

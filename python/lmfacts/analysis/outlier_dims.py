@@ -1,19 +1,15 @@
-"""Which dims of a site stand out, by the criteria of the literature, and whether they persist through depth.
-
-Each criterion is a pure function of a `SiteRecord`, so the population is the caller's choice:
-`rms_outlier_dims(site.rest)`. A dim without finite values is never an outlier dim. All results are dims in ascending
-order.
-"""
+"""Whether the dims that stand out are the same ones through the depth of a model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from lmfacts.errors import UsageError
+from lmfacts.quantities.outlier_criteria import rms_outlier_dims
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,55 +22,22 @@ if TYPE_CHECKING:
 __all__ = [
     "LEAST_LAYERS",
     "LEAST_PERSISTENCE",
-    "OUTLIER_FACTOR",
     "Int8Features",
     "Persistence",
     "counted_layers",
     "int8_features",
     "persistence",
     "persistence_of",
-    "rms_outlier_dims",
-    "three_sigma_outlier_dims",
-    "variance_outlier_dims",
 ]
 
 INT8_THRESHOLD: Final = 6.0
 """The magnitude from which LLM.int8() calls a value an outlier."""
-
-OUTLIER_FACTOR: Final = 5.0
-"""An outlier dim's RMS is more than this many times the median dim's (the project's main criterion)."""
 
 LEAST_PERSISTENCE: Final = 0.75
 """A dim that is an outlier dim in at least this share of the counted layers is persistent."""
 
 LEAST_LAYERS: Final = 3
 """Recorded layers below which nothing is said to persist."""
-
-
-def rms_outlier_dims(site: SiteRecord, factor: float = OUTLIER_FACTOR) -> NDArray[np.int64]:
-    """Dims whose RMS is more than `factor` times the median RMS of the site's dims (the project's main criterion)."""
-    rms = site.dims.rms
-    return _dims_above(rms, factor * _median(rms))
-
-
-def three_sigma_outlier_dims(
-    site: SiteRecord, n_sigmas: float = 3.0, of: Literal["rms", "absmax"] = "rms"
-) -> NDArray[np.int64]:
-    """Dims whose scale exceeds the mean over the dims by `n_sigmas` standard deviations.
-
-    The scale is the RMS, or with `of="absmax"` the largest magnitude; mean and standard deviation are over the dims.
-    The rule by which arXiv:2604.14722 lists massive dims, there on the magnitudes of one vector.
-    """
-    scale = site.dims.rms if of == "rms" else site.dims.absmax
-    finite = scale[np.isfinite(scale)]
-    return _dims_above(scale, finite.mean() + n_sigmas * finite.std() if finite.size else np.nan)
-
-
-def variance_outlier_dims(site: SiteRecord, factor: float = 5.0) -> NDArray[np.int64]:
-    """Dims whose variance is more than `factor` times the dims' mean variance (Rudman et al., arXiv:2310.17715)."""
-    variance = site.dims.std**2
-    finite = variance[np.isfinite(variance)]
-    return _dims_above(variance, factor * finite.mean() if finite.size else np.nan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,13 +225,3 @@ def persistence(
     return persistence_of(
         {layer: run[f"blocks.{layer}.{kind}"].in_population(population) for layer in chosen}, criterion
     )
-
-
-def _median(values: NDArray[np.float64]) -> float:
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if finite.size else float("nan")
-
-
-def _dims_above(values: NDArray[np.float64], limit: float) -> NDArray[np.int64]:
-    """Indices of the values above the limit; none where either is NaN."""
-    return np.flatnonzero(values > limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +13,10 @@ from lmfacts.cli.exit_codes import ExitCode, complain, sentences
 from lmfacts.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from lmfacts.facts import Fact, Inputs
-    from lmfacts.facts.requirements import Requirement
+    from lmfacts.facts import Definition, Fact, Inputs
+    from lmfacts.facts.required_verdicts import Requirement
 
 __all__ = ["facts"]
 
@@ -60,19 +61,20 @@ def facts(
     """
     # Nothing large is multiplied here, and starting threads for that is a tenth of the time of the whole command.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from lmfacts.facts import CATALOGUE, Inputs, check, definition
-    from lmfacts.facts.requirements import Requirement
+    from lmfacts.facts import Inputs, check, definition
+    from lmfacts.facts.required_verdicts import Requirement
     from lmfacts.run import load
 
+    known = _catalogue()
     requirements = [Requirement.parse(text) for text in require or ()]
-    wanted = {definition(fact_id).id for fact_id in only} if only else set()
-    in_full = {definition(fact_id).id for fact_id in explain or () if fact_id.upper() != _ALL}
+    wanted = {definition(fact_id, known).id for fact_id in only} if only else set()
+    in_full = {definition(fact_id, known).id for fact_id in explain or () if fact_id.upper() != _ALL}
     if any(fact_id.upper() == _ALL for fact_id in explain or ()):
-        in_full |= wanted or set(CATALOGUE)
-    chosen = (wanted | in_full | {each.fact_id for each in requirements}) if only or in_full else set(CATALOGUE)
+        in_full |= wanted or set(known)
+    chosen = (wanted | in_full | {each.fact_id for each in requirements}) if only or in_full else set(known)
 
     inputs = Inputs.of(map(load, runs))
-    found = check(inputs, only=sorted(chosen))
+    found = check(inputs, only=sorted(chosen), known=known)
     if json:
         from lmfacts.cli.output import print_json
         from lmfacts.render.terminal.facts_json import facts_json
@@ -81,6 +83,18 @@ def facts(
     else:
         _print(inputs, found, requirements, in_full)
     return _judge(inputs, found, requirements)
+
+
+def _catalogue() -> Mapping[str, Definition]:
+    """All facts that are installed, and a sentence for each that is left out."""
+    from lmfacts.facts import catalogue
+
+    with warnings.catch_warnings(record=True) as left_out:
+        warnings.simplefilter("always")
+        known = catalogue()
+    for warning in left_out:
+        complain(str(warning.message))
+    return known
 
 
 def _print(inputs: Inputs, found: Sequence[Fact], requirements: Sequence[Requirement], in_full: set[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lmfacts.analysis.run_view import main_population
 from lmfacts.comparison.fact_change import FactChange, changes_of_facts
 from lmfacts.comparison.matching import NotComparable, match
 from lmfacts.comparison.noise import chances_of_site, noises
@@ -143,8 +144,7 @@ def _population(a: Run[Any], b: Run[Any], asked: Population | None) -> Populatio
         if asked not in ("all", "first", "rest"):
             raise UsageError(f"population: expected all, first or rest, got {asked!r}")
         return asked
-    have_rest = (any(entry.n_tokens["rest"] for entry in run.info.entries) for run in (a, b))
-    return "rest" if all(have_rest) else "all"
+    return "rest" if main_population(a) == main_population(b) == "rest" else "all"
 
 
 def _nothing_in_common(a: Run[Any], b: Run[Any], refused: tuple[NotComparable, ...]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from lmfacts.analysis.outlier_dims import OUTLIER_FACTOR
+from lmfacts.quantities.outlier_criteria import OUTLIER_FACTOR
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

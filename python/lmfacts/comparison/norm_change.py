@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from lmfacts.analysis.run_view import residual_depths
 from lmfacts.comparison.noise import chances_of_norm, noises
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from lmfacts.run.site import Population
 
 __all__ = ["KindNormChange", "NormChange", "changes_of_norms", "changes_of_weight_norms"]
-
-_RESIDUAL_KINDS: Final = ("resid_post", "resid_pre", "resid_mid")
 
 
 @dataclass(frozen=True)
@@ -78,23 +77,17 @@ def changes_of_norms(
         pairs: name in A -> name in B of the sites that can be compared.
         paired: whether both runs read the same text.
     """
-    for kind in _RESIDUAL_KINDS:
-        sites = {str(layer): name for layer, name in a.layers_of(kind).items() if name in pairs}
-        if not sites:
-            continue
-        if kind == "resid_post" and "blocks.0.resid_pre" in a and a.resolve("blocks.0.resid_pre") in pairs:
-            sites = {"in": a.resolve("blocks.0.resid_pre"), **sites}
-        found: list[NormChange] = []
-        chances: list[dict[str, Chance]] = []
-        for label, name in sites.items():
-            in_a, in_b = a[name].in_population(population), b[pairs[name]].in_population(population)
-            found.append(NormChange(name, label, (in_a.norms.mean_log, in_b.norms.mean_log)))
-            chances.append({} if paired else chances_of_norm(in_a, in_b))
-        if paired:
-            return tuple(found)
-        known = [noise.get("log_norm", math.nan) for noise in noises(chances)]
-        return tuple(replace(norm, noise=noise) for norm, noise in zip(found, known, strict=True))
-    return ()
+    depths = residual_depths(a, among=pairs)[1]
+    found: list[NormChange] = []
+    chances: list[dict[str, Chance]] = []
+    for depth in depths:
+        in_a, in_b = (run[name].in_population(population) for run, name in ((a, depth.name), (b, pairs[depth.name])))
+        found.append(NormChange(depth.name, depth.label, (in_a.norms.mean_log, in_b.norms.mean_log)))
+        chances.append({} if paired else chances_of_norm(in_a, in_b))
+    if paired:
+        return tuple(found)
+    known = [noise.get("log_norm", math.nan) for noise in noises(chances)]
+    return tuple(replace(norm, noise=noise) for norm, noise in zip(found, known, strict=True))
 
 
 def changes_of_weight_norms(changes: Iterable[SiteChange]) -> tuple[KindNormChange, ...]:

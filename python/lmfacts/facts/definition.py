@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from lmfacts.facts.fact import Evidence, Fact, Verdict
+from lmfacts.facts.requires import NotApplicable, Unmet
+from lmfacts.run.kinds import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,9 +62,11 @@ class Definition:
         measured: how it is measured: sites, population, statistics; a short paragraph.
         formula: the formulas, one a line, in plain text.
         thresholds: the rules from numbers to a verdict, one a line.
-        check: from runs to the fact; the kinds in `needs` are there when it is called.
+        judge: from runs to the fact; the kinds in `needs` are there when it is called. It may end with what
+            `facts.requires` raises.
         objections: what was held against the claim.
         published: numbers of others.
+        package: which distribution it comes from; empty for those of lmfacts.
     """
 
     id: str
@@ -73,9 +77,29 @@ class Definition:
     measured: str
     formula: tuple[str, ...]
     thresholds: tuple[str, ...]
-    check: Callable[[Inputs], Fact]
+    judge: Callable[[Inputs], Fact]
     objections: tuple[Objection, ...] = ()
     published: tuple[PublishedValue, ...] = ()
+    package: str = ""
+
+    def check(self, inputs: Inputs) -> Fact:
+        """Check the fact on runs of one model: NOT-APPLICABLE where a run that it needs is not there."""
+        for kind in self.needs:
+            if getattr(inputs, kind) is None:
+                command = KINDS[kind].command.format(model=inputs.model_argument)
+                return self.not_applicable(f"It needs a run of {kind}, and none was given.", command)
+        try:
+            fact = self.judge(inputs)
+        except NotApplicable as reason:
+            fact = self.not_applicable(reason.summary, reason.command)
+        except Unmet as reason:
+            fact = self.fact(reason.verdict, reason.summary, reason.evidence)
+        except Exception as error:
+            if not self.package:
+                raise
+            # Somebody else's code does not keep the other facts from being checked.
+            fact = self.fact(Verdict.INCONCLUSIVE, f"The check failed: {type(error).__name__}: {error}.")
+        return replace(fact, id=self.id, package=self.package) if self.package else fact
 
     def fact(
         self, verdict: Verdict, summary: str, evidence: Evidence | None = None, *, fact_class: str | None = None

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from lmfacts.analysis.dim_laws import DimLaws
+from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, Objection
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
-from lmfacts.facts.intervals import too_few_data
 from lmfacts.facts.pool_shape import LEAST_VALUES, PoolShape, PoolStatistics, Standing
 from lmfacts.facts.strictness import Strictness, judged
 from lmfacts.sites import detail_sites
@@ -45,26 +45,23 @@ _STANDING_WORDS: Final = {Standing.HOLDS: "holds", Standing.BODY: "body only", S
 
 
 def _check(inputs: Inputs) -> Fact:
-    run = inputs.activations
-    assert run is not None
+    run = requires.activations(inputs)
     names = run.layers_of("resid_post")
     wanted = detail_sites(inputs.n_layers or max(names, default=-1) + 1)
     depths = {layer: name for layer, name in names.items() if name in wanted}
     if not depths:
-        return DEFINITION.not_applicable(
+        raise requires.NotApplicable(
             "The run has no resid_post sites at the five depths that are looked at.",
-            f"lmfacts scan {inputs.model_argument} --sites default",
+            requires.DEFAULT_SITES.format(model=inputs.model_argument),
         )
-    too_few = too_few_data(run)
-    if too_few:
-        return DEFINITION.fact(Verdict.INCONCLUSIVE, too_few)
+    requires.enough_text(run)
     if not any(run[name].state.detail for name in depths.values()):
         if not any(run[name].rest.n for name in depths.values()):
-            return DEFINITION.fact(Verdict.INCONCLUSIVE, "The residual stream has no finite values past position 0.")
-        return DEFINITION.not_applicable(
+            raise requires.Inconclusive("The residual stream has no finite values past position 0.")
+        raise requires.NotApplicable(
             "The run does not count the dims of the residual stream apart, so its outlier dims cannot be set aside: it "
             "was recorded by an earlier version.",
-            f"lmfacts scan {inputs.model_argument} --sites resid",
+            requires.RESIDUAL_SITES.format(model=inputs.model_argument),
         )
     measured = [PoolStatistics.of(run[name].rest, layer) for layer, name in depths.items() if run[name].state.detail]
     judge = functools.partial(_judge, run, measured, max(names) + 1, len(wanted))
@@ -391,7 +388,7 @@ DEFINITION: Final = Definition(
             "is the variance of the dims looked at. No cause is named with fewer than 1,000 tokens"
         ),
     ),
-    check=_check,
+    judge=_check,
     objections=(
         Objection("Fabien Roger", "An exponential decay fits better than a Gaussian, even without the outliers."),
         Objection(

@@ -9,22 +9,19 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lmfacts.analysis.outlier_dims import (
-    LEAST_LAYERS,
-    LEAST_PERSISTENCE,
+from lmfacts.analysis.outlier_dims import LEAST_LAYERS, LEAST_PERSISTENCE, Persistence, counted_layers, persistence_of
+from lmfacts.facts import requires
+from lmfacts.facts.definition import Definition, PublishedValue
+from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
+from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS
+from lmfacts.facts.site_checks import listed, number_of_layers, unrecorded_layers
+from lmfacts.facts.strictness import Strictness, at_least, judged
+from lmfacts.quantities.outlier_criteria import (
     OUTLIER_FACTOR,
-    Persistence,
-    counted_layers,
-    persistence_of,
     rms_outlier_dims,
     three_sigma_outlier_dims,
     variance_outlier_dims,
 )
-from lmfacts.facts.definition import Definition, PublishedValue
-from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
-from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, too_few_data
-from lmfacts.facts.site_checks import degenerate, listed, number_of_layers, unrecorded_layers
-from lmfacts.facts.strictness import Strictness, at_least, judged
 from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
@@ -122,36 +119,26 @@ class _Depths:
 
 
 def _check(inputs: Inputs) -> Fact:
-    run = inputs.activations
-    assert run is not None
-    names = run.layers_of(_KIND)
-    if not names:
-        return DEFINITION.not_applicable(
-            f"The run has no {_KIND} sites.", f"lmfacts scan {inputs.model_argument} --sites default"
-        )
-    if reason := too_few_data(run):
-        return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)
+    run = requires.activations(inputs)
+    names = requires.layers_of(inputs, _KIND)
+    requires.enough_text(run)
     n_layers = number_of_layers(inputs, names)
     if len(names) < LEAST_LAYERS:
-        return DEFINITION.fact(
-            Verdict.INCONCLUSIVE,
+        raise requires.Inconclusive(
             f"The run has {_KIND} at {len(names)} layer{'' if len(names) == 1 else 's'}; "
-            f"at least {LEAST_LAYERS} are needed.",
+            f"at least {LEAST_LAYERS} are needed."
         )
     counted = counted_layers(names, run.model.get("n_layers"))
     sites = {layer: run[names[layer]] for layer in counted}
-    if reason := degenerate(site.rest for site in sites.values()):
-        return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)
+    requires.values(site.rest for site in sites.values())
     widths = {site.n_dims for site in sites.values()}
     if len(widths) > 1:
         named = " and ".join(map(str, sorted(widths)))
-        return DEFINITION.fact(Verdict.INCONCLUSIVE, f"The layers of the stream differ in width: {named} dims.")
+        raise requires.Inconclusive(f"The layers of the stream differ in width: {named} dims.")
     depths = _Depths.of(sites)
     if not (depths.medians > 0).all():
         layer = depths.layers[int((depths.medians == 0).argmax())]
-        return DEFINITION.fact(
-            Verdict.INCONCLUSIVE, f"Half of the dims or more are 0 at layer {layer}, so the median RMS is no scale."
-        )
+        raise requires.Inconclusive(f"Half of the dims or more are 0 at layer {layer}, so the median RMS is no scale.")
     notes = (
         *_said_of(counted, list(names), n_layers),
         *unrecorded_layers(list(names), n_layers, _KIND),
@@ -352,7 +339,7 @@ DEFINITION: Final = Definition(
         "INCONCLUSIVE: a layer without values, with one value only, or whose median RMS is 0 (ours).",
         "With fewer than two layers in [1, L-2], all layers count (ours).",
     ),
-    check=_check,
+    judge=_check,
     published=(
         PublishedValue("gpt2", "persistent outlier dims", "138, 378, 447, each > 15 SD", _MASSIVE_DIMS, "B"),
         PublishedValue("gpt2-medium", "massive dims", "9, 238, 268, 428, 580, 608", _REPLICATION_AT_0, "B"),

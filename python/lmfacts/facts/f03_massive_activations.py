@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
-from lmfacts.facts.intervals import LEAST_SEQUENCES, all_of, any_of, decided, jackknife, spans, too_few_data
+from lmfacts.facts.intervals import LEAST_SEQUENCES, all_of, any_of, decided, spans
 from lmfacts.facts.site_checks import number_of_layers
 from lmfacts.facts.strictness import Strictness, at_least, at_most, judged
+from lmfacts.stats.jackknife import jackknife
 from lmfacts.writing.numbers import number, percent
 
 if TYPE_CHECKING:
@@ -140,35 +142,27 @@ def _read(run: Run, names: Mapping[int, str]) -> dict[Population, list[_Spikes]]
 
 
 def _check(inputs: Inputs) -> Fact:
-    run = inputs.activations
-    assert run is not None
-    names = run.layers_of("resid_post")
-    if not names:
-        return DEFINITION.not_applicable(
-            "The run has no resid_post sites.", f"lmfacts scan {inputs.model_argument} --sites default"
-        )
-    too_few = too_few_data(run)
-    if too_few:
-        return DEFINITION.fact(Verdict.INCONCLUSIVE, too_few)
+    run = requires.activations(inputs)
+    names = requires.layers_of(inputs, "resid_post")
+    requires.enough_text(run)
     found = _read(run, names)
     layers = found["all"]
     if not layers:
         if any(run[name].all.n for name in names.values()):
-            return DEFINITION.not_applicable(
+            raise requires.NotApplicable(
                 "The run does not keep the largest value of each sequence: it was recorded by an earlier version.",
-                f"lmfacts scan {inputs.model_argument} --sites resid",
+                requires.RESIDUAL_SITES.format(model=inputs.model_argument),
             )
-        return DEFINITION.fact(Verdict.INCONCLUSIVE, "The outputs of the blocks have no finite values.")
+        raise requires.Inconclusive("The outputs of the blocks have no finite values.")
     usable = [spikes for spikes in layers if math.isfinite(spikes.ratio)]
     if not usable:
-        return DEFINITION.fact(
-            Verdict.INCONCLUSIVE, "At every block at least half of the values are zero, so that no ratio has a meaning."
+        raise requires.Inconclusive(
+            "At every block at least half of the values are zero, so that no ratio has a meaning."
         )
     n_maxima = max(spikes.maxima.size for spikes in usable)
     if n_maxima < LEAST_SEQUENCES:
-        return DEFINITION.fact(
-            Verdict.INCONCLUSIVE,
-            f"{n_maxima} sequences have a largest value; at least {LEAST_SEQUENCES} are needed.",
+        raise requires.Inconclusive(
+            f"{n_maxima} sequences have a largest value; at least {LEAST_SEQUENCES} are needed."
         )
     n_layers = number_of_layers(inputs, names)
     return judged(functools.partial(_judge, run, found, usable, n_layers), has_interval=True)
@@ -428,7 +422,7 @@ DEFINITION: Final = Definition(
         "10 % looser or stricter: 100 and 1000 both lower or both higher; the intervals say what is open (ours)",
         "INCONCLUSIVE if no block passes and some were not recorded, or have no finite values or no median (ours)",
     ),
-    check=_check,
+    judge=_check,
     objections=(
         Objection(
             "Gallego-Feliciano et al.",

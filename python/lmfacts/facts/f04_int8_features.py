@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from lmfacts.analysis.outlier_dims import INT8_THRESHOLD, int8_features
+from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
-from lmfacts.facts.intervals import LEAST_SEQUENCES, too_few_data
-from lmfacts.facts.site_checks import degenerate, listed, number_of_layers
+from lmfacts.facts.intervals import LEAST_SEQUENCES
+from lmfacts.facts.site_checks import listed, number_of_layers
 from lmfacts.facts.strictness import Strictness, at_least, judged
 from lmfacts.writing import numbers
 
@@ -156,38 +157,33 @@ class _Shares:
 
 
 def _check(inputs: Inputs) -> Fact:
-    run = inputs.activations
-    assert run is not None
+    run = requires.activations(inputs)
     names = {kind: run.layers_of(kind) for kind in _KINDS}
     if not any(names[kind] for kind in _NORM_KINDS):
         reason = run.absent.get("blocks.0.ln1_out")
         if reason:
-            return DEFINITION.not_applicable(f"The model has no ln1_out: {reason.rstrip('.')}.")
-        return DEFINITION.not_applicable(
-            "The run has no ln1_out or ln2_out sites.", f"lmfacts scan {inputs.model_argument} --sites default"
+            raise requires.NotApplicable(f"The model has no ln1_out: {reason.rstrip('.')}.")
+        raise requires.NotApplicable(
+            "The run has no ln1_out or ln2_out sites.", requires.DEFAULT_SITES.format(model=inputs.model_argument)
         )
     n_layers = number_of_layers(inputs, [layer for found in names.values() for layer in found])
     sites = _ProjectionInputs.of(run, names, n_layers)
     threshold = next((site.threshold for site in sites.sites() if site.threshold != INT8_THRESHOLD), None)
     if threshold is not None:
-        return DEFINITION.not_applicable(
+        raise requires.NotApplicable(
             f"The run counted values from {numbers.number(threshold)}, and the definition needs those from 6.",
             f"lmfacts scan {inputs.model_argument} --threshold 6",
         )
-    if reason := too_few_data(run):
-        return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)
+    requires.enough_text(run)
     if run.n_tokens < LEAST_POSITIONS:
-        return DEFINITION.fact(
-            Verdict.INCONCLUSIVE,
-            f"{run.n_tokens:,} positions; at least {LEAST_POSITIONS:,} are needed to tell 6 % of them from 5.4 or 6.6.",
+        raise requires.Inconclusive(
+            f"{run.n_tokens:,} positions; at least {LEAST_POSITIONS:,} are needed to tell 6 % of them from 5.4 or 6.6."
         )
     if len(sites.layers) < n_layers:
-        return DEFINITION.fact(
-            Verdict.INCONCLUSIVE,
-            f"The inputs of the projections were recorded at {len(sites.layers)} of {n_layers} layers; all are needed.",
+        raise requires.Inconclusive(
+            f"The inputs of the projections were recorded at {len(sites.layers)} of {n_layers} layers; all are needed."
         )
-    if reason := degenerate(sites.sites()):
-        return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)
+    requires.values(sites.sites())
     return judged(functools.partial(_judge, sites, _Shares.of(sites)), has_interval=False)
 
 
@@ -392,7 +388,7 @@ DEFINITION: Final = Definition(
         f"INCONCLUSIVE: fewer than {LEAST_SEQUENCES} sequences or {LEAST_POSITIONS} positions (ours).",
         "INCONCLUSIVE: a site without values or with one value only (ours).",
     ),
-    check=_check,
+    judge=_check,
     published=(
         *(
             PublishedValue(

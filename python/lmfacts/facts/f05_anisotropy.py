@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
-from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, too_few_data
-from lmfacts.facts.site_checks import degenerate, listed, number_of_layers, unrecorded_layers
+from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS
+from lmfacts.facts.site_checks import listed, number_of_layers, unrecorded_layers
 from lmfacts.facts.strictness import Strictness, at_least, judged
 from lmfacts.writing import numbers
 
@@ -108,20 +109,19 @@ class _SiteCosines:
 
 
 def _check(inputs: Inputs) -> Fact:
-    run = inputs.activations
-    assert run is not None
-    names = run.layers_of(_KIND)
-    command = f"lmfacts scan {inputs.model_argument} --sites default"
-    if not names:
-        return DEFINITION.not_applicable(f"The run has no {_KIND} sites.", command)
+    run = requires.activations(inputs)
+    names = requires.layers_of(inputs, _KIND)
     sites = {f"layer {layer}": run[name].rest for layer, name in names.items()}
     if any(site.unit_sums is None for site in sites.values()):
-        return DEFINITION.not_applicable(f"The run has no sums of the directions of tokens at {_KIND}.", command)
-    if reason := too_few_data(run) or degenerate(sites.values()):
-        return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)
+        raise requires.NotApplicable(
+            f"The run has no sums of the directions of tokens at {_KIND}.",
+            requires.DEFAULT_SITES.format(model=inputs.model_argument),
+        )
+    requires.enough_text(run)
+    requires.values(sites.values())
     layers = [_SiteCosines.of(name, site) for name, site in sites.items()]
     if without := [site.name for site in layers if np.isnan(site.mean_cosine)]:
-        return DEFINITION.fact(Verdict.INCONCLUSIVE, f"Fewer than two tokens of {without[0]} have a direction.")
+        raise requires.Inconclusive(f"Fewer than two tokens of {without[0]} have a direction.")
     final = [_SiteCosines.of(_FINAL, run[_FINAL].rest)] if _has_unit_sums(run.get(_FINAL)) else []
     recorded = unrecorded_layers(list(names), number_of_layers(inputs, names), _KIND)
     notes = (*recorded, *_notes([*layers, *final]))
@@ -246,7 +246,7 @@ DEFINITION: Final = Definition(
         f"INCONCLUSIVE: fewer than {LEAST_SEQUENCES} sequences or {LEAST_TOKENS} tokens (ours).",
         "INCONCLUSIVE: a layer without values or with one value only (ours).",
     ),
-    check=_check,
+    judge=_check,
     objections=(
         Objection(
             "Machina and Mercer (NAACL 2024)",

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
-from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, too_few_data
-from lmfacts.facts.site_checks import degenerate, number_of_layers, unrecorded_layers
+from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS
+from lmfacts.facts.site_checks import number_of_layers, unrecorded_layers
 from lmfacts.facts.strictness import at_least, judged
 from lmfacts.writing import numbers
 
@@ -83,18 +84,11 @@ class _Layer:
 
 
 def _check(inputs: Inputs) -> Fact:
-    run = inputs.activations
-    assert run is not None
-    names = run.layers_of(_KIND)
-    if not names:
-        return DEFINITION.not_applicable(
-            f"The run has no {_KIND} sites.", f"lmfacts scan {inputs.model_argument} --sites default"
-        )
-    if reason := too_few_data(run):
-        return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)
+    run = requires.activations(inputs)
+    names = requires.layers_of(inputs, _KIND)
+    requires.enough_text(run)
     sites = {layer: run[name] for layer, name in names.items()}
-    if reason := degenerate(site.rest for site in sites.values()):
-        return DEFINITION.fact(Verdict.INCONCLUSIVE, reason)
+    requires.values(site.rest for site in sites.values())
     layers = [_Layer.of(layer, site) for layer, site in sites.items()]
     notes = (
         *unrecorded_layers(list(names), number_of_layers(inputs, names), _KIND),
@@ -164,6 +158,6 @@ DEFINITION: Final = Definition(
         f"INCONCLUSIVE: fewer than {LEAST_SEQUENCES} sequences or {LEAST_TOKENS} tokens (ours).",
         "INCONCLUSIVE: a layer without values or with one value only (ours).",
     ),
-    check=_check,
+    judge=_check,
     published=(PublishedValue("any, at initialization", "kurtosis", "about 1", "He et al. (arXiv:2405.19279)", "B"),),
 )

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lmfacts.analysis.residual_norms import mean_log_norm
+from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
-from lmfacts.facts.intervals import all_of, decided, jackknife, too_few_data
+from lmfacts.facts.intervals import all_of, decided
 from lmfacts.facts.strictness import at_least, judged
 from lmfacts.stats.growth_laws import exp, growth_fit
+from lmfacts.stats.jackknife import jackknife
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,15 +68,14 @@ class _Layer:
 
 def _read_layer(run: Run, name: str, *, centered: bool) -> _Layer:
     site = run[name]
-    norms, first = site.rest.norms, site.first.norms
     blocks = site.rest.blocks
     left_out = np.empty(0)
     if blocks is not None:
         left_out = _means_left_out(blocks.log_centered_norms if centered else blocks.log_norms)
     return _Layer(
-        y=norms.mean_log_centered if centered else norms.mean_log,
-        y_plain=norms.mean_log,
-        y_first=first.mean_log_centered if centered else first.mean_log,
+        y=mean_log_norm(site.rest, centered=centered),
+        y_plain=mean_log_norm(site.rest, centered=False),
+        y_first=mean_log_norm(site.first, centered=centered),
         left_out=left_out,
     )
 
@@ -87,42 +89,33 @@ def _means_left_out(moments: Moments) -> NDArray[np.float64]:
 
 
 def _check(inputs: Inputs) -> Fact:
-    run = inputs.activations
-    assert run is not None
-    names = run.layers_of("resid_pre")
-    if not names:
-        return DEFINITION.not_applicable(
-            "The run has no resid_pre sites.", f"lmfacts scan {inputs.model_argument} --sites default"
-        )
-    too_few = too_few_data(run)
-    if too_few:
-        return DEFINITION.fact(Verdict.INCONCLUSIVE, too_few)
+    run = requires.activations(inputs)
+    names = requires.layers_of(inputs, "resid_pre")
+    requires.enough_text(run)
     n_layers = inputs.n_layers or max(names) + 1
     window = fit_window(n_layers)
     fitted = [layer for layer in names if layer in window]
     if len(window) < _LEAST_LAYERS:
-        return DEFINITION.not_applicable(
+        raise requires.NotApplicable(
             f"The model has {_counted(n_layers)}, of which {len(window)} would be fitted; a fit needs at least "
             f"{_LEAST_LAYERS}."
         )
     if len(fitted) < _LEAST_LAYERS:
-        return DEFINITION.fact(
-            Verdict.INCONCLUSIVE,
+        raise requires.Inconclusive(
             f"{_counted(len(fitted))} from {window.start} to {window.stop - 1} recorded, of {n_layers} in the model; "
-            f"a fit needs at least {_LEAST_LAYERS}.",
+            f"a fit needs at least {_LEAST_LAYERS}."
         )
     centered = inputs.norm_kind == "layernorm"
     layers = {layer: _read_layer(run, name, centered=centered) for layer, name in names.items()}
     if not all(layer.left_out.size for layer in layers.values()):
-        return DEFINITION.not_applicable(
+        raise requires.NotApplicable(
             "The run keeps no blocks of sequences, so there is nothing to take intervals from: it was recorded by an "
             "earlier version.",
-            f"lmfacts scan {inputs.model_argument} --sites resid",
+            requires.RESIDUAL_SITES.format(model=inputs.model_argument),
         )
     hollow = [layer for layer in fitted if not math.isfinite(layers[layer].y)]
     if hollow:
-        return DEFINITION.fact(
-            Verdict.INCONCLUSIVE,
+        raise requires.Inconclusive(
             f"No token past position 0 has a finite norm above zero at layer {', '.join(map(str, hollow))}.",
             Evidence(tables=(_table(layers, fitted),)),
         )
@@ -367,7 +360,7 @@ DEFINITION: Final = Definition(
         ),
         "10 % looser or stricter: of the distance of 0.97, 1.01 and 1.5 from 1 (ours)",
     ),
-    check=_check,
+    judge=_check,
     published=(
         PublishedValue("gpt2-xl", "factor per layer, layers 5-41 of 48", "1.045", "Heimersheim & Turner 2023", "B"),
         PublishedValue(

@@ -19,6 +19,7 @@ from lmfacts.analysis.block_matrices import (
     median,
     without_k,
 )
+from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.strictness import Strictness, at_least, at_most, judged
@@ -141,11 +142,10 @@ class _Counts:
 
 
 def _check(inputs: Inputs) -> Fact:
-    run = inputs.weights
-    assert run is not None  # the catalogue sees to it
+    run = requires.weights(inputs)
     matrices = matrix_shapes(run)
     if not matrices:
-        return DEFINITION.not_applicable(NO_MATRICES)
+        raise requires.NotApplicable(NO_MATRICES)
     kept = [matrix for matrix in matrices if shape_of(matrix.raw) is not Shape.INCONCLUSIVE]
     worst = sorted(kept, key=lambda matrix: -_tail(matrix))[:_N_WORST]
     evidence = Evidence(
@@ -159,9 +159,7 @@ def _check(inputs: Inputs) -> Fact:
         ),
     )
     if not kept:
-        return DEFINITION.fact(
-            Verdict.INCONCLUSIVE, f"None of the {len(matrices)} matrices can be judged: {_why(matrices)}.", evidence
-        )
+        raise requires.Inconclusive(f"None of the {len(matrices)} matrices can be judged: {_why(matrices)}.", evidence)
     return judged(functools.partial(_judge, matrices, evidence), has_interval=False)
 
 
@@ -421,7 +419,7 @@ DEFINITION: Final = Definition(
         "INCONCLUSIVE if no matrix can be judged (ours)",
         "10 % looser or stricter: of the distance of 1.25, 80 % and 90 % from 1, and of the other limits (ours)",
     ),
-    check=_check,
+    judge=_check,
     objections=(
         Objection(
             "Fabien Roger, ryan_greenblatt",

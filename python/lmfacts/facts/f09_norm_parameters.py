@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from lmfacts.analysis.block_matrices import block_matrices, by_kind, matrix_shapes, median
+from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.strictness import Strictness, at_least, at_most, judged
@@ -149,24 +150,22 @@ class _Slices:
 
 
 def _check(inputs: Inputs) -> Fact:
-    run = inputs.weights
-    assert run is not None  # the catalogue sees to it
+    run = requires.weights(inputs)
     vectors = _norm_vectors(run)
     gains = [vector for vector in vectors if vector.is_gain]
     if not gains:
-        return DEFINITION.not_applicable("The checkpoint has no gains of norms: its norms have no parameters.")
+        raise requires.NotApplicable("The checkpoint has no gains of norms: its norms have no parameters.")
     kept = [vector for vector in gains if vector.judged]
     notes = _notes(run, gains, kept)
     tables = (_kinds_table(vectors), *_kovaleva_table(vectors))
     if not kept:
-        return DEFINITION.fact(
-            Verdict.INCONCLUSIVE,
+        raise requires.Inconclusive(
             f"None of the {len(gains)} gain vectors can be judged: {_why_open(gains)}.",
             Evidence(tables=tables, notes=notes),
         )
     matrices = block_matrices(run)
     if matrices and not any(run[matrix.name].slices.size for matrix in matrices):
-        return DEFINITION.not_applicable(
+        raise requires.NotApplicable(
             "The run keeps no single rows and columns of the matrices to compare the gains with: it was recorded by an "
             "earlier version.",
             f"lmfacts weights {inputs.model_argument} -o weights.lmfacts",
@@ -420,7 +419,7 @@ DEFINITION: Final = Definition(
         "INCONCLUSIVE if no gain vector is left, or no row or column as long as that (ours)",
         "10 % looser or stricter: of the distance of 80 % from 1 and of 0.6 from 5/9, and of the other limits (ours)",
     ),
-    check=_check,
+    judge=_check,
     objections=(
         Objection(
             "Kovaleva et al. (arXiv:2105.06990)",

@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from lmfacts.analysis.weight_norms import NormTrend, norm_trends
+from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.strictness import Strictness, at_least, at_most, judged
@@ -34,8 +35,7 @@ _HOW_TO_READ: Final = (
 
 
 def _check(inputs: Inputs) -> Fact:
-    run = inputs.weights
-    assert run is not None  # the catalogue sees to it
+    run = requires.weights(inputs)
     trends = norm_trends(run)
     groups = {trend.group for trend in trends}
     if not {"writing", "reading"} <= groups:
@@ -44,7 +44,7 @@ def _check(inputs: Inputs) -> Fact:
             for group, what in (("writing", "write to it (W_O, W_out)"), ("reading", "read it (W_Q, W_K, W_in)"))
             if group not in groups
         )
-        return DEFINITION.not_applicable(
+        raise requires.NotApplicable(
             f"The run lacks weights, in two or more layers, that are known to {missing}: the residual stream."
         )
     spectral = _spectral_tables(norm_trends(run, "spectral"))
@@ -263,7 +263,7 @@ DEFINITION: Final = Definition(
         "INCONCLUSIVE with fewer than 3 layers after the first (ours)",
         "10 % looser or stricter: of 0.7, and of the distance of 1.25 and 1.35 from 1 (ours)",
     ),
-    check=_check,
+    judge=_check,
     objections=(
         Objection(
             "lmfacts",

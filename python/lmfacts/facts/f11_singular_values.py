@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from lmfacts.analysis.block_matrices import NO_MATRICES, block_matrices, by_kind, median
+from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.strictness import Strictness, at_least, at_most, judged
@@ -83,18 +84,17 @@ class _Spectral:
 
 
 def _check(inputs: Inputs) -> Fact:
-    run = inputs.weights
-    assert run is not None  # the catalogue sees to it
+    run = requires.weights(inputs)
     matrices = block_matrices(run)
     if not matrices:
-        return DEFINITION.not_applicable(NO_MATRICES)
+        raise requires.NotApplicable(NO_MATRICES)
     found = [spectral for matrix in matrices if (spectral := _spectral(run, matrix)) is not None]
     if not found:
         names = {matrix.name for matrix in matrices}
         if all(entry.get("n_nonfinite") for entry in run.metadata["sites"] if entry["name"] in names):
-            return DEFINITION.fact(Verdict.INCONCLUSIVE, "Every matrix in the blocks holds NaN or infinities.")
+            raise requires.Inconclusive("Every matrix in the blocks holds NaN or infinities.")
         command = spectra_command(inputs.model_argument, matrices)
-        return DEFINITION.not_applicable("The run has no singular values of matrices in the blocks.", command)
+        raise requires.NotApplicable("The run has no singular values of matrices in the blocks.", command)
     fitted = [spectral for spectral in found if spectral.judged]
     notes = _notes(len(matrices), found, fitted)
     if not fitted:
@@ -102,10 +102,8 @@ def _check(inputs: Inputs) -> Fact:
         why = f"the largest rank is {rank}"
         if rank >= _LEAST_RANK:
             why = "every matrix that is large enough is zero or of low rank"
-        return DEFINITION.fact(
-            Verdict.INCONCLUSIVE,
-            f"No spectrum can be judged: {why}; fits need {_LEAST_RANK} singular values.",
-            Evidence(notes=notes),
+        raise requires.Inconclusive(
+            f"No spectrum can be judged: {why}; fits need {_LEAST_RANK} singular values.", Evidence(notes=notes)
         )
     tables = (_head_table(fitted), _body_table(fitted), _noise_table(fitted))
     return judged(functools.partial(_judge, fitted, tables, notes), has_interval=False)
@@ -331,7 +329,7 @@ DEFINITION: Final = Definition(
         "10 % looser or stricter: of the distance of 0.97 and 80 % from 1, and of the other limits (ours)",
         f"matrices of rank below {_LEAST_RANK} are left out; INCONCLUSIVE if none is left (ours)",
     ),
-    check=_check,
+    judge=_check,
     objections=(
         Objection(
             "lmfacts",

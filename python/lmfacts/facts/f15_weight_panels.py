@@ -15,6 +15,7 @@ from lmfacts.analysis.block_matrices import (
     median,
     without_k,
 )
+from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.f11_singular_values import spectra_command
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
@@ -60,11 +61,10 @@ class _Fitted:
 
 
 def _check(inputs: Inputs) -> Fact:
-    run = inputs.weights
-    assert run is not None  # the catalogue sees to it
+    run = requires.weights(inputs)
     matrices = block_matrices(run)
     if not matrices:
-        return DEFINITION.not_applicable(NO_MATRICES)
+        raise requires.NotApplicable(NO_MATRICES)
     shapes = by_kind(matrix_shapes(run))
     fitted = by_kind(_fitted(run, matrices))
     k = median(shape.raw.weibull_k for group in shapes.values() for shape in group)
@@ -214,7 +214,7 @@ DEFINITION: Final = Definition(
         "fewer than 50 eigenvalues give a warning",
         "no k where a tenth of the values or more have one magnitude, as in weights of few bits (ours)",
     ),
-    check=_check,
+    judge=_check,
     objections=(
         Objection("lmfacts", "k sees only the body of |w|: about 1.20 does not mean that the tails are Gaussian."),
         Objection("lmfacts", "alpha is noisy, and differs between fused and split projections of q, k and v."),

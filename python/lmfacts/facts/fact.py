@@ -115,6 +115,7 @@ class Fact:
         command: for NOT-APPLICABLE, the command that would supply what is missing, or None.
         looser: the verdict that thresholds 10 % looser would have given, or None where nothing was judged.
         stricter: the same for thresholds 10 % stricter.
+        package: which distribution the fact comes from; empty for those of lmfacts.
     """
 
     id: str
@@ -128,6 +129,7 @@ class Fact:
     command: str | None = None
     looser: Verdict | None = None
     stricter: Verdict | None = None
+    package: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The fact as a JSON document; NaN and infinities become null."""
@@ -136,6 +138,7 @@ class Fact:
             "title": self.title,
             "claim": self.claim,
             "source": self.source,
+            "package": self.package or None,
             "verdict": str(self.verdict),
             "class": self.fact_class,
             "summary": self.summary,

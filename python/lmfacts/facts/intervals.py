@@ -1,13 +1,9 @@
 """Intervals over blocks of sequences, and what they leave open.
 
 The values of a model's activations are not independent: tokens of one text resemble each other. What can be taken as
-independent are sequences, so a run keeps its statistics for 8 blocks of sequences apart, and a statistic is computed
-again without each block in turn (the delete-one-block jackknife: Quenouille 1956, Tukey 1958):
-
-    se^2     = (g - 1) / g * sum_j (theta_(-j) - mean of theta_(-j))^2        over g blocks
-    interval = theta -+ t_(g - 1)(0.95) * se                                  90 %
-
-A verdict is given only where the interval of each deciding number lies on one side of its threshold.
+independent are sequences, so a run keeps its statistics for 8 blocks of sequences separately, and a statistic is
+computed again without each block in turn (`lmfacts.stats.jackknife`). A verdict is given only where the interval of
+each deciding number lies on one side of its threshold.
 """
 
 from __future__ import annotations
@@ -15,11 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lmfacts.run import Run
 
 __all__ = [
@@ -29,7 +21,6 @@ __all__ = [
     "all_of",
     "any_of",
     "decided",
-    "jackknife",
     "spans",
     "too_few_data",
 ]
@@ -47,31 +38,6 @@ COVERAGE: Final = (
     "it is a maximum and biased upward."
 )
 """What is said where intervals are printed."""
-
-_UPPER: Final = 0.95
-"""The quantile of Student's t at either end of a 90 % interval."""
-
-
-def jackknife(full: float, leave_one_out: Sequence[float]) -> tuple[float, float]:
-    """The 90 % interval of a statistic from its values without each block in turn.
-
-    Args:
-        full: the statistic of all values.
-        leave_one_out: the statistic without block j, for each of the g blocks.
-
-    Returns:
-        Lower and upper end; both NaN with fewer than 2 blocks or where one of the numbers is not finite.
-    """
-    from scipy.special import stdtrit  # noqa: PLC0415  slow to load
-
-    left = np.asarray(leave_one_out, dtype=np.float64)
-    g = left.size
-    if g < 2 or not math.isfinite(full) or not np.isfinite(left).all():  # noqa: PLR2004  one is no spread
-        return math.nan, math.nan
-    deviations = left - left.mean()
-    error = math.sqrt((g - 1) / g * float(deviations @ deviations))
-    half = float(stdtrit(g - 1, _UPPER)) * error
-    return full - half, full + half
 
 
 def spans(interval: tuple[float, float], threshold: float) -> bool:

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lmfacts.analysis.outlier_dims import OUTLIER_FACTOR, rms_outlier_dims
-from lmfacts.facts.intervals import all_of, any_of, decided, jackknife
+from lmfacts.facts.intervals import all_of, any_of, decided
 from lmfacts.facts.shape_causes import DimShapes
 from lmfacts.facts.strictness import Strictness, at_least, at_most
+from lmfacts.quantities.outlier_criteria import OUTLIER_FACTOR, rms_outlier_dims
 from lmfacts.stats.generalized_normal import GeneralizedNormal
+from lmfacts.stats.jackknife import jackknife
 from lmfacts.stats.shape import (
     ShapeStatistics,
     fraction_beyond,

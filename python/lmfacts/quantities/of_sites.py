@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from lmfacts.analysis.outlier_dims import rms_outlier_dims
+from lmfacts.quantities.outlier_criteria import rms_outlier_dims
 from lmfacts.quantities.quantity import COUNT, NONE, VALUE, of_sites
 
 if TYPE_CHECKING:

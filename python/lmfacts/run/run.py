@@ -307,7 +307,7 @@ class Run(Mapping[str, R], Generic[R]):
         """
         from lmfacts.facts import check  # noqa: PLC0415  brings every fact, and most runs are asked for none
 
-        return check([self, *others], only=only)
+        return check(self, *others, only=only)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the run to a file, atomically: under that name there is the old file or the whole new one.

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from lmfacts.analysis.largest_values import largest_values
 from lmfacts.render.page.document import Column, Paragraph, Section, TableBlock
 from lmfacts.render.page.words import context_of, token
-from lmfacts.render.terminal.largest_values import WHAT_A_DASH_SAYS, find_largest
-from lmfacts.render.terminal.run_view import POPULATION_TITLES
+from lmfacts.render.terminal.largest_values import WHAT_A_DASH_SAYS
+from lmfacts.render.terminal.populations import POPULATION_TITLES
 from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lmfacts.analysis.largest_values import LargestValue
     from lmfacts.render.page.document import Block, Words
     from lmfacts.render.page.runs_view import RunsView
-    from lmfacts.render.terminal.largest_values import LargestValue
     from lmfacts.run.info import ContextInfo
 
 __all__ = ["largest_values_section"]
@@ -37,7 +38,7 @@ def largest_values_section(view: RunsView) -> Section | None:
     if view.activations is None:
         return None
     found = {
-        population: _shown(find_largest(view.activations, population, _MOST_ROWS))
+        population: _shown(largest_values(view.activations, population, _MOST_ROWS))
         for population in view.activations.populations
     }
     if not any(found.values()):

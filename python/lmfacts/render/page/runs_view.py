@@ -6,8 +6,8 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from lmfacts.render.terminal.run_view import RunView
-from lmfacts.render.terminal.weights_view import WeightsView
+from lmfacts.analysis.run_view import RunView
+from lmfacts.analysis.weights_view import WeightsView
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

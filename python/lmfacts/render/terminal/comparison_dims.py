@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from lmfacts.analysis.outlier_dims import OUTLIER_FACTOR
+from lmfacts.quantities.outlier_criteria import OUTLIER_FACTOR
 from lmfacts.render.terminal.comparison_sites import quiet, ranges
 from lmfacts.render.terminal.console import STANDOUT, paragraph, section
 from lmfacts.render.terminal.table import Column, NumberTable

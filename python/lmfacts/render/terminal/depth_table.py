@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
+    from lmfacts.analysis.run_view import RunView
     from lmfacts.quantities.site_figures import SiteFigures
-    from lmfacts.render.terminal.run_view import RunView
 
 __all__ = ["HISTOGRAM_LIMIT", "DepthTable", "evenly", "histogram_text", "histogram_width"]
 

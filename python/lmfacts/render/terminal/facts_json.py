@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from lmfacts.facts import Fact, Inputs
-    from lmfacts.facts.requirements import Requirement
+    from lmfacts.facts.required_verdicts import Requirement
     from lmfacts.run import Run
 
 __all__ = ["facts_json"]

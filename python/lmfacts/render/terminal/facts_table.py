@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
 
     from lmfacts.facts import Fact, Inputs
-    from lmfacts.facts.requirements import Requirement
+    from lmfacts.facts.required_verdicts import Requirement
 
 __all__ = ["FactsTable", "render_facts", "render_requirements"]
 
@@ -84,6 +84,8 @@ class FactsTable:
         text = Text(fact.title, style="bold")
         if fact.fact_class:
             text.append(f" (found: {fact.fact_class})", style="not bold")
+        if fact.package:
+            text.append(f" (of {fact.package})", style="not bold")
         if fact.summary and (fact.command, fact.summary) not in self._shared:
             text.append(f"\n{fact.summary}", style="not bold")
         return text

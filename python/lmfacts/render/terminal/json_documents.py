@@ -43,13 +43,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from lmfacts.analysis.largest_values import largest_values
+from lmfacts.analysis.outlier_dims_by_depth import outlier_dims_by_depth
+from lmfacts.analysis.residual_norms import residual_norms
+from lmfacts.analysis.run_view import RunView
 from lmfacts.quantities.catalogue import json_figures
 from lmfacts.quantities.site_figures import SiteFigures
-from lmfacts.render.terminal.largest_values import find_largest
-from lmfacts.render.terminal.norm_chart import norms_by_depth
-from lmfacts.render.terminal.outlier_dims_table import find_outlier_dims
 from lmfacts.render.terminal.run_header import n_copies, never_reached, nonfinite_sites, notes
-from lmfacts.render.terminal.run_view import RunView
 from lmfacts.render.terminal.site_page import CRITERIA, QUANTILES
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def summary_json(run: Run) -> dict[str, Any]:
         )
     outlier_dims = {}
     for population in view.populations:
-        found = find_outlier_dims(view, population)
+        found = outlier_dims_by_depth(view, population)
         if found is not None:
             outlier_dims[population] = asdict(found)
     document: dict[str, Any] = json_safe(
@@ -103,8 +103,8 @@ def summary_json(run: Run) -> dict[str, Any]:
             "residual_kind": view.residual_kind or None,
             "sites": sites,
             "outlier_dims": outlier_dims,
-            "largest": {p: [asdict(item) for item in find_largest(view, p)] for p in view.populations},
-            "norms": [asdict(point) for point in norms_by_depth(view)],
+            "largest": {p: [asdict(item) for item in largest_values(view, p)] for p in view.populations},
+            "norms": [asdict(point) for point in residual_norms(view)],
         }
     )
     return document

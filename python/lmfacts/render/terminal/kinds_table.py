@@ -16,8 +16,8 @@ from lmfacts.writing import numbers
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
+    from lmfacts.analysis.run_view import RunView
     from lmfacts.quantities.site_figures import SiteFigures
-    from lmfacts.render.terminal.run_view import RunView
 
 __all__ = ["KindsTable", "SiteGroup", "group_sites"]
 

@@ -15,6 +15,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from lmfacts.analysis.run_view import RESIDUAL_KINDS
 from lmfacts.quantities.site_figures import SiteFigures
 from lmfacts.render.terminal.console import BULK, PROBLEM, on_terminal, progress_console
 from lmfacts.render.terminal.depth_table import evenly, histogram_text, histogram_width
@@ -39,7 +40,7 @@ _ALLOWANCE_S: Final = 0.3
 _FIXED_LINES: Final = 8
 """Lines that are not rows: three of progress, one for a problem, three of headings, and the one the cursor is on."""
 
-_RESIDUAL: Final = re.compile(r"blocks\.(\d+)\.(resid_post|resid_pre|resid_mid)")
+_RESIDUAL: Final = re.compile(rf"blocks\.(\d+)\.({'|'.join(RESIDUAL_KINDS)})")
 
 
 class ProgressView(Protocol):
@@ -70,7 +71,7 @@ def progress_view(console: Console | None = None, *, interval_s: float = 10.0) -
 
 def live_sites(names: Sequence[str], most: int) -> list[str]:
     """The sites to show: those of the residual stream where there are any, evenly spaced by depth."""
-    for kind in ("resid_post", "resid_pre", "resid_mid"):
+    for kind in RESIDUAL_KINDS:
         stream = [name for name in names if (m := _RESIDUAL.fullmatch(name)) and m[2] == kind]
         if stream:
             return evenly(stream, most)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
+from lmfacts.analysis.residual_norms import residual_norms
 from lmfacts.render.terminal.blocks import bar
 from lmfacts.render.terminal.console import BULK, STANDOUT, paragraph, section
 from lmfacts.render.terminal.depth_table import evenly
@@ -19,42 +18,11 @@ from lmfacts.writing import numbers
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-    from lmfacts.render.terminal.run_view import RunView
+    from lmfacts.analysis.run_view import RunView
 
-__all__ = ["NormChart", "NormPoint", "norms_by_depth"]
+__all__ = ["NormChart"]
 
 _MOST_ROWS: Final = 40
-
-
-@dataclass(frozen=True, slots=True)
-class NormPoint:
-    """The L2 norms of the tokens at one depth.
-
-    Attributes:
-        label: the layer, or `in`.
-        name: name of the site.
-        mean: mean norm of the main population (all but position 0, where there are others).
-        growth: geometric mean of the norms over that one depth before; NaN at the first.
-        first_mean: mean norm at position 0.
-    """
-
-    label: str
-    name: str
-    mean: float
-    growth: float
-    first_mean: float
-
-
-def norms_by_depth(view: RunView) -> list[NormPoint]:
-    """The norms at each depth of the residual stream; empty where it was not recorded."""
-    norms = [view.site(depth.name, view.population).norms for depth in view.depths]
-    if not norms:
-        return []
-    growth = [math.nan, *(math.exp(after.mean_log - before.mean_log) for before, after in pairwise(norms))]
-    return [
-        NormPoint(depth.label, depth.name, norm.mean, factor, view.site(depth.name, "first").norms.mean)
-        for depth, norm, factor in zip(view.depths, norms, growth, strict=True)
-    ]
 
 
 class NormChart:
@@ -63,7 +31,7 @@ class NormChart:
     def __init__(self, view: RunView) -> None:
         """The chart of a run."""
         self.main = view.population
-        self.points = norms_by_depth(view)
+        self.points = residual_norms(view)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if not any(point.mean > 0 for point in self.points):

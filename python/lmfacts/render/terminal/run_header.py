@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-    from lmfacts.render.terminal.run_view import RunView
+    from lmfacts.analysis.run_view import RunView
     from lmfacts.run import Run
     from lmfacts.run.info import ModelInfo
 

@@ -12,13 +12,13 @@ import numpy as np
 from rich.console import Group
 from rich.text import Text
 
-from lmfacts.analysis.outlier_dims import rms_outlier_dims, three_sigma_outlier_dims, variance_outlier_dims
+from lmfacts.quantities.outlier_criteria import rms_outlier_dims, three_sigma_outlier_dims, variance_outlier_dims
 from lmfacts.quantities.site_figures import SiteFigures
 from lmfacts.render.terminal.console import PROBLEM, STANDOUT, heading, paragraph, result_console, section
 from lmfacts.render.terminal.distribution_section import DistributionSection
 from lmfacts.render.terminal.largest_values import outlier_table
+from lmfacts.render.terminal.populations import POPULATION_TITLES
 from lmfacts.render.terminal.run_header import LabeledLines
-from lmfacts.render.terminal.run_view import POPULATION_TITLES
 from lmfacts.render.terminal.table import Column, NumberTable
 from lmfacts.stats.shape import coarse_problem
 from lmfacts.writing import numbers

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group
 
+from lmfacts.analysis.run_view import RunView
 from lmfacts.render.terminal.console import paragraph, result_console, section
 from lmfacts.render.terminal.depth_table import DepthTable
 from lmfacts.render.terminal.kinds_table import KindsTable
@@ -16,7 +17,6 @@ from lmfacts.render.terminal.largest_values import LargestValuesSection
 from lmfacts.render.terminal.norm_chart import NormChart
 from lmfacts.render.terminal.outlier_dims_table import OutlierDimsSection
 from lmfacts.render.terminal.run_header import RunHeader
-from lmfacts.render.terminal.run_view import RunView
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
     from lmfacts.analysis.weight_norms import NormTrend
-    from lmfacts.render.terminal.weights_view import WeightsView
+    from lmfacts.analysis.weights_view import WeightsView
 
 __all__ = ["WeightNorms"]
 

@@ -19,8 +19,8 @@ from lmfacts.writing import numbers
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
+    from lmfacts.analysis.weights_view import WeightGroup, WeightsView
     from lmfacts.quantities.weight_figures import WeightFigures
-    from lmfacts.render.terminal.weights_view import WeightGroup, WeightsView
 
 __all__ = ["CRITERIA", "DepthSection", "FarthestSection", "MatricesSection", "VectorsSection"]
 

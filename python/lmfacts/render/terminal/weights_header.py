@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-    from lmfacts.render.terminal.weights_view import WeightsView
+    from lmfacts.analysis.weights_view import WeightsView
     from lmfacts.run import Run
     from lmfacts.run.weight import WeightRecord
 

@@ -45,19 +45,19 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from lmfacts.analysis.weight_norms import norm_trends
+from lmfacts.analysis.weights_view import WeightsView
 from lmfacts.quantities.catalogue import json_figures
 from lmfacts.quantities.weight_figures import WeightFigures
 from lmfacts.render.terminal.json_documents import json_safe
 from lmfacts.render.terminal.run_header import notes
 from lmfacts.render.terminal.weight_shape import QUANTILES, gaussian_quantiles, standardized_quantiles
 from lmfacts.render.terminal.weights_header import dtypes
-from lmfacts.render.terminal.weights_view import WeightsView
 from lmfacts.stats.laws import fit_families
 from lmfacts.stats.shape import shape_statistics
 from lmfacts.stats.spectrum import gaussian_null_slope, weightwatcher
 
 if TYPE_CHECKING:
-    from lmfacts.render.terminal.weights_view import WeightGroup
+    from lmfacts.analysis.weights_view import WeightGroup
     from lmfacts.run import Run
     from lmfacts.run.weight import WeightRecord
     from lmfacts.stats.spectrum import Spectrum, WindowFit

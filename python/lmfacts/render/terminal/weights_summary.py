@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group
 
+from lmfacts.analysis.weights_view import WeightsView
 from lmfacts.render.terminal.console import result_console
 from lmfacts.render.terminal.weight_norms import WeightNorms
 from lmfacts.render.terminal.weights_by_kind import DepthSection, FarthestSection, MatricesSection, VectorsSection
 from lmfacts.render.terminal.weights_header import WeightsHeader
-from lmfacts.render.terminal.weights_view import WeightsView
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

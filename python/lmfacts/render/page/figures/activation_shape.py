@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lmfacts.analysis.outlier_dims import rms_outlier_dims
+from lmfacts.quantities.outlier_criteria import rms_outlier_dims
 from lmfacts.render.page.document import Figure, Key
 from lmfacts.render.page.figures.densities import LOG_RANGE, Body, linear_panel, log_panel, share_text
 from lmfacts.render.page.palette import depth_color

@@ -14,9 +14,9 @@ from lmfacts.render.page.panel import panel
 from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
+    from lmfacts.analysis.weights_view import WeightGroup
     from lmfacts.render.page.document import Drawing
     from lmfacts.render.page.runs_view import RunsView
-    from lmfacts.render.terminal.weights_view import WeightGroup
     from lmfacts.run.weight import WeightRecord
 
 __all__ = ["figures"]

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lmfacts.analysis.outlier_dims import LEAST_LAYERS, LEAST_PERSISTENCE, OUTLIER_FACTOR, rms_outlier_dims
+from lmfacts.analysis.outlier_dims import LEAST_LAYERS, LEAST_PERSISTENCE
+from lmfacts.analysis.outlier_dims_by_depth import outlier_dims_by_depth
+from lmfacts.quantities.outlier_criteria import OUTLIER_FACTOR, rms_outlier_dims
 from lmfacts.render.page.document import Figure
 from lmfacts.render.page.palette import COLORS, SERIES
 from lmfacts.render.page.panel import panel
-from lmfacts.render.terminal.outlier_dims_table import find_outlier_dims
 from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from lmfacts.analysis.outlier_dims_by_depth import OutlierDims
     from lmfacts.render.page.document import Drawing
     from lmfacts.render.page.panel import Panel
     from lmfacts.render.page.runs_view import RunsView
-    from lmfacts.render.terminal.outlier_dims_table import OutlierDims
     from lmfacts.run.site import Population, SiteRecord
 
     Floats = NDArray[np.float64]
@@ -46,7 +47,7 @@ def figures(view: RunsView) -> list[Figure]:
     colors: dict[int, str] = {}
     for population in view.activations.populations:
         sites = view.residual_over(population)
-        outlier_dims = find_outlier_dims(view.activations, population)
+        outlier_dims = outlier_dims_by_depth(view.activations, population)
         if sites and outlier_dims is not None:
             drawings += _panels(sites, outlier_dims, colors)
     if not drawings:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lmfacts.analysis.residual_norms import mean_log_norm
 from lmfacts.facts.f07_residual_growth import fit_window
 from lmfacts.render.page.document import Figure, Key
 from lmfacts.render.page.palette import depth_color
@@ -66,7 +67,7 @@ def figures(view: RunsView) -> list[Figure]:
 
 def _norms(sites: dict[int, SiteRecord], *, centered: bool) -> dict[int, float]:
     """Layer -> mean ln norm."""
-    return {layer: site.norms.mean_log_centered if centered else site.norms.mean_log for layer, site in sites.items()}
+    return {layer: mean_log_norm(site, centered=centered) for layer, site in sites.items()}
 
 
 def _by_depth(view: RunsView, main: dict[int, float], first: dict[int, float]) -> Drawing:

@@ -19,10 +19,10 @@ from lmfacts.writing import numbers
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lmfacts.analysis.weights_view import WeightGroup
     from lmfacts.render.page.document import Drawing
     from lmfacts.render.page.panel import Panel
     from lmfacts.render.page.runs_view import RunsView
-    from lmfacts.render.terminal.weights_view import WeightGroup
 
 __all__ = ["figures"]
 

@@ -15,9 +15,9 @@ from lmfacts.writing.visible_text import visible_line
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lmfacts.analysis.weights_view import WeightGroup
     from lmfacts.render.page.document import Drawing
     from lmfacts.render.page.runs_view import RunsView
-    from lmfacts.render.terminal.weights_view import WeightGroup
     from lmfacts.run.weight import WeightRecord
 
 __all__ = ["heat_map", "in_the_middle", "kind_color", "kind_name", "matrices", "step_keys"]

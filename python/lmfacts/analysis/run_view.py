@@ -1,26 +1,23 @@
-"""A run as reports read it: each site fetched once, its figures shared by the sections."""
+"""A run as it is read across depth: each site fetched once, its figures shared by all that ask for them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lmfacts.quantities.site_figures import SiteFigures
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from lmfacts.run import Run
     from lmfacts.run.site import Population, SiteRecord
 
-__all__ = ["POPULATION_TITLES", "Depth", "RunView"]
+__all__ = ["RESIDUAL_KINDS", "Depth", "RunView", "main_population", "residual_depths"]
 
-POPULATION_TITLES: Final[dict[Population, str]] = {
-    "rest": "Without position 0",
-    "first": "At position 0",
-    "all": "All tokens",
-}
-
-_RESIDUAL_KINDS: Final = ("resid_post", "resid_pre", "resid_mid")
+RESIDUAL_KINDS: Final = ("resid_post", "resid_pre", "resid_mid")
+"""The kinds of site that the residual stream can be followed by, the one that is preferred first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +36,7 @@ class Depth:
 
 
 class RunView:
-    """A run, with what the sections of a report share.
+    """A run, with what several analyses or sections of a report share.
 
     Attributes:
         run: the run.
@@ -83,19 +80,27 @@ class RunView:
         return any(entry.was_reached for entry in self.run.info.entries)
 
 
-def main_population(run: Run) -> Population:
+def main_population(run: Run[Any]) -> Population:
     """`rest`, or `all` where a run has no tokens but those at position 0."""
     has_rest = any(entry.n_tokens["rest"] for entry in run.info.entries)
     return "rest" if has_rest or not run.info.sites else "all"
 
 
-def residual_depths(run: Run) -> tuple[str, list[Depth]]:
-    """The kind of site to follow the residual stream by, and its sites by depth; empty if none was recorded."""
-    for kind in _RESIDUAL_KINDS:
+def residual_depths(run: Run[Any], among: Container[str] | None = None) -> tuple[str, list[Depth]]:
+    """The kind of site to follow the residual stream by, and its sites by depth; empty if none was recorded.
+
+    Args:
+        run: the run.
+        among: the stored names that count; by default all.
+    """
+    for kind in RESIDUAL_KINDS:
         layers = run.layers_of(kind)
-        if layers:
-            depths = [Depth(str(layer), layer, name) for layer, name in layers.items()]
-            if kind == "resid_post" and "blocks.0.resid_pre" in run:
-                depths.insert(0, Depth("in", -1, run.resolve("blocks.0.resid_pre")))
-            return kind, depths
+        depths = [Depth(str(layer), layer, name) for layer, name in layers.items() if among is None or name in among]
+        if not depths:
+            continue
+        if kind == "resid_post" and "blocks.0.resid_pre" in run:
+            first = run.resolve("blocks.0.resid_pre")
+            if among is None or first in among:
+                depths.insert(0, Depth("in", -1, first))
+        return kind, depths
     return "", []

@@ -1,4 +1,4 @@
-"""A run of weights as reports read it: each weight fetched once, its figures shared by the sections."""
+"""A run of weights by kinds: each weight fetched once, its figures shared by all that ask for them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lmfacts.quantities.catalogue import QUANTITIES
 from lmfacts.quantities.weight_figures import WeightFigures
-from lmfacts.render.terminal.notable import distance_from_gaussian
 
 if TYPE_CHECKING:
     from lmfacts.run import Run
@@ -60,7 +60,8 @@ class WeightGroup:
 
     def worst(self, quantity: str) -> WeightFigures:
         """The weight whose figure is farthest from a Gaussian's; the first where none has it."""
-        return max(self.figures, key=lambda figures: distance_from_gaussian(quantity, getattr(figures, quantity)))
+        distance = QUANTITIES[quantity].distance_from_gaussian
+        return max(self.figures, key=lambda figures: distance(getattr(figures, quantity)))
 
     def by_layer(self, quantity: str) -> dict[int, float]:
         """A figure by layer, the median where a layer has several (experts); without those outside the blocks."""
