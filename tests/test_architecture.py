@@ -59,9 +59,11 @@ ROOMS = {
         "render",
         "run",
         "scans",
+        "uncaught",
         "writing",
     },
-    "__main__": {"cli", "writing"},
+    "uncaught": {"errors"},
+    "__main__": {"cli", "uncaught", "writing"},
 }
 """The rooms of the package, and those that each may import: run may import facts within functions only."""
 

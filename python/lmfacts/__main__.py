@@ -2,7 +2,7 @@
 
 import sys
 
-from lmfacts.cli.uncaught import explain, open_standard_streams
+from lmfacts.uncaught import explain, open_standard_streams
 from lmfacts.writing.visible_text import visible
 
 __all__ = ["main"]

@@ -11,9 +11,9 @@ import time
 import pytest
 
 import lmfacts
-from lmfacts.cli import uncaught
-from lmfacts.cli.uncaught import explain
+from lmfacts import uncaught
 from lmfacts.errors import CorpusError, DestinationError
+from lmfacts.uncaught import explain
 from support.synthetic_runs import gaussian_run
 
 LMFACTS = f"lmfacts() {{ '{sys.executable}' -m lmfacts \"$@\"; }}; "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ParamSpec
 
 import typer
 
-from lmfacts.cli.uncaught import explain, silence_stdout
+from lmfacts.uncaught import explain, silence_stdout
 from lmfacts.writing.visible_text import visible
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lmfacts.cli.uncaught import silence_stdout
 from lmfacts.render.terminal.console import result_console
+from lmfacts.uncaught import silence_stdout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,6 +1,7 @@
 """What becomes of an exception that reached the top of the command line: one sentence and an exit code.
 
-Nothing is imported here that can be missing or broken, so that this also works where the commands cannot be loaded.
+Nothing is imported here that can be missing or broken, so that this also works where the commands cannot be loaded:
+in the folder of the commands it would be loaded after them.
 """
 
 from __future__ import annotations
