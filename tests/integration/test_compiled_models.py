@@ -75,10 +75,10 @@ def test_blocks_that_are_compiled_one_by_one():
     shutil.which("g++") is None, reason="no g++, which torch.compile's own backend needs on a processor"
 )
 def test_operators_are_kept_by_the_backend_that_removes_what_is_unused():
-    # In a process of its own, for a reason that was not found. Twice, in whole runs on a processor with AVX-512, a process
-    # that had run hundreds of tests was aborted here, while torch compared a mask with 0; what it said is lost. The tests
-    # before this one and it, in one process whose heap glibc checks, do not repeat it. Address sanitizers find nothing in
-    # the extension or in what is compiled here, and one OpenMP runtime is loaded.
+    # In a process of its own, for a reason that was not found. Twice, in whole runs on a processor with AVX-512, a
+    # process that had run hundreds of tests was aborted here, while torch compared a mask with 0; what it said is
+    # lost. The tests before this one and it, in one process whose heap glibc checks, do not repeat it. Address
+    # sanitizers find nothing in the extension or in what is compiled here, and one OpenMP runtime is loaded.
     if _IN_OWN_PROCESS not in os.environ:
         name = "test_operators_are_kept_by_the_backend_that_removes_what_is_unused"
         done = subprocess.run(
