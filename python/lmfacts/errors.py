@@ -48,7 +48,7 @@ class LmfactsError(Exception):
 
 
 class UsageError(LmfactsError, ValueError):
-    """An argument has a value that cannot be meant."""
+    """An argument has an invalid value."""
 
     exit_code = 2
 

@@ -283,7 +283,7 @@ def test_short_tables_are_open_and_long_ones_folded():
 
 def test_how_it_was_measured_what_was_held_against_it_and_what_others_found_are_folded():
     titles = [details.title for details in blocks_of(Details, fact_section(FACT, DEFINITION, []).blocks)]
-    assert titles[1:] == ["How it is measured", "What was held against it (1)", "What others published (1)"]
+    assert titles[1:] == ["How it is measured", "Objections (1)", "What others published (1)"]
     told = text_of(fact_section(FACT, DEFINITION, []).blocks)
     for expected in ("So it is measured.", "a = b <= c", "HOLDS if a ≥ 1", "A. Sceptic: I doubt it.", "138, 378"):
         assert expected in told

@@ -91,7 +91,7 @@ def test_outlier_dims_as_data(run):
 
 
 def test_position_0_is_shown_where_it_differs(text, run):
-    assert "position 0 of each sequence, which is shown apart" in text
+    assert "position 0 of each sequence, which is shown separately" in text
     assert f"{run['blocks.3.resid_post'].first.min:,.0f}" in text
 
 

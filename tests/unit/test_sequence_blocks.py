@@ -101,7 +101,7 @@ def test_what_was_not_recorded_is_none():
     assert record.blocks is None
     assert record.dim_histograms is None
     assert record.sequence_maxima.size == 0
-    with pytest.raises(UsageError, match="were not counted apart"):
+    with pytest.raises(UsageError, match="were not counted separately"):
         record.rest.distribution_without([0])
     without_detail = Recorded("float32", detail=False).record
     assert without_detail.blocks is not None

@@ -106,7 +106,7 @@ class MatrixShape:
 
     Attributes:
         matrix: which one.
-        raw: its values as they are.
+        raw: its raw values.
         scaled: the same after dividing columns, then rows, by their root mean squares.
     """
 

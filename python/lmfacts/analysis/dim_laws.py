@@ -38,7 +38,7 @@ class DimLaws:
 
     @classmethod
     def of(cls, histograms: DimHistograms, dims: DimStatistics, left_out: NDArray[np.int64]) -> Self:
-        """Compare the dims of a site but some; dims that do not vary, or not across bins, are passed over."""
+        """Compare the dims of a site but some; dims that do not vary, or not across bins, are skipped."""
         from scipy.special import expit, ndtr  # noqa: PLC0415  slow to load
 
         kept = np.isfinite(dims.std) & (dims.std > 0)

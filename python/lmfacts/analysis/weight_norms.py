@@ -41,7 +41,7 @@ class NormTrend:
 
     Attributes:
         kind: `W_O`.
-        group: `writing`, `reading` (W_V apart: it reads, and is half of what attention writes), or `value`.
+        group: `writing`, `reading` (W_V by itself: it reads, and is half of what attention writes), or `value`.
         folded: whether the norms are folded (see `WeightRecord.frobenius_folded`).
         norms: layer -> norm; where a layer has several (experts), their median.
         slope: change of ln norm per layer.

@@ -89,7 +89,7 @@ class WeightsView:
 
     @cached_property
     def groups(self) -> list[WeightGroup]:
-        """The weights by kind, each kind where its first weight is in depth; matrices and vectors apart."""
+        """The weights by kind, each kind where its first weight is in depth; matrices and vectors separately."""
         groups: dict[tuple[str, bool], WeightGroup] = {}
         for figures in self.figures.values():
             weight = figures.weight

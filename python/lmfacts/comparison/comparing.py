@@ -1,4 +1,4 @@
-"""Two runs held against each other: per site and per fact, what changed and how much."""
+"""Two runs compared: per site and per fact, what changed and how much."""
 
 from __future__ import annotations
 

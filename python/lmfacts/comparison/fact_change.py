@@ -25,7 +25,7 @@ class MeasureChange:
         name: what it is.
         a: the number in A.
         b: the number in B.
-        threshold: what it is held against, in words, or empty.
+        threshold: what it is compared with, in words, or empty.
         passed: whether it is on the side of the claim in A and B; None where it decides nothing.
     """
 

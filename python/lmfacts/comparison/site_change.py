@@ -15,7 +15,7 @@ changed; 0.01 stands for one percent.
 | `relative_change` | of weights: norm of B - A over norm of A; `known` says how it is known |
 | `spectral` | ln(spectral norm of B / of A) of matrices |
 
-The first four see the values as one heap, the next two see single dims. Of a vector of weights all values are kept, and
+The first four see the values pooled, the next two see single dims. Of a vector of weights all values are kept, and
 its effect is its relative change alone (1 where A is all zero and B is not). Excess kurtosis and the largest value are
 given beside the effect and are no part of it: they hang on a handful of values.
 

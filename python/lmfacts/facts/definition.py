@@ -19,7 +19,7 @@ __all__ = ["Definition", "Objection", "PublishedValue"]
 
 @dataclass(frozen=True)
 class Objection:
-    """What somebody held against the claim, in our words.
+    """What somebody objected to the claim, in our words.
 
     Attributes:
         who: a name.
@@ -64,7 +64,7 @@ class Definition:
         thresholds: the rules from numbers to a verdict, one a line.
         judge: from runs to the fact; the kinds in `needs` are there when it is called. It may end with what
             `facts.requires` raises.
-        objections: what was held against the claim.
+        objections: objections to the claim.
         published: numbers of others.
         package: which distribution it comes from; empty for those of lmfacts.
     """

@@ -59,8 +59,8 @@ def _check(inputs: Inputs) -> Fact:
         if not any(run[name].rest.n for name in depths.values()):
             raise requires.Inconclusive("The residual stream has no finite values past position 0.")
         raise requires.NotApplicable(
-            "The run does not count the dims of the residual stream apart, so its outlier dims cannot be set aside: it "
-            "was recorded by an earlier version.",
+            "The run does not count the dims of the residual stream separately, so its outlier dims cannot be set "
+            "aside: it was recorded by an earlier version.",
             requires.RESIDUAL_SITES.format(model=inputs.model_argument),
         )
     measured = [PoolStatistics.of(run[name].rest, layer) for layer, name in depths.items() if run[name].state.detail]

@@ -398,8 +398,8 @@ DEFINITION: Final = Definition(
         "At the output of every block (resid_post), the last one included, before the final norm. M is the largest "
         "magnitude of a sequence, averaged over the first 64 sequences of the scan. The paper divides each sequence's "
         "by its own median; here m is the median of all recorded tokens of the block, position 0 included. Position 0 "
-        "(first) and the other tokens (rest) are also shown apart. Intervals are over 8 blocks of sequences, m taken "
-        "as known."
+        "(first) and the other tokens (rest) are also shown separately. Intervals are over 8 blocks of sequences, m "
+        "taken as known."
     ),
     formula=(
         "M = mean over sequences of max |h|",
@@ -416,7 +416,7 @@ DEFINITION: Final = Definition(
         ),
         "Constant over sequences if CV <= 10 %; told apart, it does not change the verdict",
         (
-            "INCONCLUSIVE if the verdict hangs on an interval that spans 100 or 1000, or with fewer than 8 sequences "
+            "INCONCLUSIVE if the verdict depends on an interval that spans 100 or 1000, or with fewer than 8 sequences "
             "or 128 tokens (ours)"
         ),
         "10 % looser or stricter: 100 and 1000 both lower or both higher; the intervals say what is open (ours)",

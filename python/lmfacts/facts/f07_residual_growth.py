@@ -55,7 +55,7 @@ class _Layer:
 
     Attributes:
         y: mean ln norm of the tokens past position 0, of centered vectors where the model has LayerNorm.
-        y_plain: the same of the vectors as they are.
+        y_plain: the same of the raw vectors.
         y_first: mean ln norm at position 0, centered as y is.
         left_out: y without each block of sequences; empty where blocks were not recorded.
     """
@@ -272,14 +272,14 @@ def _plain_measure(inputs: Inputs, layers: dict[int, _Layer], fitted: Sequence[i
     if inputs.norm_kind != "layernorm":
         return ()
     plain = growth_fit(fitted, np.array([layers[layer].y_plain for layer in fitted]))
-    return (Measure("factor per layer of vectors as they are", plain.growth, note="mean of each token not subtracted"),)
+    return (Measure("factor per layer of raw vectors", plain.growth, note="mean of each token not subtracted"),)
 
 
 def _notes(inputs: Inputs, found: _Growth, verdict: Verdict) -> tuple[str, ...]:
     notes = []
     if inputs.norm_kind is None:
         notes.append(
-            "The runs do not say which norm the model has: norms of the vectors as they are. A model with LayerNorm "
+            "The runs do not say which norm the model has: norms of the raw vectors. A model with LayerNorm "
             "sees them without their mean."
         )
     if LEAST_GROWTH.passed(found.fit.growth) and (found.curvature[1] < 0 or found.curvature[0] > 0):
@@ -355,8 +355,8 @@ DEFINITION: Final = Definition(
             "irregular"
         ),
         (
-            "INCONCLUSIVE if the interval of g or R2 spans its threshold and the verdict hangs on it, with fewer than "
-            "8 sequences, or with fewer than 128 tokens or 5 layers to fit (ours)"
+            "INCONCLUSIVE if the interval of g or R2 spans its threshold and the verdict depends on it, with fewer "
+            "than 8 sequences, or with fewer than 128 tokens or 5 layers to fit (ours)"
         ),
         "10 % looser or stricter: of the distance of 0.97, 1.01 and 1.5 from 1 (ours)",
     ),

@@ -100,7 +100,7 @@ def verdict_of(shapes: Sequence[Shape], strictness: Strictness = Strictness.STAT
 
 
 def verdict_between(bounds: Sequence[tuple[Shape, Shape]], strictness: Strictness = Strictness.STATED) -> Verdict:
-    """The verdict from `bounds_of` matrices: INCONCLUSIVE if it hangs on those that may be on either side."""
+    """The verdict from `bounds_of` matrices: INCONCLUSIVE if it depends on those that may be on either side."""
     at_worst, at_best = (verdict_of([pair[end] for pair in bounds], strictness) for end in (0, 1))
     return at_worst if at_worst is at_best else Verdict.INCONCLUSIVE
 
@@ -395,7 +395,7 @@ DEFINITION: Final = Definition(
     source='"Basic Facts about Language Model Internals" (2023), alignmentforum.org/posts/PDLfpRwSynu73mxGw, "Weights '
     'Are Nearly Gaussian"',
     needs=("weights",),
-    measured="Every matrix with a role inside the blocks: parts of fused ones apart, each expert on its own; no "
+    measured="Every matrix with a role inside the blocks: parts of fused ones separately, each expert on its own; no "
     "embeddings, no positions, no head. All values of a matrix at once, as they are and once more after dividing its "
     "columns, then its rows, by their root mean squares: heavy tails that vanish then were differences of scale.",
     formula=(

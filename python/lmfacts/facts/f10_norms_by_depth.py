@@ -176,7 +176,7 @@ def _measures(trends: Mapping[str, NormTrend], strictness: Strictness) -> tuple[
 
 
 def _table(title: str, trends: Sequence[NormTrend], note: str, strictness: Strictness | None) -> Table:
-    """Norms by kind; with the thresholds that they are held against, where they decide."""
+    """Norms by kind; with the thresholds that they are compared with, where they decide."""
     rows: list[tuple[Cell, ...]] = []
     for trend in trends:
         norms = list(trend.norms.values())
@@ -246,8 +246,8 @@ DEFINITION: Final = Definition(
     needs=("weights",),
     measured="The Frobenius norm of each kind of matrix in each layer (of experts: their median), raw and "
     "folded, without the first layer. The verdict is that of the folded norms: a gain in front of a matrix "
-    "scales what it reads as much as the matrix does. W_V is listed apart: it reads the stream, and is half of what "
-    "attention writes.",
+    "scales what it reads as much as the matrix does. W_V is listed separately: it reads the stream, and is half of "
+    "what attention writes.",
     formula=(
         "reading, folded: ||W diag(gain)||_F",
         "writing, folded (LayerNorm models): ||W - mean over the output dims||_F",

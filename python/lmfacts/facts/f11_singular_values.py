@@ -310,7 +310,7 @@ DEFINITION: Final = Definition(
     'Weight Parameters Show The Same Singular Value Pattern (Power Law)"',
     needs=("weights",),
     measured="The singular values of every matrix with a role inside the blocks. A straight line of ln s against ln "
-    "rank is no evidence on its own, since noise has one too; so each fit is held against an exponential in rank, "
+    "rank is no evidence on its own, since noise has one too; so each fit is compared with an exponential in rank, "
     "against the slopes of its own halves, and against a random matrix of the same shape. The fits of WeightWatcher "
     "are in F15.",
     formula=(

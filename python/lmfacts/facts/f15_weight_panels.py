@@ -199,7 +199,7 @@ DEFINITION: Final = Definition(
     claim="No claim: two sets of statistics of weight matrices that others publish, measured in the same way.",
     source="Weibull: T. Ding (arXiv:2605.18898); WeightWatcher: Martin, Peng & Mahoney (Nature Communications 2021)",
     needs=("weights",),
-    measured="Every matrix with a role inside the blocks, parts of fused ones apart. Weibull: the body of |w|. "
+    measured="Every matrix with a role inside the blocks, parts of fused ones separately. Weibull: the body of |w|. "
     f"WeightWatcher: the tail of the squared singular values of at most {_MOST_FITTED} matrices of each kind, evenly "
     "over depth.",
     formula=(

@@ -24,7 +24,7 @@ class Verdict(StrEnum):
     """The body of the distribution is Gaussian, the rest of the claim does not hold (F1, F8)."""
     FAILS = "FAILS"
     INCONCLUSIVE = "INCONCLUSIVE"
-    """Too few data, or an interval that spans a threshold."""
+    """Too little data, or an interval that spans a threshold."""
     NOT_APPLICABLE = "NOT-APPLICABLE"
     """The runs lack what it needs, or the model has nothing that it speaks of."""
     MEASURED = "MEASURED"
@@ -53,7 +53,7 @@ class Measure:
     Attributes:
         name: what it is, in words (`median excess kurtosis`).
         value: the number; NaN where it has no meaning.
-        threshold: what it is held against, in words (`<= 0.3`), or empty.
+        threshold: what it is compared with, in words (`<= 0.3`), or empty.
         passed: whether it is on the side of the claim, or None where it decides nothing.
         interval: 90 % interval over blocks of sequences, or None.
         note: a remark, or empty.

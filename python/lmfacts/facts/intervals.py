@@ -54,7 +54,7 @@ def decided(value: float, interval: tuple[float, float], *thresholds: float, pas
     Args:
         value: the number.
         interval: its interval.
-        *thresholds: what it is held against.
+        *thresholds: what it is compared with.
         passed: whether the number itself is on the right side of all of them.
 
     Returns:
@@ -66,14 +66,14 @@ def decided(value: float, interval: tuple[float, float], *thresholds: float, pas
 
 
 def all_of(*conditions: bool | None) -> bool | None:
-    """Whether all conditions hold; None where that hangs on one that is open."""
+    """Whether all conditions hold; None where that depends on one that is open."""
     if False in conditions:
         return False
     return None if None in conditions else True
 
 
 def any_of(*conditions: bool | None) -> bool | None:
-    """Whether at least one condition holds; None where that hangs on one that is open."""
+    """Whether at least one condition holds; None where that depends on one that is open."""
     if True in conditions:
         return True
     return None if None in conditions else False

@@ -3,7 +3,7 @@
 Two pools: the full one has every value of the site, the clean one leaves out the dims whose RMS is more than 5 times
 the median (the outlier dims of F2). Each criterion is True, False, or open where the interval over blocks of sequences
 spans its threshold; an interval is computed only for a criterion on which something depends. Numbers and intervals are
-computed once (`PoolStatistics`), and held against rules as often as these are moved (`PoolShape`).
+computed once (`PoolStatistics`), and held to rules as often as these are moved (`PoolShape`).
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Criterion:
-    """A number held against its rule.
+    """A number held to its rule.
 
     Attributes:
         rule: the rule.
@@ -143,7 +143,7 @@ class Criterion:
 
 @dataclass(frozen=True, eq=False)
 class PoolStatistics:
-    """What is measured at one site, whatever it is held against.
+    """What is measured at one site, whatever it is compared with.
 
     Attributes:
         layer: the block.
@@ -256,7 +256,7 @@ class PoolShape:
 
     @property
     def criteria(self) -> tuple[Criterion, ...]:
-        """All numbers that are held against a rule."""
+        """All numbers that are held to a rule."""
         return *self.body, *self.tails, self.beyond_6
 
     @property

@@ -1,9 +1,9 @@
 """Thresholds that can be moved: what a looser and a stricter one would have said.
 
-The thresholds of the catalogue are conventions. A verdict that hangs on where exactly one of them lies is weak, so each
-fact is judged three times: with its thresholds, and with all of them a tenth looser and a tenth stricter. The outcomes
-stand beside the verdict. Where no sampling interval of the deciding numbers is kept, the three have to agree, or the
-verdict is INCONCLUSIVE.
+The thresholds of the catalogue are conventions. A verdict that depends on where exactly one of them lies is weak, so
+each fact is judged three times: with its thresholds, and with all of them a tenth looser and a tenth stricter. The
+outcomes stand beside the verdict. Where no sampling interval of the deciding numbers is kept, the three have to agree,
+or the verdict is INCONCLUSIVE.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Strictness(Enum):
 
 @dataclass(frozen=True)
 class Threshold:
-    """A limit that a verdict hangs on.
+    """A limit that a verdict depends on.
 
     Attributes:
         value: the limit as the catalogue states it.

@@ -83,7 +83,7 @@ def _revision(run: Run[Any]) -> str | None:
 
 
 def _n_parameters(run: Run[Any]) -> int | None:
-    """The number of parameters, unless tensors were passed over."""
+    """The number of parameters, unless tensors were skipped."""
     n = run.model.n_parameters
     return None if run.info.skipped else n
 

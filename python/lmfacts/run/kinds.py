@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lmfacts.run.entries import SiteInfo, WeightInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -48,13 +48,13 @@ class RunKind:
         """The populations that can be asked for."""
         return ("all", "first", "rest") if self.reads_text else ("all",)
 
-    def record(self, state: SiteState, entry: SiteInfo, arrays: Mapping[str, NDArray[Any]]) -> Record:
+    def record(self, state: SiteState, entry: SiteInfo, arrays: Callable[[], Mapping[str, NDArray[Any]]]) -> Record:
         """One record.
 
         Args:
             state: its recorded state.
             entry: what the run says of it.
-            arrays: the run's further arrays.
+            arrays: gives the run's further arrays; called by kinds that have some.
         """
         module, name = self.record_class
         record: Record = getattr(import_module(module), name).of_entry(state, entry, arrays)

@@ -130,7 +130,9 @@ class Run(Mapping[str, R], Generic[R]):
         record = self._records.get(owner)
         if record is None:
             # Kinds say which class it is, where a type checker cannot follow.
-            record = cast("R", self.info.run_kind.record(self._states[owner], self._entries[owner], self.extra_arrays))
+            record = cast(
+                "R", self.info.run_kind.record(self._states[owner], self._entries[owner], lambda: self.extra_arrays)
+            )
             self._records[owner] = record
         return record
 

@@ -16,7 +16,7 @@ from lmfacts.stats.distribution import Distribution
 from lmfacts.stats.moments import Moments, pool_moments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -68,7 +68,7 @@ class SiteRecord(Record):
         self._views: dict[Population, SiteRecord] = {}
 
     @classmethod
-    def of_entry(cls, state: SiteState, entry: SiteInfo, _: Mapping[str, NDArray[Any]]) -> Self:
+    def of_entry(cls, state: SiteState, entry: SiteInfo, _: Callable[[], Mapping[str, NDArray[Any]]]) -> Self:
         """From what a run says of the site."""
         return cls(state, name=entry.name, aliases=entry.aliases, module_path=entry.module_path, note=entry.note)
 
@@ -182,7 +182,7 @@ class SiteRecord(Record):
         """The distribution of all dims but some; see `lmfacts.run.dim_histograms` for how exact it is.
 
         Raises:
-            UsageError: the site's dims were not counted apart.
+            UsageError: the site's dims were not counted separately.
         """
         taken = list(dims)
         stays = self._stays_without(taken)
@@ -199,7 +199,7 @@ class SiteRecord(Record):
         """`distribution_without` over all blocks of sequences but one, for each block.
 
         Raises:
-            UsageError: the site's dims were not counted apart.
+            UsageError: the site's dims were not counted separately.
         """
         stays = np.ones(1 << 16)
         stays[self._codes[0]] = self._stays_without(dims)
@@ -210,7 +210,7 @@ class SiteRecord(Record):
     def _stays_without(self, dims: Iterable[int]) -> NDArray[np.float64]:
         if self.dim_histograms is None:
             raise UsageError(
-                f"The dims of {self.name or 'this site'} ({self.population}) were not counted apart; they are for "
+                f"The dims of {self.name or 'this site'} ({self.population}) were not counted separately; they are for "
                 "population rest of resid_post at five depths."
             )
         return self.dim_histograms.without(dims, self._codes, self.dtype)

@@ -26,7 +26,7 @@ from lmfacts.stats.shape import (
 from lmfacts.stats.spectrum import Spectrum
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -120,10 +120,10 @@ class WeightRecord(Record):
         self._arrays = arrays
 
     @classmethod
-    def of_entry(cls, state: SiteState, entry: SiteInfo, arrays: Mapping[str, NDArray[Any]]) -> Self:
+    def of_entry(cls, state: SiteState, entry: SiteInfo, arrays: Callable[[], Mapping[str, NDArray[Any]]]) -> Self:
         """From what a run says of the weight."""
         assert isinstance(entry, WeightInfo)  # a run of weights has no others
-        return cls(state, entry, arrays)
+        return cls(state, entry, arrays())
 
     def __getstate__(self) -> dict[str, Any]:
         """For `pickle` and `copy`: of the run's further arrays, those of this weight."""

@@ -8,8 +8,8 @@ edges of the bins; the others are differences of the loss over steps so wide tha
 of them. What such differences leave out is the same everywhere.
 
 A law whose density has a cusp at the location bends the likelihood at every edge of a bin, and one whose cusp is sharp
-(a generalized normal with beta < 1) makes it peak in nearly every bin. There the location is found apart from the other
-parameters, in turns with them: at the highest of the peaks, between two edges.
+(a generalized normal with beta < 1) makes it peak in nearly every bin. There the location is found separately from the
+other parameters, in turns with them: at the highest of the peaks, between two edges.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class Distribution:
         moments: Moments | None = None,
         largest: NDArray[np.float64] | None = None,
     ) -> None:
-        """Sort the codes by value and set zeros, NaN and infinities apart.
+        """Sort the codes by value and set zeros, NaN and infinities aside.
 
         Args:
             codes: uint16 [m], ascending, each at most once.

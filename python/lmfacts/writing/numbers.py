@@ -55,7 +55,7 @@ def approximate(value: int) -> str:
 
 
 def count(value: int) -> str:
-    """A whole number with its thousands apart."""
+    """A whole number with its thousands separated."""
     return f"{value:,}"
 
 

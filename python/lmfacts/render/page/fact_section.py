@@ -92,7 +92,7 @@ def _evidence(fact: Fact) -> list[Block]:
 
 
 def _measures(measures: Sequence[Measure]) -> TableBlock:
-    """The numbers against what they are held against."""
+    """The numbers against what they are compared with."""
     with_interval = any(measure.interval is not None for measure in measures)
     with_threshold = any(measure.threshold or measure.passed is not None for measure in measures)
     columns = [Column("number", long=True), Column("value", numeric=True)]
@@ -142,7 +142,7 @@ def _background(definition: Definition) -> list[Block]:
         blocks.append(Details("How it is measured", tuple(how)))
     if definition.objections:
         items = tuple((Strong(f"{objection.who}: "), *linked(objection.what)) for objection in definition.objections)
-        blocks.append(Details(f"What was held against it ({len(items)})", (Listing(items),)))
+        blocks.append(Details(f"Objections ({len(items)})", (Listing(items),)))
     if definition.published:
         blocks.append(Details(f"What others published ({len(definition.published)})", (_published(definition),)))
     return blocks

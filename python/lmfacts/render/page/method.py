@@ -20,7 +20,7 @@ __all__ = ["method_section"]
 
 _COUNTED: Final = (
     "The text went through the model once, nothing was sampled, and no activation was kept. For each site there is a "
-    "histogram of all 65,536 16-bit codes, apart for the two populations below. "
+    "histogram of all 65,536 16-bit codes, separately for the two populations below. "
 )
 _EXACT: Final = (
     "These values are stored in 16 bits, so that each code is one value and the histogram is the distribution itself: "
@@ -35,7 +35,7 @@ _MOMENTS: Final = (
     "its digits."
 )
 _POPULATIONS: Final = (
-    "Position 0 of each sequence is apart from all other tokens, since models use it in a way of its own. Unless a "
+    "Position 0 of each sequence is separate from all other tokens, since models use it in a way of its own. Unless a "
     "number says otherwise, it is over the others. Padding is never counted."
 )
 _WEIGHTS: Final = (

@@ -164,7 +164,7 @@ def _weights(run: Run[Any]) -> list[tuple[str, str | Code]]:
             ),
         ),
         ("tied", ", ".join(f"{name} is {owner}" for name, owner in tied.items())),
-        ("passed over", _names(list(skipped)) if skipped else ""),
+        ("skipped", _names(list(skipped)) if skipped else ""),
         *_made(run),
     ]
 

@@ -63,7 +63,7 @@ class RunsView:
 
     @cached_property
     def depths(self) -> list[int]:
-        """Five layers of the residual stream from the first to the last, those whose dims were counted apart if any."""
+        """Five layers of the residual stream, first and last among them: those whose dims were counted, if any."""
         in_detail = [layer for layer, site in self.residual.items() if site.dim_histograms is not None]
         return evenly_chosen(in_detail or list(self.residual))
 

@@ -1,4 +1,4 @@
-"""Two checkpoints, or a checkpoint and an adapter, held against each other on a screen.
+"""Two checkpoints, or a checkpoint and an adapter, compared, on a screen.
 
 `python -m lmfacts.render.terminal.checkpoints_view A B` prints a comparison.
 """

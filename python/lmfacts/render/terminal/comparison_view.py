@@ -1,4 +1,4 @@
-"""Two runs held against each other, on a screen or two.
+"""Two runs compared, on a screen or two.
 
 `python -m lmfacts.render.terminal.comparison_view A.lmfacts B.lmfacts` prints a comparison.
 """

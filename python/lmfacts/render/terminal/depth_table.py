@@ -95,7 +95,7 @@ class DepthTable:
         tokens = "All tokens but position 0 of each sequence. " if self.population == "rest" else "All tokens. "
         if self.population == "rest" and any(figures.n_values for figures in self.first):
             if first_apart:
-                tokens = "All tokens but position 0 of each sequence, which is shown apart. "
+                tokens = "All tokens but position 0 of each sequence, which is shown separately. "
             else:
                 tokens += f"Position 0 is like them (std and largest value within a factor of {_APART}). "
         some = (

@@ -88,14 +88,14 @@ def render_fact(fact: Fact, definition: Definition) -> RenderableType:
     if definition.objections:
         rows = [(Text(objection.who, style="bold"), objection.what) for objection in definition.objections]
         columns = [WrappedColumn(wraps=True), WrappedColumn(wraps=True)]
-        parts.append(section("What was held against it", WrappedRows(columns, rows)))
+        parts.append(section("Objections", WrappedRows(columns, rows)))
     if definition.published:
         parts.append(_published(definition))
     return Group(*parts)
 
 
 def _measures(measures: Sequence[Measure]) -> RenderableType:
-    """The numbers, each with what it is held against and whether it is on the side of the claim."""
+    """The numbers, each with what it is compared with and whether it is on the side of the claim."""
     with_interval = any(measure.interval is not None for measure in measures)
     with_threshold = any(measure.threshold or measure.passed is not None for measure in measures)
     columns = [WrappedColumn("quantity", wraps=True), WrappedColumn("value", "right")]

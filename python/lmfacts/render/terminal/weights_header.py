@@ -1,4 +1,4 @@
-"""What was measured of a checkpoint, what was passed over, and what is wrong: the top of the summary of weights."""
+"""What was measured of a checkpoint, what was skipped, and what is wrong: the top of the summary of weights."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def dtypes(view: WeightsView) -> dict[str, int]:
 
 
 def skipped_by_reason(run: Run[WeightRecord]) -> dict[str, list[str]]:
-    """Why tensors were passed over -> their names."""
+    """Why tensors were skipped -> their names."""
     skipped: Mapping[str, str] = run.info.skipped or {}
     reasons: dict[str, list[str]] = {}
     for name, reason in skipped.items():

@@ -37,7 +37,7 @@ class _Pool:
     Attributes:
         layer: its layer.
         site: the record, over the main population.
-        values: the values without those of outlier dims, or all of them where dims were not counted apart.
+        values: the values without those of outlier dims, or all of them where dims were not counted separately.
         everything: all values in units of the same body, where `values` leaves some out.
         fit: the simplest of the families that fit `values` best.
     """

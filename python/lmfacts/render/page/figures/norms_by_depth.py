@@ -26,7 +26,7 @@ _LEAST_REACH: Final = 1.4
 
 
 def figures(view: RunsView) -> list[Figure]:
-    """Norms by depth, of weights that write and of weights that read, as they are and folded."""
+    """Norms by depth, of weights that write and of weights that read, raw and folded."""
     if view.weights is None:
         return []
     trends = [trend for trend in norm_trends(view.weights.run) if _relative(trend)]
@@ -37,7 +37,7 @@ def figures(view: RunsView) -> list[Figure]:
     panels: list[tuple[str, str, list[NormTrend]]] = []
     for group, word in ((("writing", "value"), "Writing"), (("reading",), "Reading")):
         chosen = [trend for trend in raw if trend.group in group]
-        panels.append((f"f10-{word.lower()}", f"{word}, as they are", chosen))
+        panels.append((f"f10-{word.lower()}", f"{word}, raw", chosen))
         if any(trend.kind in folded for trend in chosen):
             both = [folded.get(trend.kind, trend) for trend in chosen]
             panels.append((f"f10-{word.lower()}-folded", f"{word}, folded", both))

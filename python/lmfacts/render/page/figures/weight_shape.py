@@ -38,7 +38,7 @@ def figures(view: RunsView) -> list[Figure]:
     tails = Figure(
         "Excess kurtosis by kind and depth",
         "A Gaussian has 0; darker cells have heavier tails (in a dark color scheme, lighter ones). The first map is "
-        "the weights as they are. In the second each column and then each row is divided by its RMS: where a cell "
+        "the raw weights. In the second each column and then each row is divided by its RMS: where a cell "
         "loses its color, the tails came from rows and columns of different scale, and what is left is Gaussian.",
         (
             heat_map("f8-raw", "As they are", raw, _KURTOSIS_STEPS, HEAT, alt=_told("Excess kurtosis", raw)),
