@@ -15,80 +15,83 @@ from support.synthetic_weights import weights_run
 
 
 @pytest.fixture
-def catalogue():
+def known():
     """A catalogue of three facts that say what they were given; one needs weights, one activations, one both."""
-    own = dict(CATALOGUE)
+    made = {}
 
-    def seen(name):
-        def check_it(inputs):
-            given = [run.kind for run in inputs.runs]
-            return CATALOGUE[name].fact(Verdict.HOLDS, " and ".join(given))
-
-        return check_it
-
-    CATALOGUE.clear()
-    for name, needs in {"F1": ("activations",), "F2": ("weights",), "F10": ("activations", "weights")}.items():
+    def of(name, needs):
         told = (f"{what} {name}" for what in ("title", "claim", "source"))
-        CATALOGUE[name] = Definition(name, *told, needs, "", (), (), seen(name))
-    yield CATALOGUE
-    CATALOGUE.clear()
-    CATALOGUE.update(own)
+
+        def judge(inputs):
+            return made[name].fact(Verdict.HOLDS, " and ".join(run.kind for run in inputs.runs))
+
+        return Definition(name, *told, needs, "", (), (), judge)
+
+    for name, needs in {"F1": ("activations",), "F2": ("weights",), "F10": ("activations", "weights")}.items():
+        made[name] = of(name, needs)
+    return made
 
 
 def summaries(facts):
     return {fact.id: (str(fact.verdict), fact.summary) for fact in facts}
 
 
-def test_each_fact_gets_the_runs_and_gives_its_verdict(catalogue):
-    facts = check(example_inputs())
-    assert summaries(facts) == dict.fromkeys(catalogue, ("HOLDS", "activations and weights"))
+def test_each_fact_gets_the_runs_and_gives_its_verdict(known):
+    facts = check(example_inputs(), known=known)
+    assert summaries(facts) == dict.fromkeys(known, ("HOLDS", "activations and weights"))
     assert [(fact.title, fact.claim, fact.source) for fact in facts] == [
-        (f"title {name}", f"claim {name}", f"source {name}") for name in catalogue
+        (f"title {name}", f"claim {name}", f"source {name}") for name in known
     ]
 
 
-@pytest.mark.usefixtures("catalogue")
-def test_a_fact_whose_run_is_not_given_is_not_applicable_and_says_how_to_record_it():
-    facts = {fact.id: fact for fact in check(gaussian_run())}
+def test_a_fact_whose_run_is_not_given_is_not_applicable_and_says_how_to_record_it(known):
+    facts = {fact.id: fact for fact in check(gaussian_run(), known=known)}
     assert facts["F1"].verdict is Verdict.HOLDS
     for name in ("F2", "F10"):
         assert facts[name].verdict is Verdict.NOT_APPLICABLE
         assert "weights" in facts[name].summary
         assert facts[name].command == "lmfacts weights synthetic -o weights.lmfacts"
-    facts = {fact.id: fact for fact in check([weights_run()])}
+    facts = {fact.id: fact for fact in check([weights_run()], known=known)}
     assert facts["F2"].verdict is Verdict.HOLDS
     for name in ("F1", "F10"):
         assert facts[name].verdict is Verdict.NOT_APPLICABLE
         assert facts[name].command == "lmfacts scan synthetic -o activations.lmfacts"
 
 
-@pytest.mark.usefixtures("catalogue")
+def test_runs_are_given_in_any_order(known):
+    activations, weights = gaussian_run(n_layers=12), weights_run()
+    assert summaries(check(activations, weights, known=known)) == summaries(check(weights, activations, known=known))
+    assert summaries(check(activations, weights, known=known, only=["F10"])) == {
+        "F10": ("HOLDS", "activations and weights")
+    }
+    with pytest.raises(UsageError, match="Two runs of activations"):
+        check(activations, gaussian_run(n_layers=12), known=known)
+    with pytest.raises(MismatchedRunsError, match="3 blocks"):
+        check(gaussian_run(n_layers=3), weights, known=known)
+
+
 def test_a_run_checks_itself_and_others_beside_it():
     activations, weights = gaussian_run(n_layers=12), weights_run()
-    assert summaries(activations.facts(weights)) == summaries(weights.facts(activations))
-    assert summaries(activations.facts(weights, only=["F10"])) == {"F10": ("HOLDS", "activations and weights")}
-    assert activations.facts()[1].verdict is Verdict.NOT_APPLICABLE
-    with pytest.raises(UsageError, match="Two runs of activations"):
-        activations.facts(gaussian_run(n_layers=12))
-    with pytest.raises(MismatchedRunsError, match="3 blocks"):
-        gaussian_run(n_layers=3).facts(weights)
+    assert summaries(activations.facts(weights, only=["F2", "F8"])) == summaries(
+        check(activations, weights, only=["F8", "F2"])
+    )
+    assert [fact.id for fact in activations.facts()] == list(CATALOGUE)
+    assert activations.facts(only=["F8"])[0].verdict is Verdict.NOT_APPLICABLE
 
 
-@pytest.mark.usefixtures("catalogue")
-def test_only_some_facts_in_the_order_of_the_catalogue():
+def test_only_some_facts_in_the_order_of_the_catalogue(known):
     given = example_inputs()
-    assert [fact.id for fact in check(given, only=["f10", "F1"])] == ["F1", "F10"]
-    assert [fact.id for fact in check(given, only=["F2", "F2"])] == ["F2"]
-    assert check(given, only=[]) == []
+    assert [fact.id for fact in check(given, only=["f10", "F1"], known=known)] == ["F1", "F10"]
+    assert [fact.id for fact in check(given, only=["F2", "F2"], known=known)] == ["F2"]
+    assert check(given, only=[], known=known) == []
 
 
-@pytest.mark.usefixtures("catalogue")
-def test_an_unknown_fact_is_named_with_the_closest():
-    assert definition("f10").id == "F10"
+def test_an_unknown_fact_is_named_with_the_closest(known):
+    assert definition("f10", known).id == "F10"
     with pytest.raises(UsageError, match=r"no fact 'F100'\. Did you mean F10\? It has F1, F2, F10\."):
-        definition("F100")
+        definition("F100", known)
     with pytest.raises(UsageError, match=r"no fact 'outliers'\. It has"):
-        check(example_inputs(), only=["outliers"])
+        check(example_inputs(), only=["outliers"], known=known)
 
 
 def test_ids_ascend():

@@ -80,7 +80,7 @@ def test_what_a_run_says_of_itself(run):
 
 def test_a_run_of_weights_has_tensors_and_read_no_tokens():
     run = weights_run(n_layers=1)
-    assert f"(weights): {len(run)} tensors, complete\n" in repr(run)
+    assert f"(weights): {len(run)} weights, complete\n" in repr(run)
 
 
 def test_entries_follow_from_the_states(run):

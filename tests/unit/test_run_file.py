@@ -564,7 +564,7 @@ def test_reading_needs_no_torch(path):
     code = f"import sys, lmfacts.run; lmfacts.run.load({str(path)!r}); print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert "lmfacts.run.site" in loaded
+    assert "lmfacts.run.record" in loaded
     assert not loaded & {"torch", "transformers", "datasets", "scipy", "rich", "typer", "lmfacts._native"}
 
 
