@@ -50,7 +50,7 @@ def test_a_table_has_the_numbers_of_the_run(runs, tmp_path, kind, suffix):
     assert list(dict.fromkeys(row["site"] for row in rows)) == list(run)
     assert {row["population"] for row in rows} == ({"all"} if kind == "weights" else {"all", "first", "rest"})
     for site, population in {key[:2] for key in found}:
-        record = run[site].in_population(population)
+        record = run[site] if kind == "weights" else run[site].in_population(population)
         for name in ("n", "mean", "std", "excess_kurtosis", "min", "max"):
             assert found[site, population, name, None] == getattr(record, name)
         assert found[site, population, "quantile_0.999", None] == record.quantile(0.999)

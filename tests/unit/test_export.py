@@ -58,15 +58,9 @@ def expected_values(record):
     low, high = record.quantile([0.25, 0.75])
     shape = asdict(shape_statistics(record.distribution))
     del shape["excess_kurtosis"]
-    names = ("n", "n_nan", "n_inf", "n_zero", "n_subnormal", "exact", "min", "max")
-    pooled = record.dims.moments.pool()
-    moments = {name: float(getattr(pooled, name)) for name in ("std", "skewness", "excess_kurtosis")}
-    moments["mean"] = float(pooled.masked(pooled.mean))
-    for name, value in moments.items():
-        assert value == pytest.approx(getattr(record, name), rel=1e-9, abs=1e-9, nan_ok=True)
+    names = ("n", "n_nan", "n_inf", "n_zero", "n_subnormal", "exact", "mean", "std", "skewness", "excess_kurtosis")
     return {
-        **{name: getattr(record, name) for name in names},
-        **moments,
+        **{name: getattr(record, name) for name in (*names, "min", "max")},
         **{f"standardized_moment_{order}": record.standardized_moment(order) for order in (6, 8)},
         **{f"quantile_{q}": record.quantile(q) for q in QUANTILES},
         "body_std": (high - low) / 1.3489795003921634 if high > low else SiteFigures(record).std,
