@@ -34,17 +34,24 @@ import transformers
 import lmfacts
 from lmfacts import _native
 from lmfacts.recording.cuda import probe
+from lmfacts.run.statistic import Sites
+from lmfacts.run.statistics import STATISTICS
 from support.gpu_checks import CHECKS, no_gpu_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 DIMS = 4096
-OPTIONS: dict[str, dict[str, bool]] = {
-    "any site": {},
-    "residual site": {"unit_sums": True, "blocks": True},
-    "detailed site": {"unit_sums": True, "blocks": True, "detail": True},
+KEPT = {
+    what: [name for name, statistic in STATISTICS.items() if statistic.is_option and statistic.sites in sites]
+    for what, sites in {
+        "any site": [Sites.EVERY],
+        "residual site": [Sites.EVERY, Sites.STREAM],
+        "detailed site": list(Sites),
+    }.items()
 }
+"""What a scan keeps of a site."""
+
 KINDS: dict[str, Callable[[tuple[int, ...]], torch.Tensor]] = {
     "gaussian": lambda shape: torch.randn(shape, device="cuda"),
     "relu": lambda shape: torch.randn(shape, device="cuda").relu(),
@@ -92,21 +99,21 @@ def run_checks() -> int:
 class Site:
     """A site's update, ready to be repeated on one tensor of shape (sequences, tokens of each, dims)."""
 
-    def __init__(self, tensor: torch.Tensor, options: dict[str, bool]) -> None:
+    def __init__(self, tensor: torch.Tensor, kept: list[str]) -> None:
         device = probe.find_device(tensor.device)
         assert device is not None  # else `main` had ended
         dtype = probe.DTYPES[tensor.dtype]
         device.prepare(dtype)
         self.tensor, self.n_tokens = tensor, tensor.shape[0] * tensor.shape[1]
-        self.native = _native.DeviceSite(device, dtype, tensor.shape[-1], **options)
+        self.native = _native.DeviceSite(device, dtype, tensor.shape[-1], statistics=kept)
         sizes = (
             _native.tokens_bytes(self.n_tokens),
             self.native.state_bytes,
-            self.native.room_bytes(self.n_tokens),
+            self.native.scratch_bytes(self.n_tokens),
             _native.tokens_memory_bytes(tensor.shape[0]),
         )
         self.kept = [torch.zeros(n_bytes, dtype=torch.uint8, device="cuda") for n_bytes in sizes]
-        self.tokens, self.state, self.room, self.memory = (_native.DeviceBuffer(buffer) for buffer in self.kept)
+        self.tokens, self.state, self.scratch, self.memory = (_native.DeviceBuffer(buffer) for buffer in self.kept)
         self.stream = torch.cuda.current_stream().cuda_stream
         shape, continues = (tensor.shape[0], tensor.shape[1]), False
         _native.describe_tokens(
@@ -115,7 +122,7 @@ class Site:
 
     def update(self) -> None:
         """Queue one update on the stream."""
-        assert self.native.update(self.tensor, self.n_tokens, self.tokens, self.state, self.room, self.stream)
+        assert self.native.update(self.tensor, self.n_tokens, self.tokens, self.state, self.scratch, self.stream)
 
 
 def kernel_times(work: Callable[[], object]) -> dict[str, float]:
@@ -139,16 +146,16 @@ def run_throughput(rounds: int) -> None:
                 tensor = KINDS[kind](shape).to(dtype)
                 other = torch.empty_like(tensor)
                 copied = 2 * n_bytes / median_ms(functools.partial(other.copy_, tensor), rounds)
-                for what, options in OPTIONS.items() if kind == "gaussian" else [("any site", {})]:
-                    taken = median_ms(Site(tensor, options).update, rounds)
+                for what, kept in KEPT.items() if kind == "gaussian" else [("any site", KEPT["any site"])]:
+                    taken = median_ms(Site(tensor, kept).update, rounds)
                     rate = n_bytes / taken
                     name = f"{str(dtype).removeprefix('torch.')}, {kind}, {what}"
                     row(name, str(n_bytes >> 20), f"{taken:.3f}", f"{rate / 1e6:.0f}", f"{rate / copied:.0%}")
     print()
     row("kernels of an update, 256 MB of bfloat16", "microseconds")
     tensor = KINDS["gaussian"]((64, 512, DIMS)).bfloat16()
-    for what, options in OPTIONS.items():
-        for kernel, microseconds in kernel_times(Site(tensor, options).update).items():
+    for what, kept in KEPT.items():
+        for kernel, microseconds in kernel_times(Site(tensor, kept).update).items():
             row(f"{what}: {kernel}", f"{microseconds:.0f}")
 
 

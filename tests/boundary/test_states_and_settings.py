@@ -17,18 +17,23 @@ from hypothesis import strategies as st
 
 from lmfacts import _native
 from lmfacts.errors import StateError, UsageError
+from lmfacts.run.state import array_of_native
+from lmfacts.run.statistic import fits
+from lmfacts.run.statistics import STATISTICS
 from support.comparison import assert_same_states
 
 LEVELS = ["scalar", "avx2", "avx512"]
+OPTIONS = [name for name, statistic in STATISTICS.items() if statistic.is_option]
 
 # A state of every dtype over awkward data: ties, NaN, infinities, padding, permuted axes, more than one call.
 DIGEST = """
 import hashlib, json, numpy as np, torch
 from lmfacts import _native
 digest = hashlib.sha256()
+STATISTICS = ["unit_sums", "sequence_blocks", "block_codes", "dim_histograms"]
 generator = torch.Generator().manual_seed(5)
 for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
-    site = _native.SiteAccumulator(k=40, threshold=2.0, unit_sums=True, blocks=True, detail=True)
+    site = _native.SiteAccumulator(k=40, threshold=2.0, statistics=STATISTICS)
     for call, (n_rows, n_columns) in enumerate(((3, 5), (40, 100), (1, 1))):
         base = torch.randn((n_rows, 6, n_columns, 37), generator=generator)
         base[:, :, ::7] = (base[:, :, ::7] * 3).round()
@@ -41,7 +46,7 @@ for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
         tokens = _native.TokenBatch(sequence, position, np.arange(n), real)
         site.update(base.to(dtype).permute(0, 2, 1, 3), tokens)
     for key, value in sorted(site.state().items()):
-        digest.update(key.encode() + (value if isinstance(value, bytes) else repr(value).encode()))
+        digest.update(key.encode() + repr(value).encode())
 print(digest.hexdigest(), _native.build_info()["simd"], _native.build_info()["n_threads"])
 """
 
@@ -137,7 +142,7 @@ def test_settings_that_cannot_be_meant_are_usage_errors():
 
 
 def filled(dtype=torch.float32, **settings):
-    site = _native.SiteAccumulator(**{"k": 5, "unit_sums": True, **settings})
+    site = _native.SiteAccumulator(**{"k": 5, "statistics": ["unit_sums"], **settings})
     values = torch.randn((9, 4), generator=torch.Generator().manual_seed(1))
     values[3, 1], values[5, 2] = torch.nan, -torch.inf
     numbers = np.arange(9)
@@ -146,9 +151,9 @@ def filled(dtype=torch.float32, **settings):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("option", ["none", "unit_sums", "blocks", "detail"])
-def test_a_state_that_comes_back_is_the_same_and_can_go_on(dtype, option):
-    site = filled(dtype, **{"unit_sums": False, option: True} if option != "none" else {"unit_sums": False})
+@pytest.mark.parametrize("kept", [[], *([name] for name in OPTIONS), OPTIONS], ids=",".join)
+def test_a_state_that_comes_back_is_the_same_and_can_go_on(dtype, kept):
+    site = filled(dtype, statistics=kept)
     state = site.state()
     twin = _native.SiteAccumulator.from_state(state)
     assert_same_states(twin.state(), state)
@@ -159,20 +164,37 @@ def test_a_state_that_comes_back_is_the_same_and_can_go_on(dtype, option):
     assert_same_states(twin.state(), site.state())
 
 
+def test_the_native_arrays_are_those_that_python_knows():
+    state = filled(statistics=OPTIONS).state()
+    assert set(state["statistics"]) == set(OPTIONS)
+    known = {
+        f"{population}/{name}": array
+        for statistic in STATISTICS.values()
+        for population in statistic.populations
+        for name, array in statistic.arrays.items()
+    }
+    assert set(known) == {key for key in state if "/" in key and not key.endswith("n_tokens")}
+    for name, array in known.items():
+        found = array_of_native(state[name])
+        assert found.dtype == array.dtype, name
+        assert fits(found.shape, array.shape_at(4)), name
+
+
 def test_an_empty_state_comes_back():
     empty = _native.SiteAccumulator(k=3, threshold=1.5)
     twin = _native.SiteAccumulator.from_state(empty.state())
     assert_same_states(twin.state(), empty.state())
-    filled_twin = _native.SiteAccumulator.from_state(filled(k=3, threshold=1.5, unit_sums=False).state())
+    filled_twin = _native.SiteAccumulator.from_state(filled(k=3, threshold=1.5, statistics=[]).state())
     twin.merge(filled_twin)
     assert_same_states(twin.state(), filled_twin.state())
 
 
-def test_a_missing_entry_is_a_key_error_by_name():
-    for key in filled().state():
+def test_a_missing_entry_is_an_error_by_name():
+    for key, value in filled().state().items():
         state = filled().state()
         del state[key]
-        with pytest.raises(KeyError, match=key):
+        is_array = isinstance(value, tuple) and key != "statistics"
+        with pytest.raises(StateError if is_array else KeyError, match=key):
             _native.SiteAccumulator.from_state(state)
 
 
@@ -182,19 +204,22 @@ def test_a_missing_entry_is_a_key_error_by_name():
         ({"dtype": "float8"}, "dtype .*float8.* is not known"),
         ({"dtype": "int64"}, "dtype .*int64.* is not known"),
         ({"n_dims": 5}, ""),
-        ({"k": 1}, "outliers should be at most 1"),
+        ({"k": 1}, "outlier_values should be at most 1 values"),
         ({"threshold": -1.0}, "threshold"),
         ({"rest/n_tokens": 7}, "counts should be 7 tokens x 4 dims"),
-        ({"rest/codes": b""}, "codes"),
-        ({"rest/codes": b"123"}, "multiple of 2 bytes long, got 3"),
-        ({"rest/counts": b"1234567"}, "multiple of 8 bytes long, got 7"),
-        ({"rest/moments": b""}, "moments"),
-        ({"rest/dim_counts": b"\xff" * 64}, "moments and dim_counts"),
-        ({"rest/norm_counts": b""}, "token_moments"),
-        ({"rest/token_moments": b"\0" * 8}, "token_moments"),
-        ({"rest/unit_sums": b""}, "unit_sums should be 2 lists of 4 values"),
-        ({"rest/outlier_values": b""}, "outliers"),
-        ({"rest/outlier_index": b"\0" * 8}, "outliers"),
+        ({"statistics": ["sums"]}, "statistics: expected .*, got sums"),
+        ({"rest/codes": ("<u2", (0,), b"")}, "rest/codes should be ascending codes with one count each"),
+        ({"rest/codes": ("<u2", (1,), b"123")}, "rest/codes should be whole numbers of a known dtype, got 3 bytes"),
+        ({"rest/codes": ("<u3", (1,), b"123")}, 'got 3 bytes of "<u3"'),
+        ({"rest/codes": ("<u8", (0,), b"")}, r"rest/codes should be an array \[any\] of <u2, got one \[0\] of <u8"),
+        ({"rest/counts": ("<u8", (2,), bytes(8))}, "as many entries as its shape"),
+        ({"rest/moments": ("<f8", (6, 3), bytes(144))}, r"rest/moments should be an array \[6, 4\]"),
+        ({"rest/dim_counts": ("<u8", (2, 4), b"\xff" * 64)}, "rest/dim_counts should be at most 6 values of a dim"),
+        ({"rest/norm_counts": ("<u8", (0,), b"")}, "rest/norm_codes"),
+        ({"rest/token_moments": ("<f8", (1,), bytes(8))}, r"rest/token_moments should be an array \[3, 7\]"),
+        ({"rest/unit_sums": ("<f8", (0,), b"")}, r"rest/unit_sums should be an array \[2, 4\]"),
+        ({"rest/outlier_values": ("<f8", (0,), b"")}, "rest/outlier_index should be a place for each of 0 values"),
+        ({"rest/outlier_index": ("<i8", (1, 1), bytes(8))}, r"rest/outlier_index should be an array \[any, 4\]"),
     ],
 )
 def test_entries_that_do_not_fit_are_refused(change, message):
@@ -204,17 +229,17 @@ def test_entries_that_do_not_fit_are_refused(change, message):
 
 def test_entries_of_another_type_are_type_errors():
     for key, value in filled().state().items():
-        wrong = "text" if isinstance(value, bytes) else [1]
+        wrong = "text" if isinstance(value, tuple) else [1]
         with pytest.raises(TypeError):
             _native.SiteAccumulator.from_state(filled().state() | {key: wrong})
 
 
-BYTES = sorted(key for key, value in filled().state().items() if isinstance(value, bytes))
+ARRAYS = sorted(key for key in filled().state() if "/" in key and not key.endswith("n_tokens"))
 
 
 @hypothesis_settings(max_examples=200, deadline=None)
 @given(
-    key=st.sampled_from(BYTES),
+    key=st.sampled_from(ARRAYS),
     cut=st.integers(0, 300),
     noise=st.binary(max_size=64),
     n_dims=st.sampled_from([4, 0, 3, 2**31, 2**62]),
@@ -222,7 +247,10 @@ BYTES = sorted(key for key, value in filled().state().items() if isinstance(valu
 )
 def test_a_damaged_state_is_refused_or_restored_but_never_fatal(key, cut, noise, n_dims, n_tokens):
     state = copy.copy(filled().state())
-    state[key] = state[key][:cut] + noise
+    dtype, shape, data = state[key]
+    data = data[:cut] + noise
+    size = int(dtype[-1])
+    state[key] = (dtype, (*shape[:-1], len(data) // size) if len(shape) == 1 else shape, data)
     state["n_dims"] = n_dims
     if n_tokens is not None:
         state["rest/n_tokens"] = n_tokens

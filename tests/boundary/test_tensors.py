@@ -118,7 +118,7 @@ def test_what_is_counted_is_what_torch_says(name, dtype):
     n_tokens = 1
     for size in tensor.shape[: 2 if tensor.ndim > 2 else 1]:
         n_tokens *= size
-    found = state_of(tensor, n_tokens, unit_sums=True)
+    found = state_of(tensor, n_tokens, statistics=["unit_sums"])
     assert_matches_oracle(found, stored(tensor.detach().reshape(n_tokens, -1).contiguous()), dtype=DTYPES[dtype])
 
 
@@ -307,13 +307,13 @@ def test_no_tokens_at_all_is_fine():
 
 
 def test_only_padding_counts_nothing():
-    accumulator = _native.SiteAccumulator(unit_sums=True)
+    accumulator = _native.SiteAccumulator(statistics=["unit_sums"])
     accumulator.update(torch.full((4, 3), torch.nan), tokens(4, real=[0] * 4))
     assert_matches_oracle(accumulator.state(), np.ones((4, 3), np.float32), dtype="float32", real=[0] * 4)
 
 
 def test_an_update_that_fails_changes_nothing():
-    accumulator = _native.SiteAccumulator(unit_sums=True)
+    accumulator = _native.SiteAccumulator(statistics=["unit_sums"])
     refused = [
         (torch.ones(4, 6, dtype=torch.int64), UnsupportedDtypeError),
         (torch.ones(4, 6, device="meta"), BufferImportError),

@@ -17,6 +17,7 @@ import torch
 
 from lmfacts import _native
 from lmfacts.errors import MergeError
+from lmfacts.run.state import array_of_native
 from support.comparison import assert_same_exact_parts, assert_same_states
 
 N_CORES = os.cpu_count() or 1
@@ -100,11 +101,11 @@ def test_updates_from_several_threads_count_what_updates_in_turn_count(n_threads
     # Small integers, so that most outliers are ties.
     parts = [torch.randint(-9, 10, (300 + 7 * i, 64), generator=generator).float() for i in range(24)]
     batches = [tokens(len(part), sequence=i) for i, part in enumerate(parts)]
-    in_turn = _native.SiteAccumulator(unit_sums=True)
+    in_turn = _native.SiteAccumulator(statistics=["unit_sums"])
     for part, batch in zip(parts, batches, strict=True):
         in_turn.update(part, batch)
     for _ in range(5):
-        shared = _native.SiteAccumulator(unit_sums=True)
+        shared = _native.SiteAccumulator(statistics=["unit_sums"])
         barrier = threading.Barrier(4)
 
         def work(start, shared=shared, barrier=barrier):
@@ -169,7 +170,7 @@ def test_tensors_that_python_drops_meanwhile_stay_readable():
         for thread in churners:
             thread.join()
     states = [accumulator.state() for accumulator in accumulators]
-    codes = [np.frombuffer(states[0]["rest/codes"], "<u2"), np.frombuffer(states[0]["rest/counts"], "<u8")]
+    codes = [array_of_native(states[0]["rest/codes"]), array_of_native(states[0]["rest/counts"])]
     np.testing.assert_array_equal(codes[0], [0x3F80, 0x4000, 0x4040])
     np.testing.assert_array_equal(codes[1], [20 * 256 * 64] * 3)
     for state in states[1:]:
@@ -195,7 +196,7 @@ def test_a_tensor_whose_last_name_goes_during_the_update_stays_readable():
     gc.collect()
     thread.join()
     state = accumulator.state()
-    assert np.frombuffer(state["rest/codes"], "<u2").tolist() == [0x3F80]
+    assert array_of_native(state["rest/codes"]).tolist() == [0x3F80]
 
 
 _MEMORY = """
@@ -247,7 +248,7 @@ def test_no_layout_is_copied(layout):
 
 
 def test_merge_needs_the_same_settings_and_layout():
-    base = {"k": 8, "threshold": 6.0, "unit_sums": False, "blocks": False, "detail": False}
+    base = {"k": 8, "threshold": 6.0}
     ours = _native.SiteAccumulator(**base)
     ours.update(torch.randn(4, 6), tokens(4))
     before = ours.state()
@@ -261,14 +262,13 @@ def test_merge_needs_the_same_settings_and_layout():
     for theirs, message in (
         (other(torch.randn(4, 6), k=9), "8 and .*9|9 and .*8"),
         (other(torch.randn(4, 6), threshold=5.0), "6.* and .*5|5.* and .*6"),
-        (other(torch.randn(4, 6), unit_sums=True), "false.* and .*true|true.* and .*false"),
-        (other(torch.randn(4, 6), blocks=True), "false.* and .*true|true.* and .*false"),
-        (other(torch.randn(4, 6), detail=True), "false.* and .*true|true.* and .*false"),
+        (other(torch.randn(4, 6), statistics=["unit_sums"]), "different unit_sums: (not )?kept and (not )?kept"),
+        (other(torch.randn(4, 6), statistics=["block_codes"]), "different block_codes: (not )?kept and (not )?kept"),
         (other(torch.randn(4, 7)), "6 and 7"),
         (other(torch.randn(4, 6).double()), "float32 and float64"),
         (other(k=9), "8 and .*9"),
     ):
-        with pytest.raises(MergeError, match=f"cannot merge accumulators with different .*({message})"):
+        with pytest.raises(MergeError, match=f"cannot merge accumulators with .*({message})"):
             ours.merge(theirs)
         assert_same_states(ours.state(), before)
     ours.merge(other())
@@ -293,9 +293,10 @@ batch = _native.TokenBatch(i // 50, i % 50, i * 0, np.ones(4000, np.uint8))
 values = torch.randn(4000, 256, generator=torch.Generator().manual_seed(1)).double()
 scaled = [(values * 1e-5).half(), (values * 1e-40).float(), (values * 1e-40).bfloat16()]
 states = []
+kept = ["unit_sums", "sequence_blocks", "block_codes", "dim_histograms"]
 for flush in (False, True):
     assert torch.set_flush_denormal(flush)
-    sites = [_native.SiteAccumulator(unit_sums=True, blocks=True, detail=True) for _ in scaled]
+    sites = [_native.SiteAccumulator(statistics=kept) for _ in scaled]
     for site, tensor in zip(sites, scaled):
         site.update(tensor, batch)
     states.append([site.state() for site in sites])

@@ -176,30 +176,15 @@ static u32 larger_halves(u32 a, u32 b) {
 
 #define RUNS(name, type) \
     static void run_##name(const void *arguments) { name(*(const type *)arguments); }
-RUNS(tokens, Tokens)
-RUNS(rows, Update)
-RUNS(codes, Update)
-RUNS(dims, Update)
-RUNS(dims_with_units, Update)
-RUNS(dims_one_by_one, Update)
-RUNS(dim_bins, Update)
-RUNS(collect, Update)
-RUNS(finish, Update)
+EACH_KERNEL(RUNS) /* defined after the kernels, by who builds this */
 
 static const struct {
     const char *name;
     void (*run)(const void *);
     uint64_t argument_bytes;
 } known[] = {
-    {"tokens", run_tokens, sizeof(Tokens)},
-    {"rows", run_rows, sizeof(Update)},
-    {"codes", run_codes, sizeof(Update)},
-    {"dims", run_dims, sizeof(Update)},
-    {"dims_with_units", run_dims_with_units, sizeof(Update)},
-    {"dims_one_by_one", run_dims_one_by_one, sizeof(Update)},
-    {"dim_bins", run_dim_bins, sizeof(Update)},
-    {"collect", run_collect, sizeof(Update)},
-    {"finish", run_finish, sizeof(Update)},
+#define KNOWN(name, type) {#name, run_##name, sizeof(type)},
+    EACH_KERNEL(KNOWN)
 };
 
 static void start_fiber(void) {

@@ -13,6 +13,9 @@ import pytest
 import torch
 
 import lmfacts
+from lmfacts.run.statistics.block_codes import BlockCodeArrays
+from lmfacts.run.statistics.dim_histograms import DimHistogramArrays
+from lmfacts.run.statistics.sequence_blocks import SequenceBlockArrays
 from support.tiny import batch, build
 
 MIB = 1 << 20
@@ -96,9 +99,11 @@ def test_the_state_has_its_full_size_after_one_pass_and_keeps_it(dtype):
     # for each of 8 blocks of sequences in place of one, and 256 counters for each dim; those of the stream have blocks.
     sites = [recorder.site(name) for name in recorder.site_names]
     n_dims = sum(site.n_dims for site in sites)
-    n_detailed = sum(site.state.detail for site in sites)
-    in_detail = n_detailed * 7 * 65_536 * 4 + sum(256 * 4 * site.n_dims for site in sites if site.state.detail)
-    along_stream = 2 * 8192 * sum(site.state.blocks for site in sites)
+    n_detailed = sum(site.state.has(BlockCodeArrays) for site in sites)
+    in_detail = n_detailed * 7 * 65_536 * 4 + sum(
+        256 * 4 * site.n_dims for site in sites if site.state.has(DimHistogramArrays)
+    )
+    along_stream = 2 * 8192 * sum(site.state.has(SequenceBlockArrays) for site in sites)
     least = n_sites * 2 * 65_536 * 4 + in_detail
     assert n_detailed > 0
     assert least < size < least + along_stream + n_sites * 2 * 16 * 64 + n_dims * 2 * 100

@@ -116,13 +116,18 @@ def batches(draw, kinds=("tied", "tame", "any", "with NaN"), max_rows=4, max_col
     return Batch(oracle.store(values, dtype), dtype, real=real)
 
 
+STATISTICS = [["unit_sums"], ["sequence_blocks"], ["block_codes", "dim_histograms"]]
+"""What the oracle computes together."""
+
 configurations = st.fixed_dictionaries(
     {
         "k": st.sampled_from([0, 1, 3, 7, 64]),
         "threshold": st.sampled_from([0.0, 0.5, 2.0, 6.0, 1e30, np.finfo(np.float64).max, math.inf]),
-        "unit_sums": st.booleans(),
-        "blocks": st.booleans(),
-        "detail": st.booleans(),
+        "statistics": st.sets(st.sampled_from(["unit_sums", "sequence_blocks", "in detail"])).map(
+            lambda kept: sorted(
+                (kept - {"in detail"}) | ({"block_codes", "dim_histograms"} if "in detail" in kept else set())
+            )
+        ),
     }
 )
 
@@ -183,7 +188,7 @@ def test_layout_changes_no_bit(batch, config, name, seed):
 def test_heads_in_front_give_what_heads_side_by_side_give(batch, n_heads):
     n_dims = batch.stored.shape[-1]
     assume(n_dims % n_heads == 0)
-    plain, heads, pairs = (_native.SiteAccumulator(unit_sums=True) for _ in range(3))
+    plain, heads, pairs = (_native.SiteAccumulator(statistics=["unit_sums"]) for _ in range(3))
     batch.update(plain)
 
     def in_front(tensor):  # [B, H, S, dh] in memory, [B, S, H, dh] to the reader
@@ -250,7 +255,7 @@ def test_number_of_threads_changes_no_bit(seed, dtype, n_dims, n_threads, scale)
     states = []
     for n in (1, n_threads):
         _native.set_num_threads(n)
-        accumulator = _native.SiteAccumulator(unit_sums=True, threshold=2.0)
+        accumulator = _native.SiteAccumulator(statistics=["unit_sums"], threshold=2.0)
         for _ in range(2):
             batch.update(accumulator)
         states.append(accumulator.state())
@@ -265,7 +270,7 @@ def test_a_large_call_equals_the_oracle(dtype, n_threads):
     values = rng.normal(size=(7, 3001, 23)) * rng.lognormal(size=23) + rng.normal(size=23) * 20
     values[:, ::5] = np.round(values[:, ::5])
     batch = Batch(oracle.store(values, dtype), dtype, real=rng.random((7, 3001)) < 0.8)
-    accumulator = _native.SiteAccumulator(unit_sums=True)
+    accumulator = _native.SiteAccumulator(statistics=["unit_sums"])
     batch.update(accumulator)
     batch.check(accumulator.state(), tolerance=1e-12)
 
@@ -331,7 +336,7 @@ EXTREMES = {
 def test_extreme_values(name, dtype):
     values = EXTREMES[name](np.random.default_rng(11))
     batch = column_of(dtype, values)
-    accumulator = _native.SiteAccumulator(unit_sums=name != "all scales")
+    accumulator = _native.SiteAccumulator(statistics=["unit_sums"] if name != "all scales" else [])
     for start in range(0, values.shape[0], 450):
         batch.columns(slice(start, start + 450)).update(accumulator)
     batch.check(accumulator.state())

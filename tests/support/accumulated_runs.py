@@ -52,7 +52,10 @@ def accumulated_run(
     states, entries = {}, []
     for layer in range(-1, n_layers):
         name = "embed" if layer < 0 else f"blocks.{layer}.resid_post"
-        accumulator = SiteAccumulator(unit_sums=True, blocks=blocks, detail=blocks and name in detailed)
+        kept = ["unit_sums"]
+        kept += ["sequence_blocks"] if blocks else []
+        kept += ["block_codes", "dim_histograms"] if blocks and name in detailed else []
+        accumulator = SiteAccumulator(statistics=kept)
         accumulator.update(_stored(values_of(layer, sequence, position), dtype), batch)
         states[name] = SiteState.from_native(accumulator.state())
         aliases = [f"blocks.{layer + 1}.resid_pre"] if layer + 1 < n_layers else []

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmfacts.run.state import FIELDS, N_BLOCKS, OPTIONS
+from lmfacts.run.state import array_of_native
+from lmfacts.run.statistics.sequence_blocks import N_BLOCKS
 from support import oracle
 
 if TYPE_CHECKING:
@@ -45,37 +46,23 @@ EXACT_FIELDS = (
 """The arrays whose bytes depend on nothing but the values."""
 
 _EPSILON = 8 * 2.0**-52
-_DTYPES = {field: dtype for field, (dtype, _) in FIELDS.items()}
 
 
 def arrays_of(state: State, population: str) -> dict[str, NDArray[Any]]:
     """The arrays of one population by field name, shaped."""
-    arrays: dict[str, NDArray[Any]] = {}
-    for name, value in state.items():
-        prefix, _, field = name.partition("/")
-        if prefix == population and isinstance(value, bytes):
-            arrays[field] = np.frombuffer(value, dtype=_DTYPES[field])
-    n_dims = state["n_dims"]
-    for field in ("moments", "dim_counts"):
-        arrays[field] = arrays[field].reshape(-1, n_dims) if n_dims else arrays[field].reshape(0, 0)
-    # What an accumulator keeps beyond the named rows and columns stands after them.
-    arrays["token_moments"] = arrays["token_moments"].reshape(3, -1)
-    arrays["outlier_index"] = arrays["outlier_index"].reshape(-1, 4)
-    arrays["maxima_index"] = arrays["maxima_index"].reshape(-1, 4)
-    arrays["block_token_moments"] = arrays["block_token_moments"].reshape(-1, 3, 7)
-    if state["unit_sums"]:
-        arrays["unit_sums"] = arrays["unit_sums"].reshape(2, n_dims)
-    return arrays
+    names = {name: name.partition("/")[2] for name in state if name.startswith(f"{population}/")}
+    return {field: array_of_native(state[name]) for name, field in names.items() if field != "n_tokens"}
 
 
 def assert_same_exact_parts(found: State, expected: State) -> None:
     """The parts that may not depend on cuts, order, threads or merging are the same bytes."""
-    for key in ("dtype", "n_dims", "k", "threshold", *OPTIONS, "first/n_tokens", "rest/n_tokens"):
+    assert set(found["statistics"]) == set(expected["statistics"])
+    for key in ("dtype", "n_dims", "k", "threshold", "first/n_tokens", "rest/n_tokens"):
         assert found[key] == expected[key], f"{key}: {found[key]} instead of {expected[key]}"
     for population in ("first", "rest"):
         for field in EXACT_FIELDS:
             name = f"{population}/{field}"
-            if found[name] != expected[name]:
+            if found.get(name) != expected.get(name):
                 ours, theirs = (arrays_of(state, population)[field] for state in (found, expected))
                 raise AssertionError(f"{name} differs:\n{ours}\ninstead of\n{theirs}")
         ours, theirs = (arrays_of(state, population)["moments"][4:6] for state in (found, expected))
@@ -116,7 +103,9 @@ def assert_matches_oracle(
     Raises:
         AssertionError: it is not; the message says where.
     """
-    settings = {key: found[key] for key in ("k", "threshold", *OPTIONS)}
+    kept = found["statistics"]
+    parts = {"unit_sums": "unit_sums" in kept, "blocks": "sequence_blocks" in kept, "detail": "block_codes" in kept}
+    settings = {"k": found["k"], "threshold": found["threshold"], **parts}
     expected = oracle.site_state(
         stored, dtype=dtype, sequence=sequence, position=position, token_id=token_id, real=real, **settings
     )

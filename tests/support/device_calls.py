@@ -8,6 +8,7 @@ import torch
 
 from lmfacts import _native
 from lmfacts.recording.pass_tokens import Arguments, CallReader, TokenReader
+from lmfacts.run.statistics import STATISTICS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,7 @@ __all__ = ["ALL", "Tokenized", "on_device", "on_host", "tokenized"]
 Tokenized = tuple[torch.Tensor, dict[str, torch.Tensor]]
 """Values [B, S, dims], and the arguments of the model's call that they came from."""
 
-ALL = {"unit_sums": True, "blocks": True, "detail": True}
+ALL: dict[str, Any] = {"statistics": [name for name, statistic in STATISTICS.items() if statistic.is_option]}
 """Everything that a site can keep."""
 
 
@@ -46,16 +47,16 @@ def on_device(
     kept = [memory]
     for values, given in calls:
         n_rows, n_columns = values.shape[:2]
-        tokens, room = (
+        tokens, scratch = (
             _buffer(n_bytes, values.device)[1]
-            for n_bytes in (_native.tokens_bytes(n_rows * n_columns), site.room_bytes(n_rows * n_columns))
+            for n_bytes in (_native.tokens_bytes(n_rows * n_columns), site.scratch_bytes(n_rows * n_columns))
         )
-        kept += [tokens, room]
+        kept += [tokens, scratch]
         call = CallReader().read(Arguments.of(given))
         _native.describe_tokens(
             device, call.shape, call.ids, call.real, call.starts, None, 0, None, False, tokens, memory, stream
         )
-        assert site.update(values, n_rows * n_columns, tokens, state_buffer, room, stream)
+        assert site.update(values, n_rows * n_columns, tokens, state_buffer, scratch, stream)
     return site.decode(state.cpu().numpy().tobytes())
 
 

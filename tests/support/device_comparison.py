@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lmfacts.run.state import array_of_native
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -28,6 +30,7 @@ def assert_agrees(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None
     """Counts, codes, extremes and places are the same bits; sums are as near as their precision allows."""
     summed = {*_SUMMED, "block_token_mean_rests"}
     exact = [key for key in expected if "/" not in key or key.partition("/")[2] not in summed]
+    assert set(found) == set(expected)
     differing = [key for key in exact if found[key] != expected[key]]
     assert not differing, f"differs in {differing}"
     tolerance = TOLERANCE[expected["dtype"]]
@@ -35,14 +38,18 @@ def assert_agrees(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None
         n_tokens = expected[f"{name}/n_tokens"]
         if n_tokens == 0:
             continue
-        n_not_finite = np.frombuffer(expected[f"{name}/dim_counts"], "<u8").reshape(2, -1)[0]
-        ours, theirs = (np.frombuffer(state[f"{name}/moments"]).reshape(6, -1) for state in (found, expected))
+        n_not_finite = array_of_native(expected[f"{name}/dim_counts"])[0]
+        ours, theirs = (array_of_native(state[f"{name}/moments"]) for state in (found, expected))
         _assert_moments(ours, theirs, n_tokens - n_not_finite.astype(float), tolerance, f"{name}/moments")
         for field in ("token_moments", "block_token_moments"):
-            ours, theirs = (np.frombuffer(state[f"{name}/{field}"]).reshape(-1, 7).T for state in (found, expected))
+            if f"{name}/{field}" not in expected:
+                continue
+            ours, theirs = (array_of_native(state[f"{name}/{field}"]).reshape(-1, 7).T for state in (found, expected))
             np.testing.assert_array_equal(ours[0], theirs[0], err_msg=f"{name}/{field}: n")
             _assert_moments(ours[1:], theirs[1:], theirs[0], _TOKENS, f"{name}/{field}", extremes=1e-13, absolute=1)
-        ours, theirs = (np.frombuffer(state[f"{name}/unit_sums"]).reshape(2, -1) for state in (found, expected))
+        if f"{name}/unit_sums" not in expected:
+            continue
+        ours, theirs = (array_of_native(state[f"{name}/unit_sums"]) for state in (found, expected))
         # A sum of entries of unit vectors is at most the square root of n times that of the squares.
         # What is smaller than any float32, of vectors of length 1, may be lost.
         lost = n_tokens * _SMALLEST

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -23,6 +24,9 @@ NO_COMPILER = "no C compiler on PATH: the CUDA kernels were not run on this proc
 
 _EMULATOR = Path(__file__).resolve().parents[1] / "gpu" / "emulator.c"
 _DTYPES = ("float32", "bfloat16", "float16")
+_KERNEL = re.compile(r"^KERNEL\([^)]*\) (\w+)\(ARGUMENTS\((\w+)\)", re.MULTILINE)
+"""A kernel and the type of its arguments, in the sources."""
+
 _FLAGS = ("-std=gnu11", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-Wall", "-Wno-unused-function")
 
 
@@ -41,6 +45,8 @@ def _library(dtype: str, shared_bytes: int) -> Path:
     """The shared library for values of a dtype, built once for each content of the sources."""
     source = _native.kernel_source(None) + _native.kernel_source(dtype).removeprefix(_shared_part(dtype))
     definitions = [option for option in _native.kernel_options(dtype, (9, 0), shared_bytes) if option.startswith("-D")]
+    kernels = " ".join(f"X({kernel}, {arguments})" for kernel, arguments in _KERNEL.findall(source))
+    source += f"\n#define EACH_KERNEL(X) {kernels}\n"
     name = hashlib.sha256("".join([source, *definitions]).encode()).hexdigest()[:16]
     folder = _built_in() / name
     folder.mkdir(exist_ok=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmfacts.run.state import OPTIONS
+from lmfacts.run.state import native_array
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -119,22 +119,28 @@ def site_state(
         "n_dims": n_dims,
         "k": k,
         "threshold": threshold,
-        "unit_sums": unit_sums,
-        "blocks": blocks,
-        "detail": detail,
+        "statistics": statistics_kept(unit_sums=unit_sums, blocks=blocks, detail=detail),
     }
     for name, chosen in (("first", counted & is_first), ("rest", counted & ~is_first)):
         arrays = _population(stored[chosen], dtype, places[chosen], k, threshold)
         if blocks:
             arrays.update(_blocks(stored[chosen], dtype, places[chosen]))
-        if detail:
-            arrays.update(_detail(stored[chosen], dtype, places[chosen] if name == "rest" else None))
-        for option, fields in OPTIONS.items():
-            if not state[option]:
-                arrays.update(dict.fromkeys(fields, np.empty(0)))
+        if detail and name == "rest":
+            arrays.update(_detail(stored[chosen], dtype, places[chosen]))
+        if not unit_sums:
+            del arrays["unit_sums"]
         state[f"{name}/n_tokens"] = int(chosen.sum())
-        state.update({f"{name}/{field}": array.tobytes() for field, array in arrays.items()})
+        state.update({f"{name}/{field}": native_array(array) for field, array in arrays.items()})
     return state
+
+
+def statistics_kept(*, unit_sums: bool = False, blocks: bool = False, detail: bool = False) -> tuple[str, ...]:
+    """The names of the statistics that a state with these parts has."""
+    kept = ["token_norms", "outliers"]
+    kept += ["unit_sums"] if unit_sums else []
+    kept += ["sequence_blocks"] if blocks else []
+    kept += ["block_codes", "dim_histograms"] if detail else []
+    return tuple(sorted(kept))
 
 
 def _population(
@@ -209,12 +215,8 @@ def _blocks(stored: Stored, dtype: str, places: NDArray[np.int64]) -> dict[str, 
     }
 
 
-def _detail(stored: Stored, dtype: str, places: NDArray[np.int64] | None) -> dict[str, NDArray[Any]]:
-    """Codes by blocks of sequences and the histogram of each dim, for the population that has them."""
-    if places is None:
-        empty = np.empty(0)
-        names = ("block_lengths", "block_codes", "block_counts", "dim_bins", "dim_bin_counts")
-        return dict.fromkeys(names, empty)
+def _detail(stored: Stored, dtype: str, places: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Codes by blocks of sequences and the histogram of each dim."""
     codes = code_of(stored, dtype)
     by_block = [_sparse_counts(codes[places[:, 0] % 8 == block]) for block in range(8)]
     values = widen(stored, dtype)

@@ -356,9 +356,9 @@ def test_runs_are_paired_by_the_hash_of_their_tokens(original):
 def test_a_hash_of_tokens_that_were_not_known_pairs_nothing(original):
     def without_ids(run):
         def unknown(part):
-            index = part.outlier_index.copy()
+            index = part.arrays["outlier_index"].copy()
             index[:, 3] = -1
-            return replace(part, outlier_index=index)
+            return replace(part, arrays={**part.arrays, "outlier_index": index})
 
         states = {
             name: replace(run[name].state, first=unknown(run[name].state.first), rest=unknown(run[name].state.rest))

@@ -7,6 +7,7 @@ import torch
 
 from lmfacts import _native
 from lmfacts.errors import LayoutError, UnsupportedDtypeError, UsageError
+from lmfacts.run.state import array_of_native
 from support.device_calls import ALL, on_device, on_host, tokenized
 from support.device_comparison import assert_agrees
 from support.device_data import DATA, DTYPES, values, with_holes
@@ -86,7 +87,7 @@ def test_more_candidates_than_can_be_noted_are_collected(device):
 def test_equal_values_come_in_the_order_of_their_places(device):
     calls = [tokenized(torch.full((2, 40, 64), sign * 3.0).bfloat16()) for sign in (1, -1, 1)]
     found = check(device, calls, k=20)
-    index = torch.frombuffer(bytearray(found["rest/outlier_index"]), dtype=torch.int64).reshape(-1, 4)
+    index = array_of_native(found["rest/outlier_index"])
     assert index[:, :3].tolist() == [[0, 1, dim] for dim in range(20)]
 
 
@@ -123,7 +124,7 @@ def test_what_does_not_fit_is_an_error(device):
         site.update(values((2, 3, 4)).half(), 6, large, large, large, 0)
     with pytest.raises(UsageError, match="larger buffers"):
         site.update(values((2, 3, 4)), 6, small, large, large, 0)
-    with pytest.raises(LayoutError, match="bytes of room"):
+    with pytest.raises(LayoutError, match="bytes of scratch memory"):
         site.update(values((2, 3, 4)), 6, large, large, small, 0)
     with pytest.raises(UsageError, match="contiguous bytes"):
         _native.DeviceBuffer(torch.zeros(8))

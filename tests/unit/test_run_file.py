@@ -33,7 +33,7 @@ from lmfacts.files.destination import check_destination
 from lmfacts.run import Run, load
 from lmfacts.run.file import METADATA_KEY, RunFile
 from lmfacts.run.schema import metadata_problem
-from lmfacts.run.state import FIELDS, SiteState
+from lmfacts.run.state import SiteState
 from support.synthetic_runs import gaussian_run, residual_run
 from support.synthetic_weights import weights_run
 
@@ -123,10 +123,9 @@ def test_names_of_the_arrays(path):
 
 
 def test_a_site_that_was_never_reached_is_kept(tmp_path):
-    empty = {"dtype": "", "n_dims": 0, "k": 64, "threshold": 6.0, "unit_sums": True}
-    for population in ("first", "rest"):
-        empty[f"{population}/n_tokens"] = 0
-        empty |= {f"{population}/{field}": b"" for field in FIELDS}
+    kept = ("outliers", "token_norms", "unit_sums")
+    empty = {"dtype": "", "n_dims": 0, "k": 64, "threshold": 6.0, "statistics": kept}
+    empty |= {"first/n_tokens": 0, "rest/n_tokens": 0}
     state = SiteState.from_native(empty)
     metadata = {"kind": "activations", "model": {}, "sites": [{"name": "embed"}], "complete": False}
     loaded = load(Run(metadata, {"embed": state}).save(tmp_path / "empty.lmfacts"))

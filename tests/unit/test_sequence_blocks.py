@@ -193,7 +193,7 @@ def test_states_that_contradict_themselves_are_refused(field, spoil, message):
             n_dims=N_DIMS,
             k=64,
             threshold=6.0,
-            options=state.options,
+            statistics=state.statistics,
             n_tokens={"first": state.first.n_tokens, "rest": state.rest.n_tokens},
         )
 
@@ -204,7 +204,7 @@ def test_the_state_goes_through_the_native_form_unchanged():
     for (name, array), (other, twin) in zip(state.arrays(), again.arrays(), strict=True):
         assert name == other
         np.testing.assert_array_equal(array, twin)
-    assert again.options == {"unit_sums", "blocks", "detail"}
+    assert again.statistics == state.statistics
 
 
 def test_a_histogram_alone_has_moments_within_its_cells():

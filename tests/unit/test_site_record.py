@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lmfacts.errors import UsageError
 from lmfacts.run.site import SiteRecord
-from lmfacts.run.state import FIELDS, SiteState
+from lmfacts.run.state import SiteState, array_of_native, native_array
 from support import oracle
 from support.synthetic_runs import tokens
 
@@ -222,10 +222,8 @@ def test_a_population_without_tokens_is_nan_without_warnings(dtype, unit_sums):
 
 
 def test_a_site_that_was_never_reached():
-    empty = {"dtype": "", "n_dims": 0, "k": 64, "threshold": 6.0, "unit_sums": False}
-    for population in ("first", "rest"):
-        empty[f"{population}/n_tokens"] = 0
-        empty |= {f"{population}/{field}": b"" for field in FIELDS}
+    empty = {"dtype": "", "n_dims": 0, "k": 64, "threshold": 6.0, "statistics": ("outliers", "token_norms")}
+    empty |= {"first/n_tokens": 0, "rest/n_tokens": 0}
     site = SiteRecord(SiteState.from_native(empty))
     assert np.isnan(list(every_number(site))).all()
     assert "0 tokens x 0 dims, no finite values" in touch_the_rest(site)[0]
@@ -260,12 +258,16 @@ def test_the_native_state_goes_through_unchanged(seed, dtype, unit_sums, n_dims)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rest/counts": b"\x01" + b"\0" * 7}, "codes and counts differ"),
+        ({"rest/counts": ("<u8", (1,), b"\x01" + bytes(7))}, "codes and counts differ"),
         ({"rest/n_tokens": 7}, "the counts add up to"),
-        ({"rest/moments": b"\0" * 8}, "do not fit the shape"),
-        ({"rest/outlier_values": b"\0" * 8}, "outlier_values and outlier_index differ"),
+        ({"rest/moments": ("<f8", (1,), bytes(8))}, r"moments has shape \[1\], expected \[6, 9\]"),
+        ({"rest/moments": ("<f8", (6, 9), bytes(8))}, "not what it says it is"),
+        ({"rest/moments": ("<f4", (6, 9), bytes(216))}, "rest/moments of a native state is float32, expected float64"),
+        ({"rest/outlier_values": ("<f8", (1,), bytes(8))}, "outlier_values and outlier_index differ"),
+        ({"statistics": ("sums",)}, "statistics that are not known: sums"),
+        ({"statistics": ("outliers", "token_norms", "unit_sums")}, "first/unit_sums of a native state is missing"),
         ({"dtype": "int8"}, "dtype"),
-        ({"n_dims": 4}, "do not fit the shape"),
+        ({"n_dims": 4}, r"moments has shape \[6, 9\], expected \[6, 4\]"),
     ],
 )
 def test_a_state_that_contradicts_itself_is_refused(change, message):
@@ -275,9 +277,9 @@ def test_a_state_that_contradicts_itself_is_refused(change, message):
 
 def test_codes_that_do_not_ascend_are_refused():
     native = Recorded().native
-    codes = np.frombuffer(native["rest/codes"], "<u2")[::-1]
+    codes = array_of_native(native["rest/codes"])[::-1]
     with pytest.raises(UsageError, match="do not ascend"):
-        SiteState.from_native({**native, "rest/codes": codes.tobytes()})
+        SiteState.from_native({**native, "rest/codes": native_array(codes)})
 
 
 def test_the_text_of_a_record():

@@ -46,7 +46,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from lmfacts.run.state import N_BLOCKS
+from lmfacts.run.statistics.sequence_blocks import N_BLOCKS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,6 +15,7 @@ from lmfacts.facts.definition import Definition, Objection
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.pool_shape import LEAST_VALUES, PoolShape, PoolStatistics, Standing
 from lmfacts.facts.strictness import Strictness, judged
+from lmfacts.run.statistics.block_codes import BlockCodeArrays
 from lmfacts.sites import detail_sites
 from lmfacts.stats.laws import TIE, fit_families, tied_families
 from lmfacts.stats.shape import NULL_TABLE, mad_scale
@@ -55,7 +56,7 @@ def _check(inputs: Inputs) -> Fact:
             requires.DEFAULT_SITES.format(model=inputs.model_argument),
         )
     requires.enough_text(run)
-    if not any(run[name].state.detail for name in depths.values()):
+    if not any(run[name].state.has(BlockCodeArrays) for name in depths.values()):
         if not any(run[name].rest.n for name in depths.values()):
             raise requires.Inconclusive("The residual stream has no finite values past position 0.")
         raise requires.NotApplicable(
@@ -63,7 +64,8 @@ def _check(inputs: Inputs) -> Fact:
             "aside: it was recorded by an earlier version.",
             requires.RESIDUAL_SITES.format(model=inputs.model_argument),
         )
-    measured = [PoolStatistics.of(run[name].rest, layer) for layer, name in depths.items() if run[name].state.detail]
+    in_blocks = {layer: run[name] for layer, name in depths.items() if run[name].state.has(BlockCodeArrays)}
+    measured = [PoolStatistics.of(site.rest, layer) for layer, site in in_blocks.items()]
     judge = functools.partial(_judge, run, measured, max(names) + 1, len(wanted))
     return judged(judge, has_interval=True)
 

@@ -10,6 +10,8 @@ from lmfacts.recording.channel import Axes, Channel
 from lmfacts.recording.chosen_taps import chosen_taps, is_along_depth
 from lmfacts.recording.cuda.site_states import SiteStates, places_in
 from lmfacts.recording.cuda.streams import Scratch
+from lmfacts.run.statistic import Sites
+from lmfacts.run.statistics import STATISTICS
 from lmfacts.sites import detail_sites
 
 if TYPE_CHECKING:
@@ -109,13 +111,9 @@ def open_channels(
     by_site, scratch, axes = {}, Scratch(), Axes()
     for tap in chosen_taps(model, architecture, sites):
         along_depth = is_along_depth(tap.site)
-        options: dict[str, Any] = {
-            "k": k,
-            "threshold": float(threshold),
-            "unit_sums": along_depth,
-            "blocks": along_depth,
-            "detail": tap.site in in_detail,
-        }
+        groups = {Sites.EVERY: True, Sites.STREAM: along_depth, Sites.DETAIL: tap.site in in_detail}
+        kept = [name for name, statistic in STATISTICS.items() if statistic.is_option and groups[statistic.sites]]
+        options: dict[str, Any] = {"k": k, "threshold": float(threshold), "statistics": kept}
         accumulator, on_devices = _native.SiteAccumulator(**options), SiteStates(order, scratch, options)
         by_site[tap.site] = Channel(tap, accumulator, on_devices, axes)
     for alias, owner in architecture.aliases.items():

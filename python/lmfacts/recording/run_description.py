@@ -12,6 +12,7 @@ import lmfacts
 from lmfacts import _native
 from lmfacts.models import Architecture, norm_kind
 from lmfacts.models.fingerprint import model_fingerprint
+from lmfacts.run.state import stored_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -70,8 +71,9 @@ def describe_tokens(tokenizer: Any, states: Iterable[SiteState]) -> dict[str, st
         int(i)
         for state in states
         for part in (state.first, state.rest)
-        for index in (part.outlier_index, part.maxima_index)
-        for i in index[:, 3]
+        for name, array in stored_arrays(state.statistics)
+        if array.has_token_ids
+        for i in part.arrays[name][:, -1]
     }
     return {str(i): _text(tokenizer, i) for i in sorted(ids) if i >= 0}
 

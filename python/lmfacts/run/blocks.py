@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lmfacts.run.statistics.block_codes import BlockCodeArrays
+from lmfacts.run.statistics.sequence_blocks import SequenceBlockArrays
 from lmfacts.stats.distribution import Distribution
 from lmfacts.stats.moments import Moments, pool_moments
 
@@ -51,10 +53,11 @@ class SequenceBlocks:
     @classmethod
     def of(cls, parts: Sequence[PopulationState], dtype: str) -> SequenceBlocks:
         """The blocks of one population, or of two that are merged."""
-        n_tokens = np.sum([part.block_tokens.astype(np.int64) for part in parts], axis=0)
-        by_part = [Moments(*np.moveaxis(part.block_token_moments, -1, 0)) for part in parts]
+        of_blocks = [SequenceBlockArrays(part) for part in parts]
+        n_tokens = np.sum([arrays.block_tokens.astype(np.int64) for arrays in of_blocks], axis=0)
+        by_part = [Moments(*np.moveaxis(arrays.block_token_moments, -1, 0)) for arrays in of_blocks]
         norms, logs, centered = (pool_moments([_column(moments, index) for moments in by_part]) for index in range(3))
-        histograms = _histograms(parts[0]) if len(parts) == 1 and parts[0].block_lengths.size else None
+        histograms = _histograms(BlockCodeArrays(parts[0])) if len(parts) == 1 else None
         return cls(n_tokens, norms, logs, centered, histograms, dtype)
 
     @cached_property
@@ -89,9 +92,11 @@ def histogram_distribution(histogram: Histogram, dtype: str) -> Distribution:
     return Distribution(*histogram, dtype)
 
 
-def _histograms(part: PopulationState) -> tuple[Histogram, ...]:
-    ends = np.cumsum(part.block_lengths.astype(np.int64))[:-1]
-    return tuple(zip(np.split(part.block_codes, ends), np.split(part.block_counts, ends), strict=True))
+def _histograms(arrays: BlockCodeArrays) -> tuple[Histogram, ...] | None:
+    if not arrays.block_lengths.size:
+        return None
+    ends = np.cumsum(arrays.block_lengths.astype(np.int64))[:-1]
+    return tuple(zip(np.split(arrays.block_codes, ends), np.split(arrays.block_counts, ends), strict=True))
 
 
 def _column(moments: Moments, index: int) -> Moments:

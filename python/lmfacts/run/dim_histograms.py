@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmfacts.errors import UsageError
-from lmfacts.run.state import N_BINS
+from lmfacts.run.statistics.dim_histograms import N_BINS, DimHistogramArrays
 from lmfacts.stats.codes import MAGNITUDE, decode, infinity_code
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ class DimHistograms:
     @classmethod
     def of(cls, part: PopulationState, n_dims: int) -> DimHistograms:
         """Those of a population."""
-        counts = np.zeros(n_dims * N_BINS, dtype=np.int64)
-        counts[part.dim_bins] = part.dim_bin_counts.astype(np.int64)
+        arrays, counts = DimHistogramArrays(part), np.zeros(n_dims * N_BINS, dtype=np.int64)
+        counts[arrays.dim_bins] = arrays.dim_bin_counts.astype(np.int64)
         return cls(counts.reshape(n_dims, N_BINS))
 
     @property

@@ -6,7 +6,7 @@ from typing import Final
 
 from lmfacts.files.json_types import BOOLEAN, COUNT, NUMBER, STRING, Listed, OrNull, Record, Scalar
 from lmfacts.files.json_views import JsonView, optional, required
-from lmfacts.run.state import POPULATIONS
+from lmfacts.run.statistic import POPULATIONS
 from lmfacts.stats.codes import DTYPES
 
 __all__ = ["LAYERS", "SiteInfo", "WeightInfo"]
@@ -44,10 +44,13 @@ class SiteInfo(JsonView):
     k = required(COUNT)
     threshold = required(NUMBER)
     unit_sums = required(BOOLEAN)
+    """This and the like: which statistics were recorded (`lmfacts.run.statistics`)."""
     n_tokens = required(Record(dict.fromkeys(POPULATIONS, COUNT)))
     """Population -> number of tokens."""
     blocks = optional(BOOLEAN)
     detail = optional(BOOLEAN)
+    statistics = optional(Listed(STRING))
+    """Names of those that have no key of their own."""
 
     @property
     def was_reached(self) -> bool:

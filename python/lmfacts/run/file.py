@@ -1,38 +1,38 @@
 """The run file: one safetensors file whose header carries one JSON document.
 
 The document (`lmfacts.run.schema` lists its keys) is a string under the metadata key `lmfacts`. The arrays of a site
-are named `SITE/POPULATION/FIELD`, as in `blocks.3.resid_post/rest/moments`; `lmfacts.run.state` says what each holds.
-Arrays under other names are kept when a run is read and written again. Arrays are looked at when a site is asked for,
-not when a file is opened; what the header says about them is checked at once.
+are named `SITE/POPULATION/NAME`, as in `blocks.3.resid_post/rest/moments`; `lmfacts.run.statistics` say what each
+holds. Arrays under other names are kept when a run is read and written again. Arrays are looked at when a site is asked
+for, not when a file is opened; what the header says about them is checked at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
 
 from lmfacts.errors import RunFileCorruptError, RunFileError, RunFileVersionError, UsageError
 from lmfacts.files.atomic import replacing
 from lmfacts.files.safetensors_view import NotSafetensorsError, SafetensorsView
 from lmfacts.run.info import RunInfo
 from lmfacts.run.schema import SCHEMA_VERSION, metadata_problem, parse_metadata, to_json
-from lmfacts.run.state import FIELDS, OPTIONS, POPULATIONS, SiteState, describe_shape, field_shapes, fits
+from lmfacts.run.state import SiteState, stored_arrays
+from lmfacts.run.statistic import POPULATIONS, describe_shape, fits
+from lmfacts.run.statistics import recorded_in
 from lmfacts.run.weight_arrays import weight_arrays_problem
 
 if TYPE_CHECKING:
     import os
 
+    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["METADATA_KEY", "RunFile", "write_run_file"]
 
 METADATA_KEY: Final = "lmfacts"
 """The key of the safetensors metadata that holds the JSON document."""
-
-_DTYPES: Final = {field: np.dtype(dtype) for field, (dtype, _) in FIELDS.items()}
 
 
 def write_run_file(
@@ -108,10 +108,9 @@ class RunFile(Mapping[str, SiteState]):
             RunFileCorruptError: its arrays contradict each other.
         """
         entry = self._entries[name]
-        options = _options(entry)
-        shapes = field_shapes(entry["n_dims"], options)
-        fields = [f"{population}/{field}" for population in POPULATIONS for field in shapes]
-        arrays = {field: self._view.array(f"{name}/{field}") for field in fields}
+        statistics = recorded_in(entry)
+        names = [f"{population}/{array}" for population in POPULATIONS for array, _ in stored_arrays(statistics)]
+        arrays = {array: self._view.array(f"{name}/{array}") for array in names}
         try:
             return SiteState.from_arrays(
                 arrays,
@@ -119,7 +118,7 @@ class RunFile(Mapping[str, SiteState]):
                 n_dims=entry["n_dims"],
                 k=entry["k"],
                 threshold=float(entry["threshold"]),
-                options=options,
+                statistics=statistics,
                 n_tokens=entry["n_tokens"],
             )
         except UsageError as error:
@@ -181,12 +180,13 @@ class RunFile(Mapping[str, SiteState]):
 
 def _expected_arrays(entry: Mapping[str, Any]) -> Iterator[tuple[str, np.dtype[Any], tuple[int, ...]]]:
     """Name, dtype and shape of each array of a site."""
-    shapes = field_shapes(entry["n_dims"], _options(entry))
+    site, arrays = entry["name"], _arrays_at(entry["n_dims"], recorded_in(entry))
     for population in POPULATIONS:
-        for field, shape in shapes.items():
-            yield f"{entry['name']}/{population}/{field}", _DTYPES[field], shape
+        for name, dtype, shape in arrays:
+            yield f"{site}/{population}/{name}", dtype, shape
 
 
-def _options(entry: Mapping[str, Any]) -> frozenset[str]:
-    """Which of the optional parts of a state a site has."""
-    return frozenset(option for option in OPTIONS if entry.get(option, False))
+@cache
+def _arrays_at(n_dims: int, statistics: frozenset[str]) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
+    """Name, dtype and shape of each array of a population, at sites with so many dims."""
+    return [(name, array.dtype, array.shape_at(n_dims)) for name, array in stored_arrays(statistics)]

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from lmfacts.run.dims import DimStatistics
+from lmfacts.run.statistics.codes import CodeArrays
+from lmfacts.run.statistics.dim_moments import DimMomentArrays
+from lmfacts.run.statistics.outliers import OutlierArrays
 from lmfacts.stats.codes import is_exact
 from lmfacts.stats.distribution import Distribution
 from lmfacts.stats.moments import Moments, pool_moments
@@ -184,15 +187,17 @@ class Record:
     @cached_property
     def dims(self) -> DimStatistics:
         """Statistics of each dim."""
-        n_nonfinite, n_at_least = np.sum([part.dim_counts.astype(np.int64) for part in self._parts], axis=0)
+        counts = [DimMomentArrays(part).dim_counts for part in self._parts]
+        n_nonfinite, n_at_least = np.sum([count.astype(np.int64) for count in counts], axis=0)
         moments = pool_moments([_dim_moments(part) for part in self._parts])
         return DimStatistics(moments, n_at_least, n_nonfinite)
 
     @cached_property
     def _largest(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """The k finite values of largest magnitude, largest first, and their (sequence, position, dim, token id)."""
-        values = np.concatenate([part.outlier_values for part in self._parts])
-        index = np.concatenate([part.outlier_index for part in self._parts])
+        outliers = [OutlierArrays(part) for part in self._parts]
+        values = np.concatenate([arrays.outlier_values for arrays in outliers])
+        index = np.concatenate([arrays.outlier_index for arrays in outliers])
         order = np.lexsort((index[:, 2], index[:, 1], index[:, 0], -np.abs(values)))[: self.state.k]
         return values[order], index[order]
 
@@ -200,19 +205,22 @@ class Record:
 
     @cached_property
     def _codes(self) -> tuple[NDArray[np.uint16], NDArray[np.uint64]]:
-        return merge_counts([(part.codes, part.counts) for part in self._parts])
+        parts = [CodeArrays(part) for part in self._parts]
+        return merge_counts([(arrays.codes, arrays.counts) for arrays in parts])
 
     def _pooled_moments(self) -> Moments:
         """The moments of all values: all dims of all populations in one step."""
-        rows = np.concatenate([part.moments for part in self._parts], axis=1)
-        n_nonfinite = np.concatenate([part.dim_counts[0] for part in self._parts])
+        of_dims = [DimMomentArrays(part) for part in self._parts]
+        rows = np.concatenate([arrays.moments for arrays in of_dims], axis=1)
+        n_nonfinite = np.concatenate([arrays.dim_counts[0] for arrays in of_dims])
         n_tokens = np.repeat([part.n_tokens for part in self._parts], self.n_dims)
         return Moments.from_rows(n_tokens - n_nonfinite.astype(np.int64), rows).pool()
 
 
 def _dim_moments(part: PopulationState) -> Moments:
     """The moments of each dim."""
-    return Moments.from_rows(part.n_tokens - part.dim_counts[0].astype(np.int64), part.moments)
+    arrays = DimMomentArrays(part)
+    return Moments.from_rows(part.n_tokens - arrays.dim_counts[0].astype(np.int64), arrays.moments)
 
 
 def merge_counts(

@@ -17,7 +17,8 @@ from lmfacts.errors import UsageError
 from lmfacts.run.entries import WeightInfo
 from lmfacts.run.info import RunInfo
 from lmfacts.run.kinds import KINDS
-from lmfacts.run.state import POPULATIONS
+from lmfacts.run.statistic import POPULATIONS
+from lmfacts.run.statistics import entry_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,7 +65,7 @@ def complete_metadata(metadata: Mapping[str, Any], sites: Mapping[str, SiteState
     """A deep copy in plain JSON types, with what is missing filled in.
 
     `kind`, `model` and `sites` (with a `name` each) must be there. What follows from the recorded state (dtype, n_dims,
-    k, threshold, unit_sums and n_tokens of each site) is always taken from it.
+    k, threshold, statistics and n_tokens of each site) is always taken from it.
 
     Raises:
         UsageError: a value is missing or of the wrong type, or the sites of metadata and states differ.
@@ -157,9 +158,7 @@ def _state_entry(state: SiteState) -> dict[str, Any]:
         "n_dims": state.n_dims,
         "k": state.k,
         "threshold": state.threshold,
-        "unit_sums": state.unit_sums,
-        "blocks": state.blocks,
-        "detail": state.detail,
+        **entry_of(state.statistics),
         "n_tokens": {name: state.population(name).n_tokens for name in POPULATIONS},
     }
 

@@ -11,6 +11,11 @@ from lmfacts.errors import UsageError
 from lmfacts.run.blocks import Histogram, SequenceBlocks, left_out
 from lmfacts.run.dim_histograms import DimHistograms
 from lmfacts.run.record import Record, merge_counts
+from lmfacts.run.statistics.dim_histograms import DimHistogramArrays
+from lmfacts.run.statistics.dim_moments import DimMomentArrays
+from lmfacts.run.statistics.sequence_blocks import SequenceBlockArrays
+from lmfacts.run.statistics.token_norms import TokenNormArrays
+from lmfacts.run.statistics.unit_sums import UnitSumArrays
 from lmfacts.run.tokens import TokenNorms, UnitSums
 from lmfacts.stats.distribution import Distribution
 from lmfacts.stats.moments import Moments, pool_moments
@@ -134,25 +139,26 @@ class SiteRecord(Record):
     @cached_property
     def norms(self) -> TokenNorms:
         """The L2 norms of the tokens."""
-        codes, counts = merge_counts([(part.norm_codes, part.norm_counts) for part in self._parts])
-        moments = pool_moments([Moments(*part.token_moments.T) for part in self._parts])
+        of_tokens = [TokenNormArrays(part) for part in self._parts]
+        codes, counts = merge_counts([(arrays.norm_codes, arrays.norm_counts) for arrays in of_tokens])
+        moments = pool_moments([Moments(*arrays.token_moments.T) for arrays in of_tokens])
         return TokenNorms(codes, counts, moments)
 
     @cached_property
     def unit_sums(self) -> UnitSums | None:
         """The sums behind the mean cosine between tokens, or None where they were not recorded."""
-        if not self.state.unit_sums:
+        if not self.state.has(UnitSumArrays):
             return None
-        sums, squares = np.sum([part.unit_sums for part in self._parts], axis=0)
+        sums, squares = np.sum([UnitSumArrays(part).unit_sums for part in self._parts], axis=0)
         # The tokens that have a logarithm of their norm are those that have a direction.
-        return UnitSums(int(sum(part.token_moments[1, 0] for part in self._parts)), sums, squares)
+        return UnitSums(int(sum(TokenNormArrays(part).token_moments[1, 0] for part in self._parts)), sums, squares)
 
     # From sequence to sequence
 
     @cached_property
     def blocks(self) -> SequenceBlocks | None:
         """The tokens in eight blocks of sequences; None where they were not recorded (outside the residual stream)."""
-        return SequenceBlocks.of(self._parts, self.dtype) if self.state.blocks else None
+        return SequenceBlocks.of(self._parts, self.dtype) if self.state.has(SequenceBlockArrays) else None
 
     @cached_property
     def sequence_maxima(self) -> NDArray[np.void]:
@@ -161,8 +167,9 @@ class SiteRecord(Record):
         A structured array of `OUTLIER_DTYPE`, ascending by sequence; empty where it was not recorded (outside the
         residual stream).
         """
-        values = np.concatenate([part.maxima_values for part in self._parts])
-        index = np.concatenate([part.maxima_index for part in self._parts])
+        maxima = [SequenceBlockArrays(part) for part in self._parts]
+        values = np.concatenate([arrays.maxima_values for arrays in maxima])
+        index = np.concatenate([arrays.maxima_index for arrays in maxima])
         order = np.lexsort((index[:, 2], index[:, 1], -np.abs(values), index[:, 0]))
         values, index = values[order], index[order]
         leading = np.flatnonzero(np.diff(index[:, 0], prepend=-1))
@@ -174,7 +181,7 @@ class SiteRecord(Record):
 
         It is for population `rest` of `resid_post` at five depths.
         """
-        if not self.state.detail or self.population != "rest":
+        if not self.state.has(DimHistogramArrays) or self.population != "rest":
             return None
         return DimHistograms.of(self.state.rest, self.n_dims)
 
@@ -190,9 +197,9 @@ class SiteRecord(Record):
         kept[taken] = False
         moments = None
         if not self.exact:
-            part = self.state.rest
-            n = part.n_tokens - part.dim_counts[0].astype(np.int64)
-            moments = Moments.from_rows(n[kept], part.moments[:, kept]).pool()
+            of_dims = DimMomentArrays(self.state.rest)
+            n = self.state.rest.n_tokens - of_dims.dim_counts[0].astype(np.int64)
+            moments = Moments.from_rows(n[kept], of_dims.moments[:, kept]).pool()
         return Distribution(*_thinned(self._codes, stays), self.dtype, moments)
 
     def leave_one_out_without(self, dims: Iterable[int]) -> list[Distribution]:

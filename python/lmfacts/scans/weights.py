@@ -19,7 +19,9 @@ from lmfacts.models import WeightView, weight_views
 from lmfacts.run import Run
 from lmfacts.run.site import SiteRecord
 from lmfacts.run.slices import Slices
-from lmfacts.run.state import SiteState
+from lmfacts.run.state import SiteState, array_of_native
+from lmfacts.run.statistic import NO_MOMENTS
+from lmfacts.run.statistics.dim_moments import DimMomentArrays
 from lmfacts.scans.interruption import interruptible
 from lmfacts.scans.saving import save_measured
 from lmfacts.stats.float_values import float_values
@@ -204,19 +206,20 @@ class _Scan:
         state = SiteState.from_native(measured["values"])
         self.states[name] = state
         if is_matrix:
-            self.arrays[f"{name}/row_means"] = np.frombuffer(measured["row_means"], "<f8")
-            self.arrays[f"{name}/row_rms"] = np.frombuffer(measured["row_rms"], "<f8")
-            sketch = np.frombuffer(measured["sketch"], "<f8")
+            self.arrays[f"{name}/row_means"] = array_of_native(measured["row_means"])
+            self.arrays[f"{name}/row_rms"] = array_of_native(measured["row_rms"])
+            sketch = array_of_native(measured["sketch"])
             if np.isfinite(sketch).all():  # sums of values near the end of float64's range may not be
                 self.arrays[f"{name}/sketch"] = sketch
         if is_matrix and view.layer is not None:
             self.slices.add(name, values, tensor.dtype)
-        self.arrays[f"{name}/scaled_codes"] = np.frombuffer(measured["scaled_codes"] if is_matrix else b"", "<u2")
-        self.arrays[f"{name}/scaled_counts"] = np.frombuffer(measured["scaled_counts"] if is_matrix else b"", "<u8")
-        nothing = np.array([0, 0, 0, 0, 0, np.inf, -np.inf])
-        self.arrays[f"{name}/scaled_moments"] = (
-            np.frombuffer(measured["scaled_moments"], "<f8") if is_matrix else nothing
-        )
+        no_scales = {
+            "scaled_codes": np.empty(0, "<u2"),
+            "scaled_counts": np.empty(0, "<u8"),
+            "scaled_moments": np.array(NO_MOMENTS),
+        }
+        for array, nothing in no_scales.items():
+            self.arrays[f"{name}/{array}"] = array_of_native(measured[array]) if is_matrix else nothing
 
         frobenius = float(np.sqrt(np.sum(_column_squares(state))))
         folded, scales = self._folded(view, state, n_rows, n_columns, layout)
@@ -254,7 +257,7 @@ class _Scan:
                 "stored_dtype": tensor.dtype,
                 "quantization": tensor.quantization,
                 "n_values": n_rows * n_columns,
-                "n_nonfinite": int(state.rest.dim_counts[0].sum()),
+                "n_nonfinite": int(DimMomentArrays(state.rest).dim_counts[0].sum()),
                 "frobenius": _if_finite(frobenius),
                 "frobenius_folded": _if_finite(frobenius if folded is None else folded),
                 "spectral_folded": spectral_folded,
@@ -266,7 +269,7 @@ class _Scan:
         self, view: WeightView, state: SiteState, n_rows: int, n_columns: int, layout: WeightLayout
     ) -> tuple[float | None, NDArray[np.float64] | None]:
         """The folded Frobenius norm, and the factor of each input dim, where there are such."""
-        moments = state.rest.moments
+        moments = DimMomentArrays(state.rest).moments
         row_rms = self.arrays.get(f"{view.name}/row_rms")
         gain = self.gains.get(layout.preceding_norm.get(view.name, ""))
         if gain is not None and row_rms is not None:
@@ -284,8 +287,8 @@ class _Scan:
 
 def _column_squares(state: SiteState) -> NDArray[np.float64]:
     """The sum of the squares of each column's finite values."""
-    rest = state.rest
-    n = rest.n_tokens - rest.dim_counts[0].astype(np.float64)
+    rest = DimMomentArrays(state.rest)
+    n = state.rest.n_tokens - rest.dim_counts[0].astype(np.float64)
     return np.asarray(rest.moments[1] + n * rest.moments[0] ** 2)
 
 
@@ -295,7 +298,7 @@ def _if_finite(value: float) -> float | None:
 
 
 def _has_nonfinite(state: SiteState) -> bool:
-    return bool(state.rest.dim_counts[0].any())
+    return bool(DimMomentArrays(state.rest).dim_counts[0].any())
 
 
 def _depth(entry: dict[str, Any]) -> tuple[int, int]:

@@ -14,7 +14,7 @@ mod support;
 
 use std::hint::black_box;
 
-use lmfacts_core::{Bf16, BufferView, F16, Level, Pool, SiteAccumulator, SiteConfig, TokenBatch};
+use lmfacts_core::{Bf16, BufferView, F16, Level, Pool, SiteAccumulator, SiteConfig, Statistics, TokenBatch};
 use support::data::{Distribution, Sample};
 use support::naive;
 use support::paired::seconds;
@@ -67,12 +67,7 @@ fn case<S: Sample>(act: Act, level: Level, distribution: Distribution, kind: &st
     let (tokens, pool) = (tokens(n_tokens), Pool::new(1).expect("the caller's thread"));
     let mut site = SiteAccumulator::at_level(config, level).expect("a level that this processor has");
     site.update(&view, &tokens, &pool).expect("an update that fits");
-    let mut counts = vec![0; 1 << 16];
-    for population in &site.state().populations {
-        for (&code, &count) in population.codes.iter().zip(&population.counts) {
-            counts[usize::from(code)] += count as u32;
-        }
-    }
+    let mut counts = naive::counted_codes(&site.state());
     assert!(counts == naive::codes(&values), "the codes differ from a plain loop\'s");
     let name = format!("{}/{}{kind}", S::NAME, distribution.name());
     match act {
@@ -99,9 +94,11 @@ fn all_cases(act: Act, level: Level) {
         case::<F16>(act, level, distribution, "", plain);
         case::<f64>(act, level, distribution, "", plain);
     }
-    let stream = SiteConfig { unit_sums: true, blocks: true, ..plain };
+    let stream =
+        SiteConfig { statistics: plain.statistics.with(Statistics::UNIT_SUMS).with(Statistics::SEQUENCE_BLOCKS), ..plain };
+    let in_detail = stream.statistics.with(Statistics::BLOCK_CODES).with(Statistics::DIM_HISTOGRAMS);
     case::<f32>(act, level, Distribution::Gaussian, ", residual stream", stream);
-    case::<f32>(act, level, Distribution::Gaussian, ", in detail", SiteConfig { detail: true, ..stream });
+    case::<f32>(act, level, Distribution::Gaussian, ", in detail", SiteConfig { statistics: in_detail, ..stream });
 }
 
 fn main() {

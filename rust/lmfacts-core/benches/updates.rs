@@ -47,16 +47,12 @@ fn check<S: Sample>(level: Level, values: &[S], pool: &Pool) {
     let found = state(level, values, &tokens, pool);
     let expected = state(Level::Scalar, values, &tokens, &Pool::new(1).expect("the caller's thread"));
     assert!(found == expected, "the state differs from the scalar level's");
-    let mut counts = vec![0; 1 << 16];
-    for population in &found.populations {
-        for (&code, &count) in population.codes.iter().zip(&population.counts) {
-            counts[usize::from(code)] += count as u32;
-        }
-    }
+    let counts = naive::counted_codes(&found);
     assert!(counts == naive::codes(values), "the codes differ from a plain loop\'s");
     let is_rest = |&(row, _): &(usize, &[S])| row % N_POSITIONS != 0;
     let rest: Vec<_> = values.chunks_exact(N_DIMS).enumerate().filter(is_rest).map(|(_, row)| row).collect();
-    for (list, plain) in found.populations[1].moments.chunks_exact(N_DIMS).zip(naive::dim_moments(&rest)) {
+    let moments = found.populations[1].arrays.table::<f64, 2>("moments", [6, N_DIMS]).expect("the moments of the dims");
+    for (list, plain) in moments.chunks_exact(N_DIMS).zip(naive::dim_moments(&rest)) {
         naive::assert_close("moments", list, &plain, rest.len() as f64, 1e-9);
     }
 }

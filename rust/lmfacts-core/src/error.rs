@@ -62,3 +62,13 @@ pub enum Error {
 
 /// Shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The same of an array of a population.
+    pub(crate) fn in_population(self, population: &str) -> Self {
+        match self {
+            Self::State { field, expected, got } => Self::State { field: format!("{population}/{field}"), expected, got },
+            other => other,
+        }
+    }
+}

@@ -19,26 +19,25 @@
 //! site.update(&view, &tokens, &Pool::new(1)?)?;
 //! let [first, rest] = site.state().populations;
 //! assert_eq!((first.n_tokens, rest.n_tokens), (1, 2));
-//! assert_eq!(rest.outlier_values[0], 8.0);
+//! assert_eq!(rest.arrays.list::<f64>("outlier_values")?[0], 8.0);
 //! # Ok::<(), lmfacts_core::Error>(())
 //! ```
 //!
 //! This crate knows neither Python nor files.
 
 mod accum;
+mod config;
 pub mod dlpack;
 mod dtype;
 mod error;
 mod kernel;
 mod parallel;
+mod state;
 mod tokens;
 mod view;
 
-pub use accum::{
-    CodeHistogram, DimHistograms, DimMoments, MatrixState, N_BINS, N_BLOCKS, N_MAXIMA, Orientation, Outlier, Outliers,
-    PopulationState, ScalarMoments, SequenceBlocks, SiteAccumulator, SiteConfig, SiteState, Summary, TOKEN_QUANTITIES,
-    TokenNorms, UnitSums, measure_matrix,
-};
+pub use accum::*;
+pub use config::{SiteConfig, Statistics};
 pub use dtype::{Bf16, Dtype, Element, F8E4M3, F8E5M2, F16, GROUP};
 pub use error::{Error, Result};
 pub use kernel::{
@@ -46,5 +45,6 @@ pub use kernel::{
     SketchTable,
 };
 pub use parallel::{MaxThreadsFn, OpenMp, ParallelFn, Pool};
+pub use state::{Arrays, NamedArray, Number, PopulationState, SiteState, Values};
 pub use tokens::{Population, TokenBatch};
 pub use view::{BufferView, MAX_AXES, Rows};

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use lmfacts_core::{
-    Bf16, BufferView, Dtype, Element, Error, F8E4M3, F8E5M2, F16, Kernels, Level, N_BINS, N_BLOCKS, N_MAXIMA, Pool,
-    PopulationState, SiteAccumulator, SiteConfig, SiteState, TokenBatch,
+    Arrays, Bf16, BufferView, Dtype, Element, Error, F8E4M3, F8E5M2, F16, Kernels, Level, N_BINS, N_BLOCKS, N_MAXIMA, NamedArray,
+    Pool, PopulationState, SiteAccumulator, SiteConfig, SiteState, Statistics, TokenBatch, Values,
 };
 use proptest::prelude::*;
 
@@ -41,7 +41,7 @@ impl Data {
     }
 }
 
-const CONFIG: SiteConfig = SiteConfig { k: 5, threshold: 2.0, unit_sums: true, norms: true, blocks: true, detail: true };
+const CONFIG: SiteConfig = SiteConfig { k: 5, threshold: 2.0, statistics: Statistics::ALL };
 
 fn update<E: Element>(site: &mut SiteAccumulator, data: &Data, pool: &Pool) {
     let values: Vec<E> = data.values.iter().map(|&value| E::narrow(value)).collect();
@@ -111,35 +111,39 @@ fn dtypes() -> impl Strategy<Value = Dtype> {
     prop::sample::select(Dtype::ALL.to_vec())
 }
 
-/// Codes, bits and counts of a state.
-#[derive(Debug, PartialEq)]
-struct ExactPart {
-    n_tokens: u64,
-    codes: [Vec<u16>; 3],
-    counts: Vec<Vec<u64>>,
-    places: [Vec<i64>; 2],
-    dim_bins: Vec<u32>,
+/// The arrays whose entries are sums, which depend in their last bits on the order of the terms. All others are counts, places or values.
+const SUMMED: [&str; 7] =
+    ["moments", "mean_rests", "token_moments", "token_mean_rests", "unit_sums", "block_token_moments", "block_token_mean_rests"];
+
+fn u64s<'a>(part: &'a PopulationState, name: &str) -> &'a [u64] {
+    part.arrays.list(name).unwrap()
 }
 
-/// What must have the same bits however the data is cut.
-fn exact_part(state: &SiteState) -> Vec<ExactPart> {
-    let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-    state
-        .populations
-        .iter()
-        .map(|p| {
-            let lists =
-                [&p.counts, &p.dim_counts, &p.norm_counts, &p.block_tokens, &p.block_lengths, &p.block_counts, &p.dim_bin_counts];
-            let floats = [&p.moments[p.moments.len() / 6 * 4..], &p.outlier_values, &p.maxima_values];
-            ExactPart {
-                n_tokens: p.n_tokens,
-                codes: [p.codes.clone(), p.norm_codes.clone(), p.block_codes.clone()],
-                counts: lists.into_iter().cloned().chain(floats.into_iter().map(bits)).collect(),
-                places: [p.outlier_index.clone(), p.maxima_index.clone()],
-                dim_bins: p.dim_bins.clone(),
-            }
-        })
-        .collect()
+/// A list of float64, or all entries of a table, row after row.
+fn f64s<'a>(part: &'a PopulationState, name: &str) -> &'a [f64] {
+    let found = part.arrays.iter().find(|array| array.name() == name).unwrap();
+    match found.values() {
+        Values::F64(list) => list,
+        other => panic!("{name} is {}", other.dtype()),
+    }
+}
+
+/// Rows of a table of counts.
+fn dim_counts(part: &PopulationState, n_dims: usize) -> &[u64] {
+    part.arrays.table("dim_counts", [2, n_dims]).unwrap()
+}
+
+/// Tokens, and what must have the same bits however the data is cut: by name, whatever statistics there are.
+fn exact_part(state: &SiteState) -> Vec<(u64, Vec<NamedArray>)> {
+    let of = |part: &PopulationState| {
+        let exact = part.arrays.iter().filter(|array| !SUMMED.contains(&array.name())).cloned();
+        // Extremes, as bits.
+        let moments = f64s(part, "moments");
+        let extremes: Vec<_> = moments[moments.len() / 6 * 4..].iter().map(|value| value.to_bits()).collect();
+        let extremes = NamedArray::new("min and max", vec![extremes.len()], Values::U64(extremes)).unwrap();
+        (part.n_tokens, exact.chain([extremes]).collect())
+    };
+    state.populations.iter().map(of).collect()
 }
 
 /// Moments (mean, M2, M3, M4) agree to 1e-12 of the sum of the magnitudes of the terms that make them up.
@@ -154,15 +158,15 @@ fn assert_close(n: f64, a: [f64; 4], b: [f64; 4]) {
 }
 
 fn assert_moments_close(a: &PopulationState, b: &PopulationState) {
-    let n_dims = a.moments.len() / 6;
+    let n_dims = f64s(a, "moments").len() / 6;
     for dim in 0..n_dims {
-        let of = |p: &PopulationState| std::array::from_fn(|row| p.moments[row * n_dims + dim]);
-        assert_close((a.n_tokens - a.dim_counts[dim]) as f64, of(a), of(b));
+        let of = |p: &PopulationState| std::array::from_fn(|row| f64s(p, "moments")[row * n_dims + dim]);
+        assert_close((a.n_tokens - dim_counts(a, n_dims)[dim]) as f64, of(a), of(b));
     }
-    for (x, y) in a.unit_sums.iter().zip(&b.unit_sums) {
+    for (x, y) in f64s(a, "unit_sums").iter().zip(f64s(b, "unit_sums")) {
         assert!((x - y).abs() <= 1e-12 * a.n_tokens as f64);
     }
-    let of = |p: &PopulationState| [p.token_moments.clone(), p.block_token_moments.clone()].concat();
+    let of = |p: &PopulationState| [f64s(p, "token_moments"), f64s(p, "block_token_moments")].concat();
     for (x, y) in of(a).chunks_exact(7).zip(of(b).chunks_exact(7)) {
         assert_eq!((x[0], x[5], x[6]), (y[0], y[5], y[6]), "n, min and max");
         assert_close(x[0], [x[1], x[2], x[3], x[4]], [y[1], y[2], y[3], y[4]]);
@@ -242,15 +246,15 @@ proptest! {
                     .map(|row| f64::from(data.values[row * data.n_dims + dim] as f32))
                     .collect();
                 let finite: Vec<f64> = column.iter().copied().filter(|value| value.is_finite()).collect();
-                prop_assert_eq!(population.dim_counts[dim], (column.len() - finite.len()) as u64);
+                prop_assert_eq!(dim_counts(population, data.n_dims)[dim], (column.len() - finite.len()) as u64);
                 let reached = column.iter().filter(|value| value.abs() >= CONFIG.threshold).count() as u64;
-                prop_assert_eq!(population.dim_counts[data.n_dims + dim], reached);
+                prop_assert_eq!(dim_counts(population, data.n_dims)[data.n_dims + dim], reached);
                 if !finite.is_empty() {
                     let n = finite.len() as f64;
                     let mean = finite.iter().sum::<f64>() / n;
                     let m2: f64 = finite.iter().map(|value| (value - mean).powi(2)).sum();
-                    prop_assert!((population.moments[dim] - mean).abs() <= 1e-12 * mean.abs().max(1.0));
-                    prop_assert!((population.moments[data.n_dims + dim] - m2).abs() <= 1e-10 * m2.max(1e-20));
+                    prop_assert!((f64s(population, "moments")[dim] - mean).abs() <= 1e-12 * mean.abs().max(1.0));
+                    prop_assert!((f64s(population, "moments")[data.n_dims + dim] - m2).abs() <= 1e-10 * m2.max(1e-20));
                 }
             }
         }
@@ -267,21 +271,22 @@ fn blocks_are_those_of_the_sequences() {
         let rows: Vec<usize> = (0..data.n_rows())
             .filter(|&row| data.places[row].2 && data.places[row].1 > 0 && data.places[row].0 % N_BLOCKS as i64 == block as i64)
             .collect();
-        assert_eq!(rest.block_tokens[block], rows.len() as u64);
+        assert_eq!(u64s(rest, "block_tokens")[block], rows.len() as u64);
         let mut counts = std::collections::BTreeMap::<u16, u64>::new();
         for value in rows.iter().flat_map(|&row| &data.values[row * 9..row * 9 + 9]) {
             *counts.entry((*value as f32).code()).or_default() += 1;
         }
-        let range = start..start + rest.block_lengths[block] as usize;
+        let range = start..start + u64s(rest, "block_lengths")[block] as usize;
+        let codes = rest.arrays.list::<u16>("block_codes").unwrap();
         let found: Vec<_> =
-            rest.block_codes[range.clone()].iter().copied().zip(rest.block_counts[range.clone()].iter().copied()).collect();
+            codes[range.clone()].iter().copied().zip(u64s(rest, "block_counts")[range.clone()].iter().copied()).collect();
         assert_eq!(found, counts.into_iter().collect::<Vec<_>>());
         start = range.end;
         let norms = rows
             .iter()
             .map(|&row| data.values[row * 9..row * 9 + 9].iter().map(|x| f64::from(*x as f32).powi(2)).sum::<f64>().sqrt());
         let mean = norms.sum::<f64>() / rows.len() as f64;
-        assert!((rest.block_token_moments[block * 21 + 1] / mean - 1.0).abs() < 1e-12);
+        assert!((f64s(rest, "block_token_moments")[block * 21 + 1] / mean - 1.0).abs() < 1e-12);
     }
 }
 
@@ -293,8 +298,9 @@ fn maxima_are_those_of_the_first_sequences_and_dims_are_counted_apart() {
     data.places[7 * 50 + 20].2 = true;
     let state = whole(Dtype::F64, &data, &Pool::new(3).unwrap()).state();
     for (population, rest) in state.populations.iter().zip([false, true]) {
-        assert!(population.maxima_values.len() <= N_MAXIMA);
-        for (&value, place) in population.maxima_values.iter().zip(population.maxima_index.chunks_exact(4)) {
+        let places = population.arrays.rows::<i64, 4>("maxima_index").unwrap();
+        assert!(places.len() <= N_MAXIMA);
+        for (value, place) in f64s(population, "maxima_values").iter().zip(places) {
             assert!(place[0] < N_MAXIMA as i64);
             let of_sequence = (0..data.n_rows()).filter(|&row| data.places[row].0 == place[0] && data.places[row].2);
             let values =
@@ -303,10 +309,17 @@ fn maxima_are_those_of_the_first_sequences_and_dims_are_counted_apart() {
         }
     }
     let rest = &state.populations[1];
-    assert_eq!((rest.maxima_values[7], &rest.maxima_index[7 * 4..8 * 4]), (-900.0, &[7, 20, 2, 720][..]));
+    let places = rest.arrays.rows::<i64, 4>("maxima_index").unwrap();
+    assert_eq!((f64s(rest, "maxima_values")[7], places[7]), (-900.0, [7, 20, 2, 720]));
     for dim in 0..5 {
-        let of_dim = rest.dim_bins.iter().zip(&rest.dim_bin_counts).filter(|&(&bin, _)| bin as usize / N_BINS == dim);
-        assert_eq!(of_dim.map(|(_, &count)| count).sum::<u64>(), rest.n_tokens - rest.dim_counts[dim]);
+        let of_dim = rest
+            .arrays
+            .list::<u32>("dim_bins")
+            .unwrap()
+            .iter()
+            .zip(u64s(rest, "dim_bin_counts"))
+            .filter(|&(&bin, _)| bin as usize / N_BINS == dim);
+        assert_eq!(of_dim.map(|(_, &count)| count).sum::<u64>(), rest.n_tokens - dim_counts(rest, 5)[dim]);
     }
 }
 
@@ -353,7 +366,9 @@ fn check_few_different_values<E: Element>(odd: E) {
         let mut site = SiteAccumulator::new(SiteConfig::default()).unwrap();
         site.update(&view, &tokens, &Pool::new(n_threads).unwrap()).unwrap();
         let found: [BTreeMap<u16, u64>; 2] =
-            site.state().populations.map(|population| population.codes.into_iter().zip(population.counts).collect());
+            site.state().populations.each_ref().map(|part| {
+                part.arrays.list("codes").unwrap().iter().copied().zip(u64s(part, "counts").iter().copied()).collect()
+            });
         assert_eq!(found, expected, "{} on {n_threads} threads", E::DTYPE);
     }
 }
@@ -411,27 +426,97 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
     assert!(SiteAccumulator::new(SiteConfig { threshold: f64::NAN, ..CONFIG }).is_err());
 }
 
+/// A state with another array in the place of one of those of the rest, or with none.
+fn replaced(state: &SiteState, name: &str, replace: impl Fn(&NamedArray) -> Option<NamedArray>) -> SiteState {
+    let mut changed = state.clone();
+    let mut arrays = Arrays::default();
+    for array in state.populations[1].arrays.iter() {
+        if let Some(array) = if array.name() == name { replace(array) } else { Some(array.clone()) } {
+            arrays.push(array);
+        }
+    }
+    changed.populations[1].arrays = arrays;
+    changed
+}
+
+fn assert_refused(state: &SiteState, what: &str) {
+    assert!(matches!(SiteAccumulator::from_state(state), Err(Error::State { .. })), "{what}");
+}
+
+#[test]
+fn a_state_without_an_array_or_with_one_of_another_shape_or_type_is_refused() {
+    let state = whole(Dtype::F32, &large(10, 4), &Pool::new(1).unwrap()).state();
+    for name in state.populations[1].arrays.iter().map(NamedArray::name) {
+        assert_refused(&replaced(&state, name, |_| None), name);
+        let deeper =
+            |array: &NamedArray| NamedArray::new(name.to_owned(), [array.shape(), &[1]].concat(), array.values().clone());
+        assert_refused(&replaced(&state, name, |array| deeper(array).ok()), name);
+        let retyped = |array: &NamedArray| match array.values() {
+            Values::U64(list) => Values::I64(list.iter().map(|&number| number as i64).collect()),
+            other => Values::U64(vec![0; other.len()]),
+        };
+        let other = |array: &NamedArray| NamedArray::new(name.to_owned(), array.shape().to_vec(), retyped(array));
+        assert_refused(&replaced(&state, name, |array| other(array).ok()), name);
+    }
+}
+
 #[test]
 fn a_damaged_state_is_refused() {
+    type Spoil = fn(&mut Values);
     let state = whole(Dtype::F32, &large(10, 4), &Pool::new(1).unwrap()).state();
-    let damage: [fn(&mut PopulationState); 13] = [
-        |p| p.n_tokens += 1,
-        |p| p.codes.reverse(),
-        |p| p.moments.truncate(p.moments.len() - 1),
-        |p| p.mean_rests.truncate(p.mean_rests.len() - 1),
-        |p| p.token_mean_rests.truncate(p.token_mean_rests.len() - 1),
-        |p| p.token_moments.truncate(p.token_moments.len() - 1),
-        |p| p.unit_sums.truncate(p.unit_sums.len() - 1),
-        |p| p.outlier_index.truncate(p.outlier_index.len() - 1),
-        |p| p.block_token_moments.truncate(p.block_token_moments.len() - 1),
-        |p| p.maxima_index[0] = 64,
-        |p| p.block_counts[0] += 1,
-        |p| p.block_lengths[0] += 1,
-        |p| p.dim_bins.reverse(),
+    let mut more = state.clone();
+    more.populations[1].n_tokens += 1;
+    assert_refused(&more, "n_tokens");
+    let damage: [(&str, Spoil); 6] = [
+        ("codes", |values| with(values, |list: &mut Vec<u16>| list.reverse())),
+        ("maxima_index", |values| with(values, |list: &mut Vec<i64>| list[0] = 64)),
+        ("block_counts", |values| with(values, |list: &mut Vec<u64>| list[0] += 1)),
+        ("block_lengths", |values| with(values, |list: &mut Vec<u64>| list[0] += 1)),
+        ("dim_bins", |values| with(values, |list: &mut Vec<u32>| list.reverse())),
+        ("dim_counts", |values| with(values, |list: &mut Vec<u64>| list[0] = 1 << 40)),
     ];
-    for spoil in damage {
-        let mut bad = state.clone();
-        spoil(&mut bad.populations[1]);
-        assert!(matches!(SiteAccumulator::from_state(&bad), Err(Error::State { .. })));
+    for (name, spoil) in damage {
+        let spoiled = |array: &NamedArray| {
+            let mut values = array.values().clone();
+            spoil(&mut values);
+            NamedArray::new(name, array.shape().to_vec(), values).ok()
+        };
+        assert_refused(&replaced(&state, name, spoiled), name);
     }
+}
+
+/// Changes a list of numbers in place.
+fn with<T: lmfacts_core::Number>(values: &mut Values, change: impl Fn(&mut Vec<T>)) {
+    let mut list = T::unwrap(values).unwrap().to_vec();
+    change(&mut list);
+    *values = T::wrap(list);
+}
+
+#[test]
+fn statistics_are_known_by_their_names() {
+    let names: Vec<_> = Statistics::ALL.names().collect();
+    assert_eq!(names.len(), Statistics::LIST.len());
+    assert_eq!(Statistics::from_names(names.iter().copied()), Ok(Statistics::ALL));
+    assert_eq!(Statistics::from_names([]), Ok(Statistics::NONE));
+    let unknown = Statistics::from_names(["unit_sums", "sums"]).unwrap_err().to_string();
+    assert!(unknown.starts_with("statistics: expected") && unknown.ends_with("got sums"), "{unknown}");
+}
+
+#[test]
+fn a_site_keeps_the_arrays_of_its_statistics_alone() {
+    let (data, pool) = (large(10, 4), Pool::new(1).unwrap());
+    let arrays_of = |statistics| {
+        let mut site = SiteAccumulator::new(SiteConfig { statistics, ..CONFIG }).unwrap();
+        update::<f32>(&mut site, &data, &pool);
+        site.state().populations[1].arrays.iter().map(|array| array.name().to_owned()).collect::<Vec<_>>()
+    };
+    let always = arrays_of(Statistics::NONE);
+    assert_eq!(always, ["codes", "counts", "moments", "mean_rests", "dim_counts"]);
+    let mut all = always.len();
+    for (name, one) in Statistics::LIST {
+        let with_it = arrays_of(*one).len();
+        assert!(with_it > always.len(), "{name} has arrays");
+        all += with_it - always.len();
+    }
+    assert_eq!(arrays_of(Statistics::ALL).len(), all);
 }

@@ -95,7 +95,7 @@ fn a_nan_takes_its_row_and_column_out_of_the_scaled_values_only() {
     values[5] = f32::NAN;
     let state = measure(&values, &[3, 4], 1);
     assert_eq!(state.scaled_moments.n, 6);
-    assert_eq!(state.values.populations[1].dim_counts[..4], [0, 1, 0, 0]);
+    assert_eq!(state.values.populations[1].arrays.table::<u64, 2>("dim_counts", [2, 4]).unwrap()[..4], [0, 1, 0, 0]);
     assert!(state.row_rms[1].is_nan() && state.row_rms[0] == 1.0);
 }
 

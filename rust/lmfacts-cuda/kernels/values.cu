@@ -50,7 +50,7 @@ typedef struct {
     i64 sequence, position, dim, token_id;
 } Outlier;
 
-// One call of a site: the tensor, its tokens, the site's state and room to work in. `launch.rs` has the same structure.
+// One call of a site: the tensor, its tokens, the site's state and scratch memory. `site.rs` has the same structure.
 typedef struct {
     const u8 *values;
     i64 outer_stride, inner_stride; // between groups of rows, and between the rows of a group; in values
@@ -73,7 +73,6 @@ typedef struct {
     u32 *n_outliers; // [2]
     Outlier *maxima; // [2][N_MAXIMA]: the largest of each of the first sequences; null if not asked for
     u32 *has_maximum; // [2][N_MAXIMA]
-    u64 *dim_bins; // [n_dims][N_DIM_BINS]; null if not asked for
 
     f64 *quantities; // [N_TOKEN_QUANTITIES][n_rows]: of the listed rows, first and then rest; NaN where the row is not finite
     u32 *blocks; // [n_rows]: of the sequences of the listed rows
@@ -88,6 +87,13 @@ typedef struct {
     u32 by_block; // whether codes of the rest are kept by blocks of sequences
     f32 threshold; // the smallest float32 that reaches the threshold
 } Update;
+
+// The same call for the kernels of one statistic, with its own part of the state and of the scratch memory.
+typedef struct {
+    Update call;
+    void *state;
+    void *scratch;
+} StatisticUpdate;
 
 INLINE f32 value_of(u32 bits) {
 #if LMFACTS_DTYPE == LMFACTS_F32

@@ -34,7 +34,7 @@ pub struct CudaDevice {
 
 /// The functions of a loaded program, by the number of their kernel; 0 for kernels of other programs.
 #[derive(Debug, Clone)]
-struct Functions([usize; Kernel::ALL.len()]);
+struct Functions(Vec<(Kernel, usize)>);
 
 impl CudaDevice {
     /// The device of this number, as torch counts.
@@ -120,20 +120,20 @@ impl CudaDevice {
         let mut module: Handle = std::ptr::null_mut();
         // SAFETY: the image is a whole cubin, which the driver copies.
         driver.check("cuModuleLoadData", unsafe { (driver.module_load_data)(&raw mut module, image.as_ptr().cast()) })?;
-        let mut functions = [0; Kernel::ALL.len()];
-        for kernel in Kernel::ALL.into_iter().filter(|kernel| kernel.is_in(program)) {
+        let mut functions = Vec::new();
+        for kernel in Kernel::of(program) {
             let name = CString::new(kernel.name()).unwrap_or_default();
             let mut function: Handle = std::ptr::null_mut();
             // SAFETY: the module is loaded and never unloaded, the name ends with a null.
             let code = unsafe { (driver.module_get_function)(&raw mut function, module, name.as_ptr()) };
             driver.check("cuModuleGetFunction", code)?;
-            if kernel == Kernel::Codes {
+            if kernel == Kernel::CODES {
                 let n_bytes = program.table_bytes(self.limits) as c_int;
                 // SAFETY: the function was just found.
                 let code = unsafe { (driver.function_set_attribute)(function, MAX_DYNAMIC_SHARED_BYTES, n_bytes) };
                 driver.check("cuFuncSetAttribute", code)?;
             }
-            functions[kernel as usize] = function as usize;
+            functions.push((kernel, function as usize));
         }
         Ok(Functions(functions))
     }
@@ -161,14 +161,16 @@ impl Launcher for CudaDevice {
                     return Err(CudaError::Capturing { program: launch.program.to_string() });
                 }
             }
-            let function = self.functions(launch.program)?.0[launch.kernel as usize];
+            let functions = &self.functions(launch.program)?.0;
+            let found = functions.iter().find(|(kernel, _)| *kernel == launch.kernel);
+            let Some((_, function)) = found else { unreachable!("a launch names a kernel of its program") };
             let mut arguments = [std::ptr::from_ref(launch.arguments).cast_mut().cast::<c_void>()];
             let [x, y, z] = launch.grid;
             // SAFETY: the function takes one argument, of the type that the caller vouches for; the driver copies it before it
             // returns.
             let code = unsafe {
                 (driver.launch_kernel)(
-                    function as Handle,
+                    *function as Handle,
                     x,
                     y,
                     z,

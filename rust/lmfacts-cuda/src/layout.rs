@@ -1,8 +1,9 @@
 //! Where in a site's buffers each of its arrays lies.
 
-use lmfacts_core::{Dtype, N_BINS, N_BLOCKS, N_CODES, N_MAXIMA, SiteConfig, TOKEN_QUANTITIES};
+use lmfacts_core::{DeviceCall, Dtype, N_BLOCKS, N_CODES, N_MAXIMA, SiteConfig, Statistics, TOKEN_QUANTITIES};
 
 use crate::Limits;
+use crate::own_kernels::OWN;
 
 /// Bytes of `Moments` in `kernels/values.cu`.
 pub(crate) const MOMENTS_BYTES: usize = 64;
@@ -45,7 +46,7 @@ impl Cursor {
     }
 }
 
-/// The buffers of a site: its state, which must be zeros at first, and room to work in, which may hold anything.
+/// The buffers of a site: its state, which must be zeros at first, and scratch memory, which may hold anything.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SiteLayout {
     pub(crate) config: SiteConfig,
@@ -63,13 +64,14 @@ pub struct SiteLayout {
     pub(crate) n_outliers: Section,
     pub(crate) maxima: Section,
     pub(crate) has_maximum: Section,
-    pub(crate) dim_bins: Section,
+    /// Of each statistic with kernels of its own.
+    pub(crate) own: [Section; OWN.len()],
     state_bytes: usize,
 }
 
-/// The room that a call works in.
+/// The scratch memory of a call.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct ScratchLayout {
     pub(crate) quantities: Section,
     pub(crate) blocks: Section,
     pub(crate) row_inverses: Section,
@@ -78,6 +80,9 @@ pub(crate) struct Room {
     pub(crate) candidates: Section,
     pub(crate) n_candidates: Section,
     pub(crate) contenders: Section,
+    /// Of each statistic with kernels of its own.
+    pub(crate) own: [Section; OWN.len()],
+    pub(crate) n_parts: usize,
     pub(crate) n_splits: usize,
     pub(crate) n_candidate_slots: usize,
     pub(crate) n_bytes: usize,
@@ -87,7 +92,8 @@ impl SiteLayout {
     /// The layout for values of a type and a number of dims.
     pub fn new(config: SiteConfig, dtype: Dtype, n_dims: usize) -> Self {
         let mut cursor = Cursor(0);
-        let n_tables = 1 + if config.detail { N_BLOCKS } else { 1 };
+        let keeps = |statistic| config.statistics.contains(statistic);
+        let n_tables = 1 + if keeps(Statistics::BLOCK_CODES) { N_BLOCKS } else { 1 };
         let only_if = |wanted: bool, n_bytes: usize| if wanted { n_bytes } else { 0 };
         let mut layout = Self {
             config,
@@ -97,19 +103,24 @@ impl SiteLayout {
             norm_codes: cursor.take(2 * N_CODES * 8),
             dim_moments: cursor.take(2 * n_dims * MOMENTS_BYTES),
             dim_counts: cursor.take(2 * 2 * n_dims * 8),
-            unit_sums: cursor.take(only_if(config.unit_sums, 2 * 2 * n_dims * 8)),
+            unit_sums: cursor.take(only_if(keeps(Statistics::UNIT_SUMS), 2 * 2 * n_dims * 8)),
             token_moments: cursor.take(2 * N_TOKEN_GROUPS * TOKEN_QUANTITIES.len() * MOMENTS_BYTES),
             n_tokens: cursor.take(2 * N_TOKEN_GROUPS * 8),
             n_calls: cursor.take(8),
             outliers: cursor.take(2 * config.k * OUTLIER_BYTES),
             n_outliers: cursor.take(2 * 4),
-            maxima: cursor.take(only_if(config.blocks, 2 * N_MAXIMA * OUTLIER_BYTES)),
-            has_maximum: cursor.take(only_if(config.blocks, 2 * N_MAXIMA * 4)),
-            dim_bins: cursor.take(only_if(config.detail, n_dims * N_BINS * 8)),
+            maxima: cursor.take(only_if(keeps(Statistics::SEQUENCE_BLOCKS), 2 * N_MAXIMA * OUTLIER_BYTES)),
+            has_maximum: cursor.take(only_if(keeps(Statistics::SEQUENCE_BLOCKS), 2 * N_MAXIMA * 4)),
+            own: OWN.map(|own| cursor.take(only_if(keeps(own.statistic), (own.state_bytes)(&config, n_dims)))),
             state_bytes: 0,
         };
         layout.state_bytes = cursor.0;
         layout
+    }
+
+    /// Whether the site keeps a statistic.
+    pub(crate) const fn keeps(&self, statistic: Statistics) -> bool {
+        self.config.statistics.contains(statistic)
     }
 
     /// Bytes of the state.
@@ -117,19 +128,22 @@ impl SiteLayout {
         self.state_bytes
     }
 
-    /// Bytes of room that a call with so many rows needs.
-    pub fn room_bytes(&self, n_rows: usize, limits: Limits) -> usize {
-        self.room(n_rows, limits).n_bytes
+    /// Bytes of scratch memory that a call with so many rows needs.
+    pub fn scratch_bytes(&self, n_rows: usize, limits: Limits) -> usize {
+        self.scratch(n_rows, limits).n_bytes
     }
 
-    pub(crate) fn room(&self, n_rows: usize, limits: Limits) -> Room {
+    pub(crate) fn scratch(&self, n_rows: usize, limits: Limits) -> ScratchLayout {
         let n_collectors = limits.n_multiprocessors as usize;
         let n_candidate_slots = (n_collectors * self.config.k).max(LEAST_CANDIDATES);
         // Three blocks for each multiprocessor, of 128 dims and at least 128 rows each.
         let n_dim_blocks = self.n_dims.div_ceil(128);
         let n_splits = (3 * n_collectors).div_ceil(n_dim_blocks).min(n_rows.div_ceil(128)).max(1);
+        // Four blocks for each multiprocessor, of 32 dims and at least 64 rows each.
+        let n_parts = (4 * n_collectors).div_ceil(self.n_dims.div_ceil(32)).clamp(1, n_rows.div_ceil(64).max(1));
+        let call = DeviceCall { config: self.config, n_dims: self.n_dims, n_rows, n_parts };
         let mut cursor = Cursor(0);
-        let mut room = Room {
+        let mut scratch = ScratchLayout {
             quantities: cursor.take(TOKEN_QUANTITIES.len() * n_rows * 8),
             blocks: cursor.take(n_rows * 4),
             row_inverses: cursor.take(n_rows * 8),
@@ -138,12 +152,14 @@ impl SiteLayout {
             candidates: cursor.take(2 * n_candidate_slots * 8),
             n_candidates: cursor.take(2 * 4),
             contenders: cursor.take(2 * 2 * self.config.k * OUTLIER_BYTES),
+            own: OWN.map(|own| cursor.take(if self.keeps(own.statistic) { (own.scratch_bytes)(&call) } else { 0 })),
+            n_parts,
             n_splits,
             n_candidate_slots,
             n_bytes: 0,
         };
-        room.n_bytes = cursor.0;
-        room
+        scratch.n_bytes = cursor.0;
+        scratch
     }
 }
 
@@ -153,7 +169,7 @@ mod tests {
 
     #[test]
     fn sections_follow_each_other_and_end_with_the_buffer() {
-        let config = SiteConfig { k: 3, unit_sums: true, blocks: true, detail: true, ..SiteConfig::default() };
+        let config = SiteConfig { k: 3, statistics: Statistics::ALL, ..SiteConfig::default() };
         let layout = SiteLayout::new(config, Dtype::Bf16, 5);
         let sections = [
             layout.codes,
@@ -168,10 +184,9 @@ mod tests {
             layout.n_outliers,
             layout.maxima,
             layout.has_maximum,
-            layout.dim_bins,
         ];
         let mut end = 0;
-        for section in sections {
+        for section in sections.into_iter().chain(layout.own) {
             assert!(section.start >= end && section.start.is_multiple_of(16) && section.n_bytes > 0);
             end = section.start + section.n_bytes;
         }
@@ -181,7 +196,8 @@ mod tests {
     #[test]
     fn what_was_not_asked_for_has_no_address() {
         let layout = SiteLayout::new(SiteConfig::default(), Dtype::F32, 5);
-        assert_eq!((layout.unit_sums.at(4096), layout.maxima.at(4096), layout.dim_bins.at(4096)), (0, 0, 0));
+        assert_eq!((layout.unit_sums.at(4096), layout.maxima.at(4096)), (0, 0));
+        assert!(layout.own.iter().all(|own| own.at(4096) == 0));
         assert_eq!(layout.codes.at(4096), 4096);
     }
 }

@@ -4,7 +4,7 @@
 //! when they are first asked for; what is missing is a reason in words. Kernels are CUDA C++ without headers (`kernels/*.cu`),
 //! compiled for the architecture at hand and kept on disk.
 //!
-//! The caller owns all memory: a site's state, room to work in and a description of the tokens are buffers on the device that it
+//! The caller owns all memory: a site's state, scratch memory and a description of the tokens are buffers on the device that it
 //! allocates, and it says on which stream the work is to be queued. Nothing here allocates on the device, copies to the host or
 //! waits for it, so that an update can be captured into a CUDA graph and replayed. [`SiteLayout::decode`] turns the bytes of a
 //! state into the `SiteState` that the CPU's accumulators are restored from and merged with.
@@ -21,6 +21,7 @@ mod emulator;
 mod error;
 mod layout;
 mod nvrtc;
+mod own_kernels;
 mod program;
 mod site;
 mod state;

@@ -5,16 +5,16 @@ use std::fmt;
 use lmfacts_core::Dtype;
 
 use crate::Limits;
+use crate::own_kernels::OWN;
 
 const PRELUDE: &str = include_str!("../kernels/prelude.cu");
 const VALUES: &str = include_str!("../kernels/values.cu");
 const TOKENS: &str = include_str!("../kernels/tokens.cu");
-const OF_VALUES: [&str; 7] = [
+const OF_VALUES: [&str; 6] = [
     include_str!("../kernels/moments.cu"),
     include_str!("../kernels/rows.cu"),
     include_str!("../kernels/codes.cu"),
     include_str!("../kernels/dims.cu"),
-    include_str!("../kernels/dim_bins.cu"),
     include_str!("../kernels/outliers.cu"),
     include_str!("../kernels/finish.cu"),
 ];
@@ -37,53 +37,44 @@ impl fmt::Display for Program {
     }
 }
 
-/// The kernels, by name.
+/// A kernel, by the function's name in the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kernel(&'static str);
+
 #[allow(missing_docs)] // each is described in its source
-pub enum Kernel {
-    Tokens,
-    Rows,
-    Codes,
-    Dims,
-    DimsWithUnits,
-    DimsOneByOne,
-    DimBins,
-    Collect,
-    Finish,
+impl Kernel {
+    pub const TOKENS: Self = Self("tokens");
+    pub const ROWS: Self = Self("rows");
+    pub const CODES: Self = Self("codes");
+    pub const DIMS: Self = Self("dims");
+    pub const DIMS_WITH_UNITS: Self = Self("dims_with_units");
+    pub const DIMS_ONE_BY_ONE: Self = Self("dims_one_by_one");
+    pub const COLLECT: Self = Self("collect");
+    pub const FINISH: Self = Self("finish");
 }
 
 impl Kernel {
-    /// All kernels, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
-        Self::Tokens,
-        Self::Rows,
-        Self::Codes,
-        Self::Dims,
-        Self::DimsWithUnits,
-        Self::DimsOneByOne,
-        Self::DimBins,
-        Self::Collect,
-        Self::Finish,
-    ];
+    /// The kernels of the main pass.
+    const OF_VALUES: [Self; 7] =
+        [Self::ROWS, Self::CODES, Self::DIMS, Self::DIMS_WITH_UNITS, Self::DIMS_ONE_BY_ONE, Self::COLLECT, Self::FINISH];
 
-    /// The function's name in the source.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Tokens => "tokens",
-            Self::Rows => "rows",
-            Self::Codes => "codes",
-            Self::Dims => "dims",
-            Self::DimsWithUnits => "dims_with_units",
-            Self::DimsOneByOne => "dims_one_by_one",
-            Self::DimBins => "dim_bins",
-            Self::Collect => "collect",
-            Self::Finish => "finish",
+    /// One of a statistic that has kernels of its own.
+    pub(crate) const fn own(name: &'static str) -> Self {
+        Self(name)
+    }
+
+    /// All kernels of a program.
+    pub fn of(program: Program) -> Vec<Self> {
+        let own = || OWN.iter().flat_map(|own| own.kernels).map(|&(name, _)| Self(name));
+        match program {
+            Program::Tokens => vec![Self::TOKENS],
+            Program::Values(_) => Self::OF_VALUES.into_iter().chain(own()).collect(),
         }
     }
 
-    /// Whether a program has it.
-    pub const fn is_in(self, program: Program) -> bool {
-        matches!(self, Self::Tokens) == matches!(program, Program::Tokens)
+    /// The function's name in the source.
+    pub const fn name(self) -> &'static str {
+        self.0
     }
 }
 
@@ -138,7 +129,7 @@ pub fn source(program: Program, with_prelude: bool) -> String {
     let prelude = if with_prelude { PRELUDE } else { "" };
     match program {
         Program::Tokens => [prelude, VALUES, TOKENS].concat(),
-        Program::Values(_) => [prelude, VALUES, &OF_VALUES.concat()].concat(),
+        Program::Values(_) => [prelude, VALUES, &OF_VALUES.concat(), &OWN.map(|own| own.source).concat()].concat(),
     }
 }
 
@@ -164,11 +155,12 @@ mod tests {
     }
 
     #[test]
-    fn every_kernel_is_in_the_source_of_its_program() {
-        for program in [Program::Tokens, Program::Values(Dtype::Bf16)] {
-            let text = source(program, false);
-            for kernel in Kernel::ALL {
-                assert_eq!(text.contains(&format!(" {}(ARGUMENTS(", kernel.name())), kernel.is_in(program), "{kernel:?}");
+    fn every_kernel_is_in_the_source_of_its_program_alone() {
+        let programs = [Program::Tokens, Program::Values(Dtype::Bf16)];
+        for kernel in programs.into_iter().flat_map(Kernel::of) {
+            for program in programs {
+                let is_there = source(program, false).contains(&format!(" {}(ARGUMENTS(", kernel.name()));
+                assert_eq!(is_there, Kernel::of(program).contains(&kernel), "{kernel:?}");
             }
         }
     }

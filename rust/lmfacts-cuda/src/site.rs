@@ -2,10 +2,11 @@
 
 #![allow(unsafe_code)]
 
-use lmfacts_core::Error;
+use lmfacts_core::{Error, Statistics};
 
 use crate::error::Result;
 use crate::layout::SiteLayout;
+use crate::own_kernels::{OWN, grid};
 use crate::program::{Kernel, Program};
 use crate::tensor::DeviceRows;
 use crate::tokens::TokensLayout;
@@ -42,7 +43,6 @@ struct Arguments {
     n_outliers: usize,
     maxima: usize,
     has_maximum: usize,
-    dim_bins: usize,
     quantities: usize,
     blocks: usize,
     row_inverses: usize,
@@ -59,6 +59,15 @@ struct Arguments {
     threshold: f32,
 }
 
+/// `StatisticUpdate` of `kernels/values.cu`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct StatisticArguments {
+    call: Arguments,
+    state: usize,
+    scratch: usize,
+}
+
 /// A tensor and the buffers that an update reads and writes, all in memory of one device.
 #[derive(Debug, Clone, Copy)]
 pub struct SiteUpdate<'a> {
@@ -70,8 +79,8 @@ pub struct SiteUpdate<'a> {
     pub tokens: usize,
     /// Address of the site's state.
     pub state: usize,
-    /// Address and bytes of room to work in. Updates on one stream may share it.
-    pub room: (usize, usize),
+    /// Address and bytes of scratch memory. Updates on one stream may share it.
+    pub scratch: (usize, usize),
     /// The stream's handle.
     pub stream: usize,
 }
@@ -85,25 +94,25 @@ fn float_at_least(threshold: f64) -> f32 {
 impl SiteUpdate<'_> {
     /// Queues the update.
     ///
-    /// # Errors `Error::Layout` if the rows have another number of dims than the layout or the room is too small; those of
+    /// # Errors `Error::Layout` if the rows have another number of dims than the layout or the scratch memory is too small; those of
     /// [`Launcher::launch_raw`].
     ///
     /// # Safety
-    /// - The rows, the tokens' description, the state and the room must lie in memory of the launcher's device, be as large as
+    /// - The rows, the tokens' description, the state and the scratch memory must lie in memory of the launcher's device, be as large as
     ///   their layouts
     ///   say, and stay until the stream has come past the update.
     /// - The tokens' description must have been written earlier on the stream, for as many tokens as there are rows.
-    /// - Nothing else may use the state or the room meanwhile.
+    /// - Nothing else may use the state or the scratch memory meanwhile.
     pub unsafe fn queue(&self, launcher: &dyn Launcher) -> Result<()> {
-        let Self { layout, rows, tokens, state, room: (room_address, room_bytes), stream } = *self;
+        let Self { layout, rows, tokens, state, scratch: (scratch_address, scratch_bytes), stream } = *self;
         let limits = launcher.limits();
-        let room = layout.room(rows.n_rows as usize, limits);
+        let scratch = layout.scratch(rows.n_rows as usize, limits);
         let misfit = |expected: String, got: String| Err(Error::Layout { expected, got }.into());
         if rows.n_dims as usize != layout.n_dims {
             return misfit(format!("{} dims, as before", layout.n_dims), rows.n_dims.to_string());
         }
-        if room.n_bytes > room_bytes {
-            return misfit(format!("{} bytes of room", room.n_bytes), room_bytes.to_string());
+        if scratch.n_bytes > scratch_bytes {
+            return misfit(format!("{} bytes of scratch memory", scratch.n_bytes), scratch_bytes.to_string());
         }
         if rows.n_rows == 0 {
             return Ok(());
@@ -134,28 +143,37 @@ impl SiteUpdate<'_> {
             n_outliers: layout.n_outliers.at(state),
             maxima: layout.maxima.at(state),
             has_maximum: layout.has_maximum.at(state),
-            dim_bins: layout.dim_bins.at(state),
-            quantities: room.quantities.at(room_address),
-            blocks: room.blocks.at(room_address),
-            row_inverses: room.row_inverses.at(room_address),
-            row_maxima: room.row_maxima.at(room_address),
-            partials: room.partials.at(room_address),
-            candidates: room.candidates.at(room_address),
-            n_candidates: room.n_candidates.at(room_address),
-            contenders: room.contenders.at(room_address),
+            quantities: scratch.quantities.at(scratch_address),
+            blocks: scratch.blocks.at(scratch_address),
+            row_inverses: scratch.row_inverses.at(scratch_address),
+            row_maxima: scratch.row_maxima.at(scratch_address),
+            partials: scratch.partials.at(scratch_address),
+            candidates: scratch.candidates.at(scratch_address),
+            n_candidates: scratch.n_candidates.at(scratch_address),
+            contenders: scratch.contenders.at(scratch_address),
             k: layout.config.k as u32,
-            n_splits: room.n_splits as u32,
-            n_candidate_slots: room.n_candidate_slots as u32,
+            n_splits: scratch.n_splits as u32,
+            n_candidate_slots: scratch.n_candidate_slots as u32,
             n_collectors: limits.n_multiprocessors,
-            by_block: u32::from(layout.config.detail),
+            by_block: u32::from(layout.keeps(Statistics::BLOCK_CODES)),
             threshold: float_at_least(layout.config.threshold),
         };
         let program = Program::Values(layout.dtype);
-        for (kernel, grid, n_threads) in self.shapes(limits.n_multiprocessors, room.n_splits as u32) {
-            let shared_bytes = if kernel == Kernel::Codes { program.table_bytes(limits) } else { 0 };
+        for (kernel, grid, n_threads) in self.shapes(limits.n_multiprocessors, scratch.n_splits as u32) {
+            let shared_bytes = if kernel == Kernel::CODES { program.table_bytes(limits) } else { 0 };
             let launch = Launch { kernel, program, grid, n_threads, shared_bytes, arguments: &arguments, stream };
             // SAFETY: the kernels of values take `Arguments`; what the addresses point to is vouched for by the caller.
             unsafe { launch.queue(launcher) }?;
+        }
+        for (index, own) in OWN.iter().enumerate().filter(|(_, own)| layout.keeps(own.statistic)) {
+            let (state, scratch_address) = (layout.own[index].at(state), scratch.own[index].at(scratch_address));
+            let arguments = StatisticArguments { call: arguments, state, scratch: scratch_address };
+            for &(name, blocks) in own.kernels {
+                let (kernel, grid) = (Kernel::own(name), grid(blocks, rows.n_dims, scratch.n_parts as u32));
+                let launch = Launch { kernel, program, grid, n_threads: 256, shared_bytes: 0, arguments: &arguments, stream };
+                // SAFETY: the kernels of statistics take `StatisticArguments`; the rest as above.
+                unsafe { launch.queue(launcher) }?;
+            }
         }
         Ok(())
     }
@@ -167,27 +185,23 @@ impl SiteUpdate<'_> {
         let config = &layout.config;
         // A block of `codes` that counts less than 64 Ki values spends its time on clearing and adding up.
         let n_counting = u32::try_from(n_values.div_ceil(1 << 16)).unwrap_or(u32::MAX).clamp(1, n_multiprocessors);
-        let (dims, dims_of_a_block) = match (rows.aligned, config.unit_sums) {
-            (false, _) => (Kernel::DimsOneByOne, 32),
-            (true, true) => (Kernel::DimsWithUnits, 128),
-            (true, false) => (Kernel::Dims, 128),
+        let (dims, dims_of_a_block) = match (rows.aligned, layout.keeps(Statistics::UNIT_SUMS)) {
+            (false, _) => (Kernel::DIMS_ONE_BY_ONE, 32),
+            (true, true) => (Kernel::DIMS_WITH_UNITS, 128),
+            (true, false) => (Kernel::DIMS, 128),
         };
         // The tasks of `finish`, for each population: moments of 32 dims, of quantities of tokens, outliers, maxima.
-        let n_groups = if config.blocks { 9 } else { 1 };
-        let n_tasks = rows.n_dims.div_ceil(32) + 3 * n_groups + 1 + u32::from(config.blocks);
+        let n_groups = if layout.keeps(Statistics::SEQUENCE_BLOCKS) { 9 } else { 1 };
+        let n_tasks = rows.n_dims.div_ceil(32) + 3 * n_groups + 1 + u32::from(layout.keeps(Statistics::SEQUENCE_BLOCKS));
         let mut shapes = vec![
-            (Kernel::Rows, [rows.n_rows.div_ceil(8).min(8 * n_multiprocessors), 1, 1], 256),
-            (Kernel::Codes, [n_counting, 1, 1], 1024),
+            (Kernel::ROWS, [rows.n_rows.div_ceil(8).min(8 * n_multiprocessors), 1, 1], 256),
+            (Kernel::CODES, [n_counting, 1, 1], 1024),
             (dims, [rows.n_dims.div_ceil(dims_of_a_block), n_splits, 2], 128),
         ];
-        if config.detail {
-            let n_bin_splits = (4 * n_multiprocessors).div_ceil(rows.n_dims.div_ceil(32)).clamp(1, rows.n_rows.div_ceil(64));
-            shapes.push((Kernel::DimBins, [rows.n_dims.div_ceil(32), n_bin_splits, 1], 256));
-        }
         if config.k > 0 {
-            shapes.push((Kernel::Collect, [n_multiprocessors, 1, 1], 256));
+            shapes.push((Kernel::COLLECT, [n_multiprocessors, 1, 1], 256));
         }
-        shapes.push((Kernel::Finish, [2 * n_tasks, 1, 1], 256));
+        shapes.push((Kernel::FINISH, [2 * n_tasks, 1, 1], 256));
         shapes
     }
 }

@@ -126,10 +126,10 @@ impl TokensCall {
         let (n_rows, n_columns) = self.shape;
         let n_tokens = n_rows * n_columns;
         let layout = TokensLayout::new(n_tokens);
-        let room = (layout.n_bytes, Self::memory_bytes(n_rows));
-        if n_tokens >= u32::MAX as usize || room.0 > self.tokens.1 || room.1 > self.memory.1 {
+        let needed = (layout.n_bytes, Self::memory_bytes(n_rows));
+        if n_tokens >= u32::MAX as usize || needed.0 > self.tokens.1 || needed.1 > self.memory.1 {
             let got = format!("{} and {} bytes for {n_rows} x {n_columns} tokens", self.tokens.1, self.memory.1);
-            return Err(Error::Layout { expected: format!("buffers of {} and {} bytes", room.0, room.1), got }.into());
+            return Err(Error::Layout { expected: format!("buffers of {} and {} bytes", needed.0, needed.1), got }.into());
         }
         let arguments = Arguments {
             ids: argument(self.ids.as_ref(), n_rows, n_columns)?,
@@ -152,7 +152,7 @@ impl TokensCall {
             totals: self.memory.0,
         };
         let launch = Launch {
-            kernel: Kernel::Tokens,
+            kernel: Kernel::TOKENS,
             program: Program::Tokens,
             grid: [1, 1, 1],
             n_threads: 512,

@@ -1,54 +1,27 @@
 //! `SiteAccumulator` for Python.
 
-use lmfacts_core::{Dtype, Pool, Population, PopulationState, SiteAccumulator, SiteConfig, SiteState};
+use lmfacts_core::{
+    Arrays, Dtype, NamedArray, Pool, Population, PopulationState, SiteAccumulator, SiteConfig, SiteState, Statistics, Values,
+};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::detached_lock::DetachedLock;
 use crate::error::{StateError, to_py};
 use crate::tensor::Tensor;
 use crate::tokens::PyTokenBatch;
 
-/// Calls a macro with the name and the type of each list of a population's state.
-macro_rules! for_each_list {
-    ($do:ident) => {
-        $do!(codes, u16);
-        $do!(counts, u64);
-        $do!(moments, f64);
-        $do!(mean_rests, f64);
-        $do!(dim_counts, u64);
-        $do!(norm_codes, u16);
-        $do!(norm_counts, u64);
-        $do!(token_moments, f64);
-        $do!(token_mean_rests, f64);
-        $do!(unit_sums, f64);
-        $do!(outlier_values, f64);
-        $do!(outlier_index, i64);
-        $do!(block_tokens, u64);
-        $do!(block_token_moments, f64);
-        $do!(block_token_mean_rests, f64);
-        $do!(maxima_values, f64);
-        $do!(maxima_index, i64);
-        $do!(block_lengths, u64);
-        $do!(block_codes, u16);
-        $do!(block_counts, u64);
-        $do!(dim_bins, u32);
-        $do!(dim_bin_counts, u64);
-    };
-}
-
 /// All statistics of one site, in memory that does not grow with the number of tokens.
 ///
 /// Args:
 ///     k: outliers to keep in each population.
 ///     threshold: magnitude at or above which values are counted, dim by dim.
-///     unit_sums: whether to keep the sums of unit vectors that the mean cosine between tokens needs.
-///     blocks: whether to keep tokens and norms by eight blocks of sequences, and the largest value of each of the first 64 sequences.
-///     detail: whether to keep, for all tokens but the first of sequences, the codes by block and a histogram of each dim.
+///     statistics: names of statistics to keep beside those that every site keeps.
 ///
 /// Raises:
-///     UsageError: if the threshold is negative or NaN, or LMFACTS_SIMD or LMFACTS_NUM_THREADS has a value that cannot be meant.
+///     UsageError: if the threshold is negative or NaN, there is no such statistic, or LMFACTS_SIMD or LMFACTS_NUM_THREADS has an invalid
+///         value.
 #[pyclass(name = "SiteAccumulator", module = "lmfacts._native", frozen)]
 #[derive(Debug)]
 pub(crate) struct PySiteAccumulator(DetachedLock<SiteAccumulator>);
@@ -56,9 +29,10 @@ pub(crate) struct PySiteAccumulator(DetachedLock<SiteAccumulator>);
 #[pymethods]
 impl PySiteAccumulator {
     #[new]
-    #[pyo3(signature = (*, k = 64, threshold = 6.0, unit_sums = false, blocks = false, detail = false))]
-    fn new(k: usize, threshold: f64, unit_sums: bool, blocks: bool, detail: bool) -> PyResult<Self> {
-        let site = SiteAccumulator::new(SiteConfig { k, threshold, unit_sums, norms: true, blocks, detail }).map_err(to_py)?;
+    #[pyo3(signature = (*, k = 64, threshold = 6.0, statistics = Vec::new()))]
+    #[allow(clippy::needless_pass_by_value)] // what a Python sequence is turned into
+    fn new(k: usize, threshold: f64, statistics: Vec<String>) -> PyResult<Self> {
+        let site = SiteAccumulator::new(config(k, threshold, &statistics)?).map_err(to_py)?;
         Ok(Self(DetachedLock::new(site)))
     }
 
@@ -96,7 +70,8 @@ impl PySiteAccumulator {
         self.0.with(py, |site| site.outlier_places_from(sequence))
     }
 
-    /// All that was recorded: settings and counts as numbers, lists as bytes of little-endian arrays.
+    /// All that was recorded: settings and counts as numbers, and under `POPULATION/NAME` each array as its dtype, its shape and its
+    /// bytes.
     fn state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         state_dict(py, &self.0.with(py, |site| site.state())?)
     }
@@ -104,34 +79,28 @@ impl PySiteAccumulator {
     /// The accumulator that gave this state.
     ///
     /// Raises:
-    ///     KeyError: an entry is missing.
+    ///     KeyError: a setting or a number of tokens is missing.
+    ///     UsageError: there is no such statistic.
     ///     StateError: the entries do not fit together.
     #[staticmethod]
     fn from_state(state: &Bound<'_, PyDict>) -> PyResult<Self> {
+        let names: Vec<String> = field(state, STATISTICS)?.extract()?;
         let config = SiteConfig {
-            k: field(state, "k")?.extract()?,
-            threshold: field(state, "threshold")?.extract()?,
-            unit_sums: field(state, "unit_sums")?.extract()?,
-            norms: true,
-            blocks: field(state, "blocks")?.extract()?,
-            detail: field(state, "detail")?.extract()?,
+            k: field(state, K)?.extract()?,
+            threshold: field(state, THRESHOLD)?.extract()?,
+            statistics: Statistics::from_names(names.iter().map(String::as_str)).map_err(to_py)?,
         };
-        let dtype: String = field(state, "dtype")?.extract()?;
+        let dtype: String = field(state, DTYPE)?.extract()?;
+        let n_dims: usize = field(state, N_DIMS)?.extract()?;
         let layout = match Dtype::from_name(&dtype) {
-            Some(dtype) => Some((dtype, field(state, "n_dims")?.extract()?)),
+            Some(dtype) => Some((dtype, n_dims)),
             None if dtype.is_empty() => None,
             None => return Err(StateError::new_err(format!("cannot restore the state: dtype {dtype:?} is not known"))),
         };
         let mut populations = [PopulationState::default(), PopulationState::default()];
         for (population, part) in Population::ALL.into_iter().zip(&mut populations) {
-            let name = |field: &str| format!("{}/{field}", population.name());
-            part.n_tokens = field(state, &name("n_tokens"))?.extract()?;
-            macro_rules! read {
-                ($field:ident, $type:ty) => {
-                    part.$field = numbers(state, &name(stringify!($field)), <$type>::from_le_bytes)?;
-                };
-            }
-            for_each_list!(read);
+            part.n_tokens = field(state, &key(population, N_TOKENS))?.extract()?;
+            part.arrays = arrays_of(state, population)?;
         }
         let site = SiteAccumulator::from_state(&SiteState { config, layout, populations }).map_err(to_py)?;
         Ok(Self(DetachedLock::new(site)))
@@ -144,50 +113,68 @@ impl PySiteAccumulator {
     }
 }
 
-/// A state as a dict of numbers and of bytes.
+/// The settings of a site that is to keep these statistics beside those that every site keeps.
+pub(crate) fn config(k: usize, threshold: f64, statistics: &[String]) -> PyResult<SiteConfig> {
+    let asked = Statistics::from_names(statistics.iter().map(String::as_str)).map_err(to_py)?;
+    Ok(SiteConfig { k, threshold, statistics: Statistics::default().with(asked) })
+}
+
+// The keys of a state that are no arrays.
+const K: &str = "k";
+const THRESHOLD: &str = "threshold";
+const STATISTICS: &str = "statistics";
+const DTYPE: &str = "dtype";
+const N_DIMS: &str = "n_dims";
+const N_TOKENS: &str = "n_tokens";
+
+fn key(population: Population, name: &str) -> String {
+    format!("{}/{name}", population.name())
+}
+
+/// A state as a dict of settings, numbers of tokens and arrays.
 pub(crate) fn state_dict<'py>(py: Python<'py>, state: &SiteState) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
-    dict.set_item("k", state.config.k)?;
-    dict.set_item("threshold", state.config.threshold)?;
-    dict.set_item("unit_sums", state.config.unit_sums)?;
-    dict.set_item("blocks", state.config.blocks)?;
-    dict.set_item("detail", state.config.detail)?;
-    dict.set_item("dtype", state.layout.map_or("", |(dtype, _)| dtype.name()))?;
-    dict.set_item("n_dims", state.layout.map_or(0, |(_, n_dims)| n_dims))?;
+    dict.set_item(K, state.config.k)?;
+    dict.set_item(THRESHOLD, state.config.threshold)?;
+    dict.set_item(STATISTICS, PyTuple::new(py, state.config.statistics.names().collect::<Vec<_>>())?)?;
+    dict.set_item(DTYPE, state.layout.map_or("", |(dtype, _)| dtype.name()))?;
+    dict.set_item(N_DIMS, state.layout.map_or(0, |(_, n_dims)| n_dims))?;
     for (population, part) in Population::ALL.into_iter().zip(&state.populations) {
-        let name = |field: &str| format!("{}/{field}", population.name());
-        dict.set_item(name("n_tokens"), part.n_tokens)?;
-        macro_rules! write {
-            ($field:ident, $type:ty) => {
-                dict.set_item(name(stringify!($field)), bytes(py, &part.$field, <$type>::to_le_bytes))?;
-            };
+        dict.set_item(key(population, N_TOKENS), part.n_tokens)?;
+        for array in part.arrays.iter() {
+            dict.set_item(key(population, array.name()), array_tuple(py, array)?)?;
         }
-        for_each_list!(write);
     }
     Ok(dict)
 }
 
-pub(crate) fn bytes<'py, T: Copy, const N: usize>(
-    py: Python<'py>,
-    values: &[T],
-    encode: fn(T) -> [u8; N],
-) -> Bound<'py, PyBytes> {
-    let encoded: Vec<u8> = values.iter().flat_map(|&value| encode(value)).collect();
-    PyBytes::new(py, &encoded)
+/// An array as Python has it: dtype, shape, bytes.
+pub(crate) fn array_tuple<'py>(py: Python<'py>, array: &NamedArray) -> PyResult<Bound<'py, PyTuple>> {
+    let (shape, bytes) = (PyTuple::new(py, array.shape())?, PyBytes::new(py, &array.values().to_bytes()));
+    (array.values().dtype(), shape, bytes).into_pyobject(py)
+}
+
+/// The arrays of a population in a state.
+fn arrays_of(state: &Bound<'_, PyDict>, population: Population) -> PyResult<Arrays> {
+    let mut arrays = Arrays::default();
+    for (name, value) in state {
+        let name: String = name.extract()?;
+        let Some(own) = name.strip_prefix(population.name()).and_then(|rest| rest.strip_prefix('/')) else { continue };
+        if own == N_TOKENS {
+            continue;
+        }
+        let (dtype, shape, bytes): (String, Vec<usize>, Bound<'_, PyBytes>) = value.extract()?;
+        let bytes = bytes.as_bytes();
+        let refused = || {
+            let found = format!("{} bytes of {dtype:?}", bytes.len());
+            StateError::new_err(format!("cannot restore the state: {name} should be whole numbers of a known dtype, got {found}"))
+        };
+        let values = Values::from_bytes(&dtype, bytes).ok_or_else(refused)?;
+        arrays.push(NamedArray::new(own.to_owned(), shape, values).map_err(to_py)?);
+    }
+    Ok(arrays)
 }
 
 fn field<'py>(state: &Bound<'py, PyDict>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     state.get_item(name)?.ok_or_else(|| PyKeyError::new_err(format!("cannot restore the state: {name:?} is missing")))
-}
-
-fn numbers<T, const N: usize>(state: &Bound<'_, PyDict>, name: &str, decode: fn([u8; N]) -> T) -> PyResult<Vec<T>> {
-    let value = field(state, name)?;
-    let bytes: &[u8] = value.extract()?;
-    match bytes.as_chunks::<N>() {
-        (chunks, []) => Ok(chunks.iter().map(|&chunk| decode(chunk)).collect()),
-        _ => Err(StateError::new_err(format!(
-            "cannot restore the state: {name} should be a multiple of {N} bytes long, got {}",
-            bytes.len()
-        ))),
-    }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lmfacts_core::{Dtype, SiteConfig};
+use lmfacts_core::Dtype;
 use lmfacts_cuda::{
     CudaDevice, DeviceTensor, Driver, Emulator, Launcher, Limits, MAX_K, Nvrtc, Program, SiteLayout, SiteUpdate, TokensCall,
     source,
@@ -11,7 +11,7 @@ use lmfacts_cuda::{
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-use crate::accumulator::state_dict;
+use crate::accumulator::{config, state_dict};
 use crate::error::{UnsupportedDtypeError, UsageError, cuda_to_py};
 use crate::tensor::Tensor;
 
@@ -124,11 +124,11 @@ fn device_tensor(tensor: &Bound<'_, PyAny>) -> PyResult<DeviceTensor> {
 ///     device: where.
 ///     dtype: of the values: float32, bfloat16 or float16.
 ///     n_dims: of each token.
-///     k, threshold, unit_sums, blocks, detail: as `SiteAccumulator` has them.
+///     k, threshold, statistics: as `SiteAccumulator` has them.
 ///
 /// Raises:
 ///     UnsupportedDtypeError: kernels do not count this dtype.
-///     UsageError: more outliers than the kernels keep.
+///     UsageError: more outliers than the kernels keep, or no such statistic.
 #[pyclass(name = "DeviceSite", module = "lmfacts._native", frozen)]
 pub(crate) struct PyDeviceSite {
     launcher: Arc<dyn Launcher>,
@@ -139,24 +139,21 @@ pub(crate) struct PyDeviceSite {
 #[pymethods]
 impl PyDeviceSite {
     #[new]
-    #[pyo3(signature = (device, dtype, n_dims, *, k = 64, threshold = 6.0, unit_sums = false, blocks = false, detail = false))]
-    #[allow(clippy::too_many_arguments)] // as the accumulator's
-    #[allow(clippy::fn_params_excessive_bools)] // switches that do not depend on each other
+    #[pyo3(signature = (device, dtype, n_dims, *, k = 64, threshold = 6.0, statistics = Vec::new()))]
+    #[allow(clippy::needless_pass_by_value)] // what a Python sequence is turned into
     fn new(
         device: &Bound<'_, PyDevice>,
         dtype: &str,
         n_dims: usize,
         k: usize,
         threshold: f64,
-        unit_sums: bool,
-        blocks: bool,
-        detail: bool,
+        statistics: Vec<String>,
     ) -> PyResult<Self> {
         let dtype = dtype_named(dtype)?;
         if k > MAX_K {
             return Err(UsageError::new_err(format!("k: expected at most {MAX_K} outliers on a device, got {k}")));
         }
-        let config = SiteConfig { k, threshold, unit_sums, norms: true, blocks, detail };
+        let config = config(k, threshold, &statistics)?;
         let launcher = Arc::clone(&device.get().launcher);
         Ok(Self { launcher, layout: SiteLayout::new(config, dtype, n_dims), dtype })
     }
@@ -167,9 +164,9 @@ impl PyDeviceSite {
         self.layout.state_bytes()
     }
 
-    /// Bytes of room that an update with so many rows works in.
-    fn room_bytes(&self, n_rows: usize) -> usize {
-        self.layout.room_bytes(n_rows, self.launcher.limits())
+    /// Bytes of scratch memory that an update with so many rows works in.
+    fn scratch_bytes(&self, n_rows: usize) -> usize {
+        self.layout.scratch_bytes(n_rows, self.launcher.limits())
     }
 
     /// Queues an update on a stream and returns.
@@ -182,7 +179,7 @@ impl PyDeviceSite {
     ///     n_tokens: how many the description has.
     ///     tokens: the description that `describe_tokens` queued on the same stream.
     ///     state: the site's state.
-    ///     room: room to work in; updates on one stream may share it.
+    ///     scratch: memory to work in; updates on one stream may share it.
     ///     stream: the stream's handle, as torch's `cuda_stream` gives it.
     ///
     /// Returns:
@@ -199,7 +196,7 @@ impl PyDeviceSite {
         n_tokens: usize,
         tokens: &Bound<'_, PyDeviceBuffer>,
         state: &Bound<'_, PyDeviceBuffer>,
-        room: &Bound<'_, PyDeviceBuffer>,
+        scratch: &Bound<'_, PyDeviceBuffer>,
         stream: usize,
     ) -> PyResult<bool> {
         let held = Tensor::of(tensor)?;
@@ -208,7 +205,7 @@ impl PyDeviceSite {
             return Err(UnsupportedDtypeError::new_err(format!("expected {}, as before, got {found}", self.dtype)));
         }
         let Some(rows) = held.on_device()?.rows(n_tokens, self.dtype).map_err(cuda_to_py)? else { return Ok(false) };
-        let (tokens, state, room) = (tokens.get(), state.get(), room.get());
+        let (tokens, state, scratch) = (tokens.get(), state.get(), scratch.get());
         let needed = [(tokens.n_bytes, TokensCall::tokens_bytes(n_tokens)), (state.n_bytes, self.layout.state_bytes())];
         if needed.iter().any(|(found, needed)| found < needed) {
             return Err(UsageError::new_err(format!("expected larger buffers; found and needed are {needed:?} bytes")));
@@ -218,7 +215,7 @@ impl PyDeviceSite {
             rows,
             tokens: tokens.address,
             state: state.address,
-            room: (room.address, room.n_bytes),
+            scratch: (scratch.address, scratch.n_bytes),
             stream,
         };
         // SAFETY: the sizes were compared above, the buffers hold their tensors, and `tensor` is alive in the caller's hands;

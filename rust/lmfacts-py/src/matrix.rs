@@ -4,7 +4,7 @@ use lmfacts_core::{Dtype, Orientation, Pool, measure_matrix as measure};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::accumulator::{bytes, state_dict};
+use crate::accumulator::{array_tuple, state_dict};
 use crate::error::{UnsupportedDtypeError, to_py};
 use crate::tensor::Tensor;
 
@@ -19,7 +19,7 @@ use crate::tensor::Tensor;
 ///
 /// Returns:
 ///     A dict: `values`, the state of the values as `SiteAccumulator.state` gives it (all in `rest`; the position is the row plus 1,
-///     the dim the column); bytes of little-endian arrays `row_means` and `row_rms` f8[n_rows], `scaled_codes` u2, `scaled_counts` u8 (float32 codes of the
+///     the dim the column); each as its dtype, shape and bytes, `row_means` and `row_rms` f8[n_rows], `scaled_codes` u2, `scaled_counts` u8 (float32 codes of the
 ///     values divided by their column's RMS, then by their row's), `scaled_moments` f8[7]: n, mean, m2, m3, m4, min, max;
 ///     `sketch` f8[4096].
 ///
@@ -47,11 +47,8 @@ pub(crate) fn measure_matrix<'py>(
     let state = py.detach(|| measure(&view, n_rows, stored, k, &pool)).map_err(to_py)?;
     let dict = PyDict::new(py);
     dict.set_item("values", state_dict(py, &state.values)?)?;
-    dict.set_item("row_means", bytes(py, &state.row_means, f64::to_le_bytes))?;
-    dict.set_item("row_rms", bytes(py, &state.row_rms, f64::to_le_bytes))?;
-    dict.set_item("scaled_codes", bytes(py, &state.scaled_codes, u16::to_le_bytes))?;
-    dict.set_item("scaled_counts", bytes(py, &state.scaled_counts, u64::to_le_bytes))?;
-    dict.set_item("scaled_moments", bytes(py, &state.scaled_moments.to_values(), f64::to_le_bytes))?;
-    dict.set_item("sketch", bytes(py, &state.sketch, f64::to_le_bytes))?;
+    for array in state.arrays().iter() {
+        dict.set_item(array.name(), array_tuple(py, array)?)?;
+    }
     Ok(dict)
 }

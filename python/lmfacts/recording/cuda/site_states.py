@@ -49,7 +49,7 @@ class SiteStates:
         Args:
             order: that of all that is queued.
             scratch: shared with the other sites.
-            options: `k`, `threshold`, `unit_sums`, `blocks` and `detail`, as `SiteAccumulator` takes them.
+            options: `k`, `threshold` and `statistics`, as `SiteAccumulator` takes them.
         """
         self._order = order
         self._scratch = scratch
@@ -76,11 +76,12 @@ class SiteStates:
         if tensor.numel() >= _MOST_VALUES or tokens.n_tokens == 0:
             return False
         stream = self._order.stream(device)
-        room = self._scratch.get(device, state.native.room_bytes(tokens.n_tokens))
+        scratch = self._scratch.get(device, state.native.scratch_bytes(tokens.n_tokens))
         described = tokens.on(device)
-        if not state.native.update(tensor, tokens.n_tokens, described.native, state.buffer.native, room.native, stream):
+        buffers = (described.native, state.buffer.native, scratch.native)
+        if not state.native.update(tensor, tokens.n_tokens, *buffers, stream):
             tensor = tensor.detach().contiguous()
-            state.native.update(tensor, tokens.n_tokens, described.native, state.buffer.native, room.native, stream)
+            state.native.update(tensor, tokens.n_tokens, *buffers, stream)
             self.n_copies += 1
         return True
 

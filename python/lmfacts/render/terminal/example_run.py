@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from lmfacts.run import Run
-from lmfacts.run.state import SiteState
+from lmfacts.run.state import SiteState, native_array
 from lmfacts.stats.codes import SIGN
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def example_state(values: NDArray[np.float64], places: NDArray[np.int64], k: int
         "n_dims": values.shape[1],
         "k": k,
         "threshold": _THRESHOLD,
-        "unit_sums": False,
+        "statistics": ("token_norms", "outliers"),
     }
     is_first = places[:, 1] == 0
     for population, chosen in (("first", is_first), ("rest", ~is_first)):
@@ -114,12 +114,11 @@ def example_state(values: NDArray[np.float64], places: NDArray[np.int64], k: int
             "norm_counts": norm_counts.astype("<u8"),
             "token_moments": _moments(np.stack([norms, np.log(norms), np.log(centered)], axis=1)).T.astype("<f8"),
             "token_mean_rests": np.zeros(3),
-            "unit_sums": np.empty(0),
             "outlier_values": x[token, dim].astype("<f8"),
             "outlier_index": index.astype("<i8"),
         }
         state[f"{population}/n_tokens"] = int(chosen.sum())
-        state.update({f"{population}/{name}": array.tobytes() for name, array in arrays.items()})
+        state.update({f"{population}/{name}": native_array(array) for name, array in arrays.items()})
     return SiteState.from_native(state)
 
 

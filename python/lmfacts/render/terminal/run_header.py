@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.text import Text
 
 from lmfacts.render.terminal.console import PROBLEM, heading, paragraph, visible_cell
+from lmfacts.run.statistics.dim_moments import DimMomentArrays
 from lmfacts.stats.codes import is_exact
 from lmfacts.writing import numbers
 
@@ -46,7 +47,7 @@ def nonfinite_sites(view: RunView) -> list[NonfiniteSite]:
     found = []
     for name in view.run:
         site = view.site(name)
-        per_dim = site.state.first.dim_counts[0] + site.state.rest.dim_counts[0]
+        per_dim = sum(DimMomentArrays(part).dim_counts[0] for part in (site.state.first, site.state.rest))
         if per_dim.any():
             found.append(NonfiniteSite(name, site.n_nan, site.n_inf, int((per_dim > 0).sum())))
     return found

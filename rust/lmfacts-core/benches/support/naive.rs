@@ -1,5 +1,7 @@
 //! Plain loops that say what the answers are.
 
+use lmfacts_core::SiteState;
+
 use super::data::Sample;
 
 /// How often each code occurs.
@@ -9,6 +11,22 @@ pub fn codes<S: Sample>(values: &[S]) -> Vec<u32> {
         counts[usize::from(value.code_by_definition())] += 1;
     }
     counts
+}
+
+/// How often a state says that each code occurs, in all tokens.
+///
+/// # Panics
+/// If it says nothing of it.
+pub fn counted_codes(state: &SiteState) -> Vec<u32> {
+    let mut counted = vec![0; 1 << 16];
+    for population in &state.populations {
+        let codes = population.arrays.list::<u16>("codes").expect("codes");
+        let counts = population.arrays.list::<u64>("counts").expect("their counts");
+        for (&code, &count) in codes.iter().zip(counts) {
+            counted[usize::from(code)] += count as u32;
+        }
+    }
+    counted
 }
 
 /// Mean and second to fourth central moment sums of each dim, in two passes.

@@ -37,14 +37,14 @@ impl CodeHistogram {
         zeros()
     }
 
-    /// A table with nothing in it, from those that were given back, or a new one.
-    pub(super) fn lend() -> Box<CodeTable> {
+    /// A table with nothing in it, from those that were released, or a new one.
+    pub(super) fn acquire() -> Box<CodeTable> {
         let spare = SPARE.lock().ok().and_then(|mut spare| spare.pop());
         spare.unwrap_or_else(Self::zeroed_table)
     }
 
-    /// Keeps a table with nothing in it for the next [`Self::lend`]: no call asks the system for memory that the one before gave back.
-    pub(super) fn give_back(table: Box<CodeTable>) {
+    /// Keeps a table with nothing in it for the next [`Self::acquire`]: no call asks the system for memory that the one before gave back.
+    pub(super) fn release(table: Box<CodeTable>) {
         if let Ok(mut spare) = SPARE.lock()
             && spare.len() < MOST_SPARE
         {

@@ -3,9 +3,19 @@
 //! 256 bins for each dim: four for each power of two from 2^-16 to 2^16 and either sign; what is smaller or larger goes into the first
 //! and last of its sign. A bin is a union of codes, so that a dim can be taken out of the histogram of all codes afterwards.
 
+use super::accumulator::{Accumulator, Call, Shape, Statistic};
+use super::device::{Blocks, OnDevice};
+use crate::config::SiteConfig;
 use crate::dtype::Element;
+use crate::error::{Error, Result};
+use crate::kernel::Kernels;
 use crate::parallel::{Pool, split};
+use crate::state::Arrays;
+use crate::tokens::Population;
 use crate::view::Rows;
+
+const BINS: &str = "dim_bins";
+const COUNTS: &str = "dim_bin_counts";
 
 /// Bins of a dim: those of positive values by magnitude, then those of negative ones.
 pub const N_BINS: usize = 256;
@@ -87,8 +97,8 @@ impl DimHistograms {
     }
 
     /// Counts the chosen rows.
-    pub(super) fn update<E: Element>(&mut self, rows: &Rows<'_, E>, chosen: &[usize], pool: &Pool, n_threads: usize) {
-        self.make_room(chosen.len() as u64);
+    fn count_rows<E: Element>(&mut self, rows: &Rows<'_, E>, chosen: &[usize], pool: &Pool, n_threads: usize) {
+        self.reserve(chosen.len() as u64);
         let n_dims = rows.n_dims();
         let mut rest = self.recent.as_mut_slice();
         let mut workers = Vec::with_capacity(n_threads);
@@ -125,7 +135,7 @@ impl DimHistograms {
         });
     }
 
-    fn make_room(&mut self, n_incoming: u64) {
+    fn reserve(&mut self, n_incoming: u64) {
         if self.n_recent + n_incoming > u64::from(u32::MAX) {
             let folded = self.folded.get_or_insert_with(|| vec![0; self.recent.len()]);
             for (total, count) in folded.iter_mut().zip(&mut self.recent) {
@@ -140,16 +150,10 @@ impl DimHistograms {
         u64::from(self.recent[index]) + self.folded.as_ref().map_or(0, |folded| folded[index])
     }
 
-    /// Adds all counts of another one of as many dims.
-    pub(super) fn merge(&mut self, other: &Self) {
-        let counts: Vec<u64> = (0..other.recent.len()).map(|index| other.count(index)).collect();
-        self.add(&counts);
-    }
-
     fn add(&mut self, counts: &[u64]) {
         let most = counts.iter().copied().max().unwrap_or(0);
         if u32::try_from(most).is_ok() {
-            self.make_room(most);
+            self.reserve(most);
             for (count, &more) in self.recent.iter_mut().zip(counts) {
                 *count += more as u32;
             }
@@ -161,28 +165,82 @@ impl DimHistograms {
         }
     }
 
-    /// The bins that hold a value, as `dim x 256 + bin`, ascending, and their counts.
-    pub fn sparse(&self) -> (Vec<u32>, Vec<u64>) {
-        (0..self.recent.len()).map(|index| (index as u32, self.count(index))).filter(|&(_, count)| count > 0).unzip()
+    /// Adds to `arrays` the bins that hold a value, as `dim x 256 + bin`, ascending, and how many each holds.
+    fn save_counts(arrays: &mut Arrays, counts: impl Iterator<Item = u64>) {
+        let filled = counts.enumerate().filter(|&(_, count)| count > 0);
+        let (bins, counts) = filled.map(|(bin, count)| (bin as u32, count)).unzip();
+        arrays.push_list::<u32>(BINS, bins);
+        arrays.push_list::<u64>(COUNTS, counts);
+    }
+}
+
+impl Accumulator for DimHistograms {
+    const NAME: &'static str = "dim_histograms";
+
+    fn new(shape: &Shape) -> Self {
+        Self::new(shape.n_dims)
     }
 
-    /// What `sparse` gave, or none if it does not fit.
-    pub fn from_sparse(n_dims: usize, bins: &[u32], counts: &[u64]) -> Option<Self> {
-        if bins.len() != counts.len() || !bins.is_sorted_by(|a, b| a < b) {
-            return None;
-        }
-        let mut histograms = Self::new(n_dims);
+    fn merge<E: Element>(&mut self, _kernels: &Kernels<E>, other: &mut Self) {
+        let counts: Vec<u64> = (0..other.recent.len()).map(|index| other.count(index)).collect();
+        self.add(&counts);
+    }
+
+    fn save(&self, arrays: &mut Arrays) {
+        Self::save_counts(arrays, (0..self.recent.len()).map(|index| self.count(index)));
+    }
+
+    fn restore(arrays: &Arrays, shape: &Shape, _n_tokens: u64) -> Result<Self> {
+        let (bins, counts) = (arrays.list::<u32>(BINS)?, arrays.list::<u64>(COUNTS)?);
+        let mut histograms = Self::new(shape.n_dims);
         let mut all = vec![0; histograms.recent.len()];
+        if bins.len() != counts.len()
+            || !bins.is_sorted_by(|a, b| a < b)
+            || bins.last().is_some_and(|&bin| bin as usize >= all.len())
+        {
+            return Err(Error::State {
+                field: BINS.into(),
+                expected: format!("ascending bins of {} dims with one count each", shape.n_dims),
+                got: format!("{} bins and {} counts", bins.len(), counts.len()),
+            });
+        }
         for (&bin, &count) in bins.iter().zip(counts) {
-            *all.get_mut(bin as usize)? = count;
+            all[bin as usize] = count;
         }
         histograms.add(&all);
-        Some(histograms)
+        Ok(histograms)
     }
 
-    /// Bytes held.
-    pub fn n_bytes(&self) -> usize {
+    fn n_bytes(&self) -> usize {
         4 * self.recent.len() + self.folded.as_ref().map_or(0, |folded| 8 * folded.len())
+    }
+}
+
+impl Statistic for DimHistograms {
+    const TAKES_CALLS: bool = true;
+
+    type Scratch = ();
+
+    fn is_of(population: Population) -> bool {
+        population == Population::Rest
+    }
+
+    fn update_call<E: Element>(&mut self, call: &Call<'_, E>, population: Population, pool: &Pool, n_threads: usize) {
+        self.count_rows(&call.rows, call.tokens.rows(population), pool, n_threads);
+    }
+}
+
+impl OnDevice for DimHistograms {
+    const KERNELS: &'static [(&'static str, Blocks)] = &[("dim_histograms", Blocks::DimsAndParts)];
+
+    fn state_bytes(_config: &SiteConfig, n_dims: usize) -> usize {
+        n_dims * N_BINS * size_of::<u64>()
+    }
+
+    fn save_state(state: &[u8], _config: &SiteConfig, _n_dims: usize, population: Population, arrays: &mut Arrays) {
+        if Self::is_of(population) {
+            Self::save_counts(arrays, state.as_chunks().0.iter().map(|&count| u64::from_le_bytes(count)));
+        }
     }
 }
 
@@ -206,10 +264,10 @@ mod tests {
     #[test]
     fn counters_do_not_wrap() {
         let mut histograms = DimHistograms::new(1);
-        histograms.make_room(u64::from(u32::MAX));
+        histograms.reserve(u64::from(u32::MAX));
         histograms.recent[3] = u32::MAX;
-        histograms.make_room(5);
+        histograms.reserve(5);
         histograms.recent[3] = 5;
-        assert_eq!(histograms.sparse(), (vec![3], vec![u64::from(u32::MAX) + 5]));
+        assert_eq!(histograms.count(3), u64::from(u32::MAX) + 5);
     }
 }

@@ -8,14 +8,15 @@ use std::ops::Range;
 
 use super::codes::CodeHistogram;
 use super::moments::ScalarMoments;
-use super::site::{SiteAccumulator, SiteConfig, chunk_rows};
-use super::site_state::SiteState;
+use super::site::{SiteAccumulator, chunk_rows};
 use super::sketch::{PANEL_ROWS, Sketch};
+use crate::config::{SiteConfig, Statistics};
 use crate::dtype::{Bf16, Dtype, Element, F8E4M3, F8E5M2, F16};
 use crate::error::{Error, Result};
 use crate::kernel::{CodeTable, Kernels, Level, central};
 use crate::parallel::{Pool, split};
-use crate::tokens::TokenBatch;
+use crate::state::{Arrays, SiteState};
+use crate::tokens::{Population, TokenBatch};
 use crate::view::{BufferView, Rows};
 
 /// Rows whose statistics are merged at a time, for each thread.
@@ -43,6 +44,20 @@ pub struct MatrixState {
     /// The count sketch of the finite values, 4,096 buckets: where an entry goes, and with which sign, is a function of its row and column
     /// in the matrix as it is used, not as it is stored.
     pub sketch: Vec<f64>,
+}
+
+impl MatrixState {
+    /// All but the values' own state, as named arrays.
+    pub fn arrays(&self) -> Arrays {
+        let mut arrays = Arrays::default();
+        arrays.push_list("row_means", self.row_means.clone());
+        arrays.push_list("row_rms", self.row_rms.clone());
+        arrays.push_list("scaled_codes", self.scaled_codes.clone());
+        arrays.push_list("scaled_counts", self.scaled_counts.clone());
+        arrays.push_list("scaled_moments", self.scaled_moments.to_values().to_vec());
+        arrays.push_list("sketch", self.sketch.clone());
+        arrays
+    }
 }
 
 /// How a matrix lies in a tensor.
@@ -74,18 +89,16 @@ pub fn measure_matrix(view: &BufferView<'_>, n_rows: usize, stored: Orientation,
 
 fn measure<E: Element>(view: &BufferView<'_>, n_rows: usize, stored: Orientation, k: usize, pool: &Pool) -> Result<MatrixState> {
     let rows = view.rows::<E>(n_rows)?;
-    let mut values =
-        SiteAccumulator::new(SiteConfig { k, threshold: f64::MAX, unit_sums: false, norms: false, ..SiteConfig::default() })?;
+    let mut values = SiteAccumulator::new(SiteConfig { k, threshold: f64::MAX, statistics: Statistics::OUTLIERS })?;
     // Positions from 1, so that no row is taken for a sequence's first token.
     let positions = (1..=n_rows as i64).collect();
     let tokens = TokenBatch::new(vec![0; n_rows], positions, vec![-1; n_rows], &vec![true; n_rows])?;
     values.update(view, &tokens, pool)?;
-    let state = values.state();
 
     let level = Level::selected()?;
     let missing = || Error::Setting { setting: "level", expected: "one that this processor has".into(), got: level.to_string() };
     let kernels = Kernels::<E>::at(level).ok_or_else(missing)?;
-    let inverse_columns = inverse_column_rms(&state, rows.n_dims());
+    let inverse_columns = inverse_column_rms(&values, rows.n_dims());
     let float_kernels = Kernels::<f32>::at(level).ok_or_else(missing)?;
     let some_without_scale = inverse_columns.contains(&0.0);
     let inverse_in_f32 = in_f32::<E>(&inverse_columns);
@@ -94,7 +107,7 @@ fn measure<E: Element>(view: &BufferView<'_>, n_rows: usize, stored: Orientation
     let (row_means, row_rms) = rows.into_iter().unzip();
     let (scaled_codes, scaled_counts) = scaled.codes.sparse();
     Ok(MatrixState {
-        values: state,
+        values: values.state(),
         row_means,
         row_rms,
         scaled_codes,
@@ -105,15 +118,11 @@ fn measure<E: Element>(view: &BufferView<'_>, n_rows: usize, stored: Orientation
 }
 
 /// 1 / RMS of each column; 0 for a column without a scale.
-fn inverse_column_rms(state: &SiteState, n_columns: usize) -> Vec<f64> {
-    let part = &state.populations[1];
-    (0..n_columns)
-        .map(|column| {
-            let (mean, m2) = (part.moments[column], part.moments[n_columns + column]);
-            let inverse = 1.0 / (m2 / part.n_tokens as f64 + mean * mean).sqrt();
-            if part.dim_counts[column] == 0 && inverse.is_finite() { inverse } else { 0.0 }
-        })
-        .collect()
+fn inverse_column_rms(values: &SiteAccumulator, n_columns: usize) -> Vec<f64> {
+    let Some(moments) = values.dim_moments(Population::Rest) else { return vec![0.0; n_columns] };
+    let n_rows = moments.n_rows() as f64;
+    let inverse = |(mean, m2): (f64, f64)| 1.0 / (m2 / n_rows + mean * mean).sqrt();
+    (0..n_columns).map(|column| moments.finite_dim(column).map(inverse).filter(|rms| rms.is_finite()).unwrap_or(0.0)).collect()
 }
 
 /// The scales as f32, if f32 holds them and the values that they are to divide.
@@ -154,9 +163,9 @@ struct Scaled {
 type RowScale = (f64, f64);
 
 /// What a thread works in.
-struct Room<E> {
+struct Scratch<E> {
     gathered: Vec<E>,
-    scratch: Vec<f32>,
+    scaled: Vec<f32>,
     spare: Vec<E>,
 }
 
@@ -184,11 +193,11 @@ impl<E: Element> Scaling<'_, E> {
                 .map(|(segments, table)| Worker { segments, table, done: Vec::new() })
                 .collect();
             pool.run(&mut workers, |worker| {
-                let mut room =
-                    Room { gathered: vec![E::narrow(0.0); n_columns], scratch: vec![0f32; n_columns], spare: Vec::new() };
+                let mut scratch =
+                    Scratch { gathered: vec![E::narrow(0.0); n_columns], scaled: vec![0f32; n_columns], spare: Vec::new() };
                 for segment in worker.segments.clone() {
                     let range = segment * segment_rows..n_rows.min((segment + 1) * segment_rows);
-                    worker.done.push(self.segment(range, &mut room, &mut worker.table));
+                    worker.done.push(self.segment(range, &mut scratch, &mut worker.table));
                 }
             });
             for worker in workers {
@@ -212,27 +221,32 @@ impl<E: Element> Scaling<'_, E> {
     }
 
     /// Some stored rows, a panel after the other.
-    fn segment(&self, range: Range<usize>, room: &mut Room<E>, table: &mut CodeTable) -> (Vec<RowScale>, ScalarMoments, Sketch) {
+    fn segment(
+        &self,
+        range: Range<usize>,
+        scratch: &mut Scratch<E>,
+        table: &mut CodeTable,
+    ) -> (Vec<RowScale>, ScalarMoments, Sketch) {
         let (mut scales, mut merged, mut sketch) = (Vec::with_capacity(range.len()), ScalarMoments::default(), Sketch::default());
         for start in range.clone().step_by(PANEL_ROWS) {
             let panel = start..range.end.min(start + PANEL_ROWS);
             for row in panel.clone() {
-                let (scale, moments) = self.row(row, room, table, &mut sketch);
+                let (scale, moments) = self.row(row, scratch, table, &mut sketch);
                 scales.push(scale);
                 merged.merge(&moments);
             }
             if self.stored == Orientation::Columns {
                 let all_finite = scales[scales.len() - panel.len()..].iter().all(|(_, rms)| rms.is_finite());
-                sketch.add_columns(&self.kernels, &self.rows, panel, all_finite, &mut room.spare);
+                sketch.add_columns(&self.kernels, &self.rows, panel, all_finite, &mut scratch.spare);
             }
         }
         (scales, merged, sketch)
     }
 
     /// The mean and RMS of a row as it is, and the moments of its scaled values, whose codes are counted.
-    fn row(&self, row: usize, room: &mut Room<E>, table: &mut CodeTable, sketch: &mut Sketch) -> (RowScale, ScalarMoments) {
-        let Room { gathered, scratch, spare } = room;
-        let scratch = scratch.as_mut_slice();
+    fn row(&self, row: usize, scratch: &mut Scratch<E>, table: &mut CodeTable, sketch: &mut Sketch) -> (RowScale, ScalarMoments) {
+        let Scratch { gathered, scaled, spare } = scratch;
+        let all_scaled = scaled.as_mut_slice();
         let values = if self.rows.side_by_side() {
             self.rows.slice(row)
         } else {
@@ -240,8 +254,8 @@ impl<E: Element> Scaling<'_, E> {
             gathered.as_slice()
         };
         let sums = match &self.inverse_in_f32 {
-            Some(inverse_columns) => self.kernels.divide_columns_in_f32(values, inverse_columns, scratch),
-            None => self.kernels.divide_columns(values, &self.inverse_columns, scratch),
+            Some(inverse_columns) => self.kernels.divide_columns_in_f32(values, inverse_columns, all_scaled),
+            None => self.kernels.divide_columns(values, &self.inverse_columns, all_scaled),
         };
         let n = values.len() as f64;
         let scale = (sums.sum / n, (sums.square / n).sqrt());
@@ -251,15 +265,15 @@ impl<E: Element> Scaling<'_, E> {
         if !scale.1.is_finite() {
             return (scale, ScalarMoments::default());
         }
-        let mut n_scaled = scratch.len();
+        let mut n_scaled = all_scaled.len();
         if self.some_without_scale {
             n_scaled = 0;
-            for column in (0..scratch.len()).filter(|&column| self.inverse_columns[column] > 0.0) {
-                scratch[n_scaled] = scratch[column];
+            for column in (0..all_scaled.len()).filter(|&column| self.inverse_columns[column] > 0.0) {
+                all_scaled[n_scaled] = all_scaled[column];
                 n_scaled += 1;
             }
         }
-        let scaled = &mut scratch[..n_scaled];
+        let scaled = &mut all_scaled[..n_scaled];
         // A column without a scale was multiplied by 0 and added nothing.
         let inverse_rms = 1.0 / (sums.scaled_square / n_scaled as f64).sqrt();
         if !inverse_rms.is_finite() || inverse_rms == 0.0 {
@@ -272,7 +286,7 @@ impl<E: Element> Scaling<'_, E> {
             mean if mean.abs() > LARGEST_MEAN => (mean, powers_about(mean, scaled)),
             _ => (0.0, sums.powers),
         };
-        let ([mean, mean_rest], [m2, m3, m4]) = central(n_scaled as f64, pivot, powers);
-        (scale, ScalarMoments { n: n_scaled as u64, mean, mean_rest, m2, m3, m4, min: sums.min, max: sums.max })
+        let ([mean, mean_lo], [m2, m3, m4]) = central(n_scaled as f64, pivot, powers);
+        (scale, ScalarMoments { n: n_scaled as u64, mean, mean_lo, m2, m3, m4, min: sums.min, max: sums.max })
     }
 }

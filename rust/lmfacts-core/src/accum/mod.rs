@@ -9,29 +9,74 @@
 //!   1e-12 of the sum of the terms' magnitudes;
 //! - NaN and infinity are counted and change no finite moment.
 
+mod accumulator;
 mod codes;
+mod device;
 mod dim_histograms;
+mod main_pass;
 mod matrix;
 mod moments;
 mod outliers;
+mod population;
+mod population_codes;
+mod scratch;
 mod sequence_blocks;
 mod site;
-mod site_state;
 mod sketch;
-mod summary;
 mod tables;
 mod token_norms;
 mod unit_sums;
-mod workspace;
 
 pub use codes::CodeHistogram;
+pub use device::{Blocks, DeviceCall, OnDevice};
 pub use dim_histograms::{DimHistograms, N_BINS};
 pub use matrix::{MatrixState, Orientation, measure_matrix};
 pub use moments::{DimMoments, ScalarMoments};
 pub use outliers::{Outlier, Outliers};
+pub use population_codes::PopulationCodes;
 pub use sequence_blocks::{N_BLOCKS, N_MAXIMA, SequenceBlocks};
-pub use site::{SiteAccumulator, SiteConfig};
-pub use site_state::{PopulationState, SiteState};
-pub use summary::Summary;
+pub use site::SiteAccumulator;
 pub use token_norms::{TOKEN_QUANTITIES, TokenNorms};
 pub use unit_sums::UnitSums;
+
+use crate::config::Statistics;
+
+/// The statistics beside the main pass's: calls a macro with the field, the type and the constant in [`Statistics`] of each.
+///
+/// To add one: a file with its type, which is an `Accumulator` and a `Statistic` (`accumulator.rs`), and a line here and among the
+/// modules. States, merging, threads and the boundary to Python go by this list.
+macro_rules! for_each_statistic {
+    ($do:ident) => {
+        $do! {
+            /// The norms of the tokens.
+            token_norms: TokenNorms as TOKEN_NORMS,
+            /// The largest values and their places.
+            outliers: Outliers as OUTLIERS,
+            /// The sums of unit vectors that the mean cosine between tokens needs.
+            unit_sums: UnitSums as UNIT_SUMS,
+            /// Tokens and norms by blocks of sequences, and the largest value of each of the first sequences.
+            sequence_blocks: SequenceBlocks as SEQUENCE_BLOCKS,
+            /// A coarse histogram of each dim, of all tokens but the first of sequences.
+            dim_histograms: DimHistograms as DIM_HISTOGRAMS,
+        }
+    };
+}
+use for_each_statistic;
+
+/// The statistics among them that have kernels of their own on devices: calls a macro with the file of the kernels (`kernels/FILE.cu` in
+/// `lmfacts-cuda`), the type, which is [`OnDevice`], and the constant of each.
+#[macro_export]
+macro_rules! for_each_statistic_on_devices {
+    ($do:ident) => {
+        $do! {
+            dim_histograms: $crate::DimHistograms as DIM_HISTOGRAMS,
+        }
+    };
+}
+
+impl Default for Statistics {
+    /// What every site of a model keeps.
+    fn default() -> Self {
+        Self::TOKEN_NORMS.with(Self::OUTLIERS)
+    }
+}

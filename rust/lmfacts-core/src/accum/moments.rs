@@ -5,15 +5,22 @@
 //! Formulas: Pébay, "Formulas for Robust, One-Pass Parallel Computation of Covariances and Arbitrary-Order Statistical Moments",
 //! SAND2008-6212.
 
+use super::accumulator::{Accumulator, Shape};
 use crate::dtype::Element;
+use crate::error::{Error, Result};
 use crate::kernel::{DimSums, Kernels, MergeWeights, MomentRows, central};
+use crate::state::Arrays;
+
+const MOMENTS: &str = "moments";
+const MEAN_LO: &str = "mean_rests";
+const COUNTS: &str = "dim_counts";
 
 /// Moments of every dim over a set of rows.
 #[derive(Debug)]
 pub struct DimMoments {
     n_rows: u64,
     mean: Vec<f64>,
-    mean_rest: Vec<f64>,
+    mean_lo: Vec<f64>,
     m2: Vec<f64>,
     m3: Vec<f64>,
     m4: Vec<f64>,
@@ -33,10 +40,10 @@ impl Clone for DimMoments {
 
     /// Copies into the memory that is there, where it suffices.
     fn clone_from(&mut self, source: &Self) {
-        let Self { n_rows, mean, mean_rest, m2, m3, m4, min, max, n_nonfinite, n_at_least, all_finite } = source;
+        let Self { n_rows, mean, mean_lo, m2, m3, m4, min, max, n_nonfinite, n_at_least, all_finite } = source;
         (self.n_rows, self.all_finite) = (*n_rows, *all_finite);
         self.mean.clone_from(mean);
-        self.mean_rest.clone_from(mean_rest);
+        self.mean_lo.clone_from(mean_lo);
         self.m2.clone_from(m2);
         self.m3.clone_from(m3);
         self.m4.clone_from(m4);
@@ -53,7 +60,7 @@ impl DimMoments {
         Self {
             n_rows: 0,
             mean: vec![0.0; n_dims],
-            mean_rest: vec![0.0; n_dims],
+            mean_lo: vec![0.0; n_dims],
             m2: vec![0.0; n_dims],
             m3: vec![0.0; n_dims],
             m4: vec![0.0; n_dims],
@@ -78,8 +85,7 @@ impl DimMoments {
     /// Becomes no rows of `n_dims` dims, in the memory that it has. What its lists hold means nothing until rows are merged or set.
     pub(super) fn clear(&mut self, n_dims: usize) {
         self.n_rows = 0;
-        for list in [&mut self.mean, &mut self.mean_rest, &mut self.m2, &mut self.m3, &mut self.m4, &mut self.min, &mut self.max]
-        {
+        for list in [&mut self.mean, &mut self.mean_lo, &mut self.m2, &mut self.m3, &mut self.m4, &mut self.min, &mut self.max] {
             list.resize(n_dims, 0.0);
         }
         self.n_nonfinite.resize(n_dims, 0);
@@ -89,7 +95,7 @@ impl DimMoments {
     fn rows_mut(&mut self) -> MomentRows<'_> {
         MomentRows {
             mean: &mut self.mean,
-            mean_rest: &mut self.mean_rest,
+            mean_rest: &mut self.mean_lo,
             m2: &mut self.m2,
             m3: &mut self.m3,
             m4: &mut self.m4,
@@ -129,7 +135,7 @@ impl DimMoments {
         ScalarMoments {
             n: self.n_rows - self.n_nonfinite[dim],
             mean: self.mean[dim],
-            mean_rest: self.mean_rest[dim],
+            mean_lo: self.mean_lo[dim],
             m2: self.m2[dim],
             m3: self.m3[dim],
             m4: self.m4[dim],
@@ -140,7 +146,7 @@ impl DimMoments {
 
     fn set_dim(&mut self, dim: usize, moments: &ScalarMoments) {
         self.mean[dim] = moments.mean;
-        self.mean_rest[dim] = moments.mean_rest;
+        self.mean_lo[dim] = moments.mean_lo;
         self.m2[dim] = moments.m2;
         self.m3[dim] = moments.m3;
         self.m4[dim] = moments.m4;
@@ -148,8 +154,34 @@ impl DimMoments {
         self.max[dim] = moments.max;
     }
 
-    /// Merges the rows of another set of the same number of dims.
-    pub fn merge<E: Element>(&mut self, kernels: &Kernels<E>, other: &mut Self) {
+    /// Rows taken in.
+    pub(super) const fn n_rows(&self) -> u64 {
+        self.n_rows
+    }
+
+    /// Mean and sum of squared deviations of a dim, or none if one of its values is not finite.
+    pub(super) fn finite_dim(&self, dim: usize) -> Option<(f64, f64)> {
+        (self.n_nonfinite[dim] == 0).then(|| (self.mean[dim], self.m2[dim]))
+    }
+
+    /// Adds moments to `arrays`: of mean, m2, m3, m4, min, max a list of one value for each dim, what rounding took from each mean, and two
+    /// lists of counts, of values that are not finite and of those at or above the threshold.
+    pub fn save_lists(arrays: &mut Arrays, moments: [&[f64]; 6], mean_lo: Vec<f64>, counts: [&[u64]; 2]) {
+        let n_dims = mean_lo.len();
+        arrays.push_table(MOMENTS, [6, n_dims], moments.concat());
+        arrays.push_list(MEAN_LO, mean_lo);
+        arrays.push_table(COUNTS, [2, n_dims], counts.concat());
+    }
+}
+
+impl Accumulator for DimMoments {
+    const NAME: &'static str = MOMENTS;
+
+    fn new(shape: &Shape) -> Self {
+        Self::new(shape.n_dims)
+    }
+
+    fn merge<E: Element>(&mut self, kernels: &Kernels<E>, other: &mut Self) {
         if other.n_rows == 0 {
             return;
         }
@@ -175,48 +207,37 @@ impl DimMoments {
         }
     }
 
-    /// The six lists mean, m2, m3, m4, min, max, one after the other.
-    pub fn to_values(&self) -> Vec<f64> {
-        [&self.mean, &self.m2, &self.m3, &self.m4, &self.min, &self.max].into_iter().flatten().copied().collect()
+    fn save(&self, arrays: &mut Arrays) {
+        let moments = [&self.mean[..], &self.m2, &self.m3, &self.m4, &self.min, &self.max];
+        Self::save_lists(arrays, moments, self.mean_lo.clone(), [&self.n_nonfinite, &self.n_at_least]);
     }
 
-    /// What rounding took from each mean.
-    pub fn mean_rests(&self) -> &[f64] {
-        &self.mean_rest
-    }
-
-    /// The two lists of non-finite values and of values at or above the threshold, one after the other.
-    pub fn to_counts(&self) -> Vec<u64> {
-        [&self.n_nonfinite, &self.n_at_least].into_iter().flatten().copied().collect()
-    }
-
-    /// The moments that `to_values`, `mean_rests` and `to_counts` gave, or none if the lengths do not fit.
-    pub fn from_values(n_rows: u64, n_dims: usize, values: &[f64], mean_rests: &[f64], counts: &[u64]) -> Option<Self> {
-        if values.len() != 6 * n_dims || mean_rests.len() != n_dims || counts.len() != 2 * n_dims {
-            return None;
+    fn restore(arrays: &Arrays, shape: &Shape, n_tokens: u64) -> Result<Self> {
+        let n_dims = shape.n_dims;
+        let moments = arrays.table::<f64, 2>(MOMENTS, [6, n_dims])?;
+        let mean_lo = arrays.table::<f64, 1>(MEAN_LO, [n_dims])?;
+        let (n_nonfinite, n_at_least) = arrays.table::<u64, 2>(COUNTS, [2, n_dims])?.split_at(n_dims);
+        if let Some(most) = n_nonfinite.iter().max().filter(|&&most| most > n_tokens) {
+            let expected = format!("at most {n_tokens} values of a dim");
+            return Err(Error::State { field: COUNTS.into(), expected, got: most.to_string() });
         }
-        let list = |index: usize| values[index * n_dims..(index + 1) * n_dims].to_vec();
-        let n_nonfinite = counts[..n_dims].to_vec();
-        if n_nonfinite.iter().any(|&n| n > n_rows) {
-            return None;
-        }
-        Some(Self {
-            n_rows,
+        let list = |index: usize| moments[index * n_dims..(index + 1) * n_dims].to_vec();
+        Ok(Self {
+            n_rows: n_tokens,
             mean: list(0),
             m2: list(1),
             m3: list(2),
             m4: list(3),
             min: list(4),
             max: list(5),
-            mean_rest: mean_rests.to_vec(),
+            mean_lo: mean_lo.to_vec(),
             all_finite: n_nonfinite.iter().all(|&n| n == 0),
-            n_nonfinite,
-            n_at_least: counts[n_dims..].to_vec(),
+            n_nonfinite: n_nonfinite.to_vec(),
+            n_at_least: n_at_least.to_vec(),
         })
     }
 
-    /// Bytes held.
-    pub fn n_bytes(&self) -> usize {
+    fn n_bytes(&self) -> usize {
         9 * 8 * self.mean.capacity()
     }
 }
@@ -229,7 +250,7 @@ pub struct ScalarMoments {
     /// Their mean, rounded; 0 of none.
     pub mean: f64,
     /// What rounding took from the mean.
-    pub mean_rest: f64,
+    pub mean_lo: f64,
     /// Sum of squared deviations.
     pub m2: f64,
     /// Sum of cubed deviations.
@@ -244,7 +265,7 @@ pub struct ScalarMoments {
 
 impl Default for ScalarMoments {
     fn default() -> Self {
-        Self { n: 0, mean: 0.0, mean_rest: 0.0, m2: 0.0, m3: 0.0, m4: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY }
+        Self { n: 0, mean: 0.0, mean_lo: 0.0, m2: 0.0, m3: 0.0, m4: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY }
     }
 }
 
@@ -283,8 +304,8 @@ impl ScalarMoments {
             }
         }
         std::array::from_fn(|index| {
-            let ([mean, mean_rest], [m2, m3, m4]) = central(n as f64, pivot[index], powers.map(|power| power[index]));
-            Self { n, mean, mean_rest, m2, m3, m4, min: min[index], max: max[index] }
+            let ([mean, mean_lo], [m2, m3, m4]) = central(n as f64, pivot[index], powers.map(|power| power[index]));
+            Self { n, mean, mean_lo, m2, m3, m4, min: min[index], max: max[index] }
         })
     }
 
@@ -294,8 +315,8 @@ impl ScalarMoments {
             *self = *other;
         } else if other.n > 0 {
             let weights = MergeWeights::new(self.n as f64, other.n as f64);
-            let (mean, delta) = weights.merge_means([self.mean, self.mean_rest], [other.mean, other.mean_rest]);
-            [self.mean, self.mean_rest] = mean;
+            let (mean, delta) = weights.merge_means([self.mean, self.mean_lo], [other.mean, other.mean_lo]);
+            [self.mean, self.mean_lo] = mean;
             [self.m2, self.m3, self.m4] = weights.merge(delta, [self.m2, self.m3, self.m4], [other.m2, other.m3, other.m4]);
             self.n += other.n;
             self.min = self.min.min(other.min);
@@ -308,8 +329,8 @@ impl ScalarMoments {
         [self.n as f64, self.mean, self.m2, self.m3, self.m4, self.min, self.max]
     }
 
-    /// The moments that `to_values` gave, with the mean's rest.
-    pub const fn from_values([n, mean, m2, m3, m4, min, max]: [f64; 7], mean_rest: f64) -> Self {
-        Self { n: n as u64, mean, mean_rest, m2, m3, m4, min, max }
+    /// The moments that `to_values` gave, with what rounding took from the mean.
+    pub const fn from_values([n, mean, m2, m3, m4, min, max]: [f64; 7], mean_lo: f64) -> Self {
+        Self { n: n as u64, mean, mean_lo, m2, m3, m4, min, max }
     }
 }

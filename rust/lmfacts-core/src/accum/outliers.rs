@@ -3,6 +3,18 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+use super::accumulator::{Accumulator, Chunk, Shape, Statistic};
+use crate::dtype::Element;
+use crate::error::{Error, Result};
+use crate::kernel::Kernels;
+use crate::state::Arrays;
+
+const VALUES: &str = "outlier_values";
+const INDEX: &str = "outlier_index";
+
+/// Dims that are skipped together where none of them can be an outlier.
+const OFFER_DIMS: usize = 256;
+
 /// One large value and its place.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Outlier {
@@ -51,12 +63,6 @@ impl Outliers {
         Self { k, heap: BinaryHeap::new() }
     }
 
-    /// Becomes an empty list of at most `k`, in the memory that it has.
-    pub(super) fn clear(&mut self, k: usize) {
-        self.k = k;
-        self.heap.clear();
-    }
-
     /// The magnitude below which an offer is certain to be turned down; 0 while the list is not full.
     pub fn floor(&self) -> f64 {
         match self.heap.peek() {
@@ -86,13 +92,6 @@ impl Outliers {
         }
     }
 
-    /// Offers all of another list.
-    pub fn merge(&mut self, other: &Self) {
-        for &outlier in &other.heap {
-            self.offer(outlier);
-        }
-    }
-
     /// The list in its order.
     pub fn sorted(&self) -> Vec<Outlier> {
         let mut list: Vec<_> = self.heap.iter().copied().collect();
@@ -111,9 +110,123 @@ impl Outliers {
         self.heap.is_empty()
     }
 
-    /// Bytes held when full.
-    pub const fn n_bytes(&self) -> usize {
+    /// Offers what the rows have at or above the magnitude that the lists of the whole site have reached already.
+    fn offer_rows<E: Element>(&mut self, chunk: &Chunk<'_, E>, floor: f64) {
+        let key_of = |magnitude: f64| -> u64 { E::narrow(magnitude).key().into() };
+        let mut least = key_of(floor.max(self.floor()));
+        for (row, figures, index) in chunk.iter() {
+            if figures.absmax < least {
+                continue;
+            }
+            let place = chunk.tokens.place(index);
+            let floor = floor.max(self.floor());
+            // Of many values that tie with the last of a full list, all those that stand after it are skipped together.
+            let above = u64::from(self.turns_down_ties(floor, place.0, place.1));
+            let wanted = key_of(floor) + above;
+            if figures.absmax >= wanted {
+                self.offer_row(chunk.kernels, row, wanted, place);
+                least = key_of(floor.max(self.floor()));
+            }
+        }
+    }
+
+    fn offer_row<E: Element>(
+        &mut self,
+        kernels: &Kernels<E>,
+        row: &[E],
+        wanted: u64,
+        (sequence, position, token_id): (i64, i64, i64),
+    ) {
+        for (index, group) in row.chunks(OFFER_DIMS).enumerate() {
+            if kernels.absmax(group).into() < wanted {
+                continue;
+            }
+            for (place, value) in group.iter().enumerate() {
+                let key = value.key();
+                if key.into() >= wanted && key < E::INFINITY_KEY {
+                    let dim = (index * OFFER_DIMS + place) as i64;
+                    self.offer(Outlier { value: value.widen(), sequence, position, dim, token_id });
+                }
+            }
+        }
+    }
+
+    /// Adds a list, in its order, to `arrays`.
+    pub fn save_list(arrays: &mut Arrays, outliers: &[Outlier]) {
+        Outlier::save(arrays, VALUES, INDEX, outliers);
+    }
+}
+
+impl Outlier {
+    /// Adds outliers to `arrays` as an array of their values and one of their places.
+    pub(super) fn save(arrays: &mut Arrays, values: &'static str, index: &'static str, outliers: &[Self]) {
+        let place = |outlier: &Self| [outlier.sequence, outlier.position, outlier.dim, outlier.token_id];
+        arrays.push_list(values, outliers.iter().map(|outlier| outlier.value).collect());
+        arrays.push_rows(index, &outliers.iter().map(place).collect::<Vec<_>>());
+    }
+
+    /// The outliers that `save` added.
+    ///
+    /// # Errors
+    /// `Error::State` if there are no such arrays, or their lengths differ.
+    pub(super) fn restore(arrays: &Arrays, values: &str, index: &str) -> Result<Vec<Self>> {
+        let (list, places) = (arrays.list::<f64>(values)?, arrays.rows::<i64, 4>(index)?);
+        if list.len() != places.len() {
+            let expected = format!("a place for each of {} values", list.len());
+            return Err(Error::State { field: index.into(), expected, got: places.len().to_string() });
+        }
+        let outlier =
+            |(&value, &[sequence, position, dim, token_id]): (&f64, &[i64; 4])| Self { value, sequence, position, dim, token_id };
+        Ok(list.iter().zip(places).map(outlier).collect())
+    }
+}
+
+impl Accumulator for Outliers {
+    const NAME: &'static str = "outliers";
+
+    fn new(shape: &Shape) -> Self {
+        Self::new(shape.config.k)
+    }
+
+    fn merge<E: Element>(&mut self, _kernels: &Kernels<E>, other: &mut Self) {
+        for &outlier in &other.heap {
+            self.offer(outlier);
+        }
+    }
+
+    fn save(&self, arrays: &mut Arrays) {
+        Self::save_list(arrays, &self.sorted());
+    }
+
+    fn restore(arrays: &Arrays, shape: &Shape, _n_tokens: u64) -> Result<Self> {
+        let (listed, k) = (Outlier::restore(arrays, VALUES, INDEX)?, shape.config.k);
+        if listed.len() > k {
+            let expected = format!("at most {k} values");
+            return Err(Error::State { field: VALUES.into(), expected, got: listed.len().to_string() });
+        }
+        let mut outliers = Self::new(k);
+        for outlier in listed {
+            outliers.offer(outlier);
+        }
+        Ok(outliers)
+    }
+
+    /// When full.
+    fn n_bytes(&self) -> usize {
         self.k * size_of::<Outlier>()
+    }
+}
+
+impl Statistic for Outliers {
+    type Scratch = ();
+
+    fn clear(&mut self, shape: &Shape) {
+        self.k = shape.config.k;
+        self.heap.clear();
+    }
+
+    fn update<E: Element>(&mut self, chunk: &Chunk<'_, E>, recorded: &Self, _scratch: &mut ()) {
+        self.offer_rows(chunk, recorded.floor());
     }
 }
 

@@ -3,10 +3,20 @@
 //! How much a statistic varies from text to text is asked of groups of sequences, not of values: values of one sequence depend on each
 //! other. A sequence belongs to the block that its index leaves when divided by [`N_BLOCKS`], however the text is cut into calls.
 
+use super::accumulator::{Accumulator, Chunk, Shape, Statistic};
 use super::moments::ScalarMoments;
 use super::outliers::Outlier;
 use super::token_norms::{Quantities, TOKEN_QUANTITIES, TokenMoments, moments_of};
 use crate::dtype::Element;
+use crate::error::{Error, Result};
+use crate::kernel::Kernels;
+use crate::state::Arrays;
+
+const TOKENS: &str = "block_tokens";
+const MOMENTS: &str = "block_token_moments";
+const MEAN_LO: &str = "block_token_mean_rests";
+const MAXIMA_VALUES: &str = "maxima_values";
+const MAXIMA_INDEX: &str = "maxima_index";
 
 /// Groups of sequences.
 pub const N_BLOCKS: usize = 8;
@@ -34,14 +44,8 @@ impl Default for SequenceBlocks {
 }
 
 impl SequenceBlocks {
-    /// Takes in a token and the values of its row, whose largest magnitude of all has the key `absmax`.
-    pub(super) fn take_in<E: Element>(&mut self, row: &[E], absmax: u64, place: (i64, i64, i64)) {
-        self.n_tokens[block_of(place.0)] += 1;
-        self.update_maximum(row, absmax, place);
-    }
-
     /// Takes in the quantities of finite tokens, which stand in these sequences.
-    pub(super) fn update_norms(&mut self, sequences: &[i64], mut tokens: &[Quantities]) {
+    fn update_norms(&mut self, sequences: &[i64], mut tokens: &[Quantities]) {
         for of_sequence in sequences.chunk_by(|a, b| a == b) {
             let of_block;
             (of_block, tokens) = tokens.split_at(of_sequence.len());
@@ -69,8 +73,26 @@ impl SequenceBlocks {
         }
     }
 
-    /// Merges other tokens.
-    pub(super) fn merge(&mut self, other: &Self) {
+    /// Adds to `arrays` the tokens of each block, the moments of each quantity of each block, and the largest values in order of their
+    /// sequences.
+    pub fn save_parts(arrays: &mut Arrays, n_tokens: Vec<u64>, moments: &[ScalarMoments], maxima: &[Outlier]) {
+        arrays.push_list(TOKENS, n_tokens);
+        let values = moments.iter().flat_map(|moments| moments.to_values()).collect();
+        arrays.push_table(MOMENTS, [N_BLOCKS, TOKEN_QUANTITIES.len(), 7], values);
+        let mean_lo = moments.iter().map(|moments| moments.mean_lo).collect();
+        arrays.push_table(MEAN_LO, [N_BLOCKS, TOKEN_QUANTITIES.len()], mean_lo);
+        Outlier::save(arrays, MAXIMA_VALUES, MAXIMA_INDEX, maxima);
+    }
+}
+
+impl Accumulator for SequenceBlocks {
+    const NAME: &'static str = "sequence_blocks";
+
+    fn new(_shape: &Shape) -> Self {
+        Self::default()
+    }
+
+    fn merge<E: Element>(&mut self, _kernels: &Kernels<E>, other: &mut Self) {
         for (count, more) in self.n_tokens.iter_mut().zip(&other.n_tokens) {
             *count += more;
         }
@@ -84,48 +106,50 @@ impl SequenceBlocks {
         }
     }
 
-    /// Tokens of each block.
-    pub fn n_tokens(&self) -> &[u64] {
-        &self.n_tokens
+    fn save(&self, arrays: &mut Arrays) {
+        let maxima: Vec<_> = self.maxima.iter().flatten().copied().collect();
+        Self::save_parts(arrays, self.n_tokens.to_vec(), self.moments.as_flattened(), &maxima);
     }
 
-    /// The moments of each quantity of each block, seven numbers each.
-    pub fn to_values(&self) -> Vec<f64> {
-        self.moments.iter().flatten().flat_map(|moments| moments.to_values()).collect()
-    }
-
-    /// What rounding took from those means.
-    pub fn mean_rests(&self) -> Vec<f64> {
-        self.moments.iter().flatten().map(|moments| moments.mean_rest).collect()
-    }
-
-    /// The largest values, in order of their sequences.
-    pub fn maxima(&self) -> impl Iterator<Item = &Outlier> {
-        self.maxima.iter().flatten()
-    }
-
-    /// What `n_tokens`, `to_values`, `mean_rests` and `maxima` gave, or none if they do not fit.
-    pub fn from_values(n_tokens: &[u64], values: &[f64], mean_rests: &[f64], maxima: &[Outlier]) -> Option<Self> {
-        let (groups, []) = values.as_chunks::<7>() else { return None };
-        if groups.len() != N_BLOCKS * TOKEN_QUANTITIES.len() || mean_rests.len() != groups.len() {
-            return None;
+    fn restore(arrays: &Arrays, _shape: &Shape, _n_tokens: u64) -> Result<Self> {
+        let n_quantities = TOKEN_QUANTITIES.len();
+        let mut blocks = Self::default();
+        blocks.n_tokens.copy_from_slice(arrays.table::<u64, 1>(TOKENS, [N_BLOCKS])?);
+        let values = arrays.table::<f64, 3>(MOMENTS, [N_BLOCKS, n_quantities, 7])?.as_chunks::<7>().0;
+        let mean_lo = arrays.table::<f64, 2>(MEAN_LO, [N_BLOCKS, n_quantities])?;
+        for ((moments, &values), &mean_lo) in blocks.moments.as_flattened_mut().iter_mut().zip(values).zip(mean_lo) {
+            *moments = ScalarMoments::from_values(values, mean_lo);
         }
-        let mut blocks = Self { n_tokens: n_tokens.try_into().ok()?, ..Self::default() };
-        for ((moments, &group), &rest) in blocks.moments.iter_mut().flatten().zip(groups).zip(mean_rests) {
-            *moments = ScalarMoments::from_values(group, rest);
-        }
-        for found in maxima {
-            let slot = blocks.maxima.get_mut(usize::try_from(found.sequence).ok()?)?;
-            if slot.replace(*found).is_some() {
-                return None;
+        for found in Outlier::restore(arrays, MAXIMA_VALUES, MAXIMA_INDEX)? {
+            let slot = usize::try_from(found.sequence).ok().and_then(|index| blocks.maxima.get_mut(index));
+            if slot.is_none_or(|slot| slot.replace(found).is_some()) {
+                let expected = format!("one place for each sequence, of the first {N_MAXIMA}");
+                return Err(Error::State { field: MAXIMA_INDEX.into(), expected, got: format!("sequence {}", found.sequence) });
             }
         }
-        Some(blocks)
+        Ok(blocks)
     }
 
-    /// Bytes held.
-    pub const fn n_bytes() -> usize {
+    fn n_bytes(&self) -> usize {
         size_of::<Self>()
+    }
+}
+
+impl Statistic for SequenceBlocks {
+    const NEEDS_NORMS: bool = true;
+
+    /// The sequences of a chunk's finite tokens.
+    type Scratch = Vec<i64>;
+
+    fn update<E: Element>(&mut self, chunk: &Chunk<'_, E>, _recorded: &Self, sequences: &mut Vec<i64>) {
+        for (row, figures, index) in chunk.iter() {
+            let place = chunk.tokens.place(index);
+            self.n_tokens[block_of(place.0)] += 1;
+            self.update_maximum(row, figures.absmax, place);
+        }
+        sequences.clear();
+        sequences.extend(chunk.finite_indices().map(|index| chunk.tokens.sequence(index)));
+        self.update_norms(sequences, chunk.quantities);
     }
 }
 

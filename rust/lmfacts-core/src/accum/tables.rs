@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use super::codes::CodeHistogram;
+use super::population_codes::PopulationCodes;
 use super::sequence_blocks::{N_BLOCKS, block_of};
 use crate::dtype::Element;
 use crate::kernel::{CodeTable, CodeTables, N_TABLES, slot};
@@ -11,24 +12,35 @@ use crate::tokens::Population;
 /// A site's own table, or one that is added to it afterwards.
 enum Table<'t> {
     Own(&'t mut CodeTable),
-    Lent(Option<Box<CodeTable>>),
+    Spare(Option<Box<CodeTable>>),
 }
 
 /// A count that belongs to one of a site's histograms.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LooseCount {
-    pub(super) histogram: u16,
-    pub(super) code: u16,
-    pub(super) count: u32,
+    histogram: u16,
+    code: u16,
+    count: u32,
 }
 
-static SPARE_APART: Mutex<Vec<Box<CodeTables>>> = Mutex::new(Vec::new());
+impl LooseCount {
+    /// Adds it to its histogram.
+    pub(super) fn add_to(self, codes: &mut [PopulationCodes; 2]) {
+        let [first, rest] = codes;
+        match usize::from(self.histogram).checked_sub(1) {
+            None => first.add_announced(0, self.code, self.count),
+            Some(histogram) => rest.add_announced(histogram, self.code, self.count),
+        }
+    }
+}
+
+static SPARE_INTERLEAVED: Mutex<Vec<Box<CodeTables>>> = Mutex::new(Vec::new());
 
 /// Sets of tables that are kept for later: 8 MiB.
-const MOST_SPARE_APART: usize = 8;
+const MOST_SPARE_INTERLEAVED: usize = 8;
 
-fn lend_apart() -> Box<CodeTables> {
-    let spare = SPARE_APART.lock().ok().and_then(|mut spare| spare.pop());
+fn acquire_interleaved() -> Box<CodeTables> {
+    let spare = SPARE_INTERLEAVED.lock().ok().and_then(|mut spare| spare.pop());
     spare.unwrap_or_else(CodeHistogram::zeroed_tables)
 }
 
@@ -68,7 +80,7 @@ fn take_sums<E: Element>(tables: &mut CodeTables, histogram: usize, counts: &mut
 pub(super) struct Tables<'t> {
     tables: [Table<'t>; 1 + N_BLOCKS],
     /// Tables of each population for values of which many are equal.
-    apart: [Option<Box<CodeTables>>; 2],
+    interleaved: [Option<Box<CodeTables>>; 2],
     by_block: bool,
 }
 
@@ -76,23 +88,23 @@ impl Table<'_> {
     fn get(&mut self) -> &mut CodeTable {
         match self {
             Table::Own(table) => table,
-            Table::Lent(table) => table.get_or_insert_with(CodeHistogram::lend),
+            Table::Spare(table) => table.get_or_insert_with(CodeHistogram::acquire),
         }
     }
 }
 
 impl<'t> Tables<'t> {
-    /// The histograms' own tables, which `n_values` more values are announced to.
-    pub(super) fn own(codes: &'t mut [CodeHistogram], n_values: u64) -> Self {
-        let by_block = codes.len() > 2;
-        let mut codes = codes.iter_mut();
-        let tables = std::array::from_fn(|_| codes.next().map_or(Table::Lent(None), |codes| Table::Own(codes.table(n_values))));
-        Self { tables, apart: [None, None], by_block }
+    /// The site's own tables, which `n_values` more values are announced to.
+    pub(super) fn own(codes: &'t mut [PopulationCodes; 2], n_values: u64) -> Self {
+        let by_block = codes[Population::Rest as usize].by_block();
+        let mut own = codes.iter_mut().flat_map(|codes| codes.tables(n_values));
+        let tables = std::array::from_fn(|_| own.next().map_or(Table::Spare(None), Table::Own));
+        Self { tables, interleaved: [None, None], by_block }
     }
 
     /// Tables that are taken from the spare ones when the first value comes.
-    pub(super) fn lent(by_block: bool) -> Self {
-        Self { tables: std::array::from_fn(|_| Table::Lent(None)), apart: [None, None], by_block }
+    pub(super) fn spare(by_block: bool) -> Self {
+        Self { tables: std::array::from_fn(|_| Table::Spare(None)), interleaved: [None, None], by_block }
     }
 
     /// The table of the tokens of a population that stand in a sequence.
@@ -111,26 +123,26 @@ impl<'t> Tables<'t> {
     }
 
     /// Tables that count for a population, one that has no blocks, beside its own.
-    pub(super) fn apart(&mut self, population: Population) -> &mut CodeTables {
-        self.apart[population as usize].get_or_insert_with(lend_apart)
+    pub(super) fn interleaved(&mut self, population: Population) -> &mut CodeTables {
+        self.interleaved[population as usize].get_or_insert_with(acquire_interleaved)
     }
 
-    /// Takes the counts, of values of that type, out of the tables that were lent, and gives these back. On the thread that counted: its
+    /// Takes the counts, of values of that type, out of the spare tables, and releases these. On the thread that counted: its
     /// processor has them at hand, and will have them again for the next call.
-    pub(super) fn give_back<E: Element>(&mut self, counts: &mut Vec<LooseCount>) {
+    pub(super) fn release<E: Element>(&mut self, counts: &mut Vec<LooseCount>) {
         for (histogram, table) in self.tables.iter_mut().enumerate() {
-            if let Table::Lent(lent) = table
-                && let Some(mut table) = lent.take()
+            if let Table::Spare(spare) = table
+                && let Some(mut table) = spare.take()
             {
                 take_counts(&mut table, histogram, counts);
-                CodeHistogram::give_back(table);
+                CodeHistogram::release(table);
             }
         }
-        for (histogram, tables) in self.apart.iter_mut().enumerate() {
+        for (histogram, tables) in self.interleaved.iter_mut().enumerate() {
             let Some(mut tables) = tables.take() else { continue };
             take_sums::<E>(&mut tables, histogram, counts);
-            if let Ok(mut spare) = SPARE_APART.lock()
-                && spare.len() < MOST_SPARE_APART
+            if let Ok(mut spare) = SPARE_INTERLEAVED.lock()
+                && spare.len() < MOST_SPARE_INTERLEAVED
             {
                 spare.push(tables);
             }

@@ -1,8 +1,16 @@
 //! How long the tokens' vectors are.
 
+use super::accumulator::{Accumulator, Chunk, Shape, Statistic};
 use super::moments::ScalarMoments;
 use crate::dtype::Element;
-use crate::kernel::RowFigures;
+use crate::error::{Error, Result};
+use crate::kernel::{Kernels, RowFigures};
+use crate::state::Arrays;
+
+const CODES: &str = "norm_codes";
+const COUNTS: &str = "norm_counts";
+const MOMENTS: &str = "token_moments";
+const MEAN_LO: &str = "token_mean_rests";
 
 /// The three numbers kept of each token: its L2 norm, the logarithm of that, and the logarithm of the norm after the mean over the
 /// dims was taken off (what a LayerNorm sees).
@@ -63,26 +71,6 @@ pub(super) fn moments_of(tokens: &[Quantities]) -> TokenMoments {
 }
 
 impl TokenNorms {
-    /// Forgets all tokens.
-    pub(super) fn clear(&mut self) {
-        self.codes.clear();
-        self.moments = Default::default();
-    }
-
-    /// Counts tokens; `codes` is overwritten.
-    pub(super) fn update(&mut self, tokens: &[Quantities], codes: &mut Vec<u16>) {
-        // Equal codes are counted together: most tokens of a chunk share a few.
-        codes.clear();
-        codes.extend(tokens.iter().map(|[norm, ..]| norm.code()));
-        codes.sort_unstable();
-        for equal in codes.chunk_by(|a, b| a == b) {
-            self.count(equal[0], equal.len() as u64);
-        }
-        for (moments, more) in self.moments.iter_mut().zip(&moments_of(tokens)) {
-            moments.merge(more);
-        }
-    }
-
     fn count(&mut self, code: u16, n: u64) {
         match self.codes.binary_search_by_key(&code, |&(known, _)| known) {
             Ok(index) => self.codes[index].1 += n,
@@ -90,8 +78,23 @@ impl TokenNorms {
         }
     }
 
-    /// Merges other tokens.
-    pub fn merge(&mut self, other: &Self) {
+    /// Adds to `arrays` the norms' codes and their counts, the moments of the quantities, and what rounding took from their means.
+    pub fn save_parts(arrays: &mut Arrays, (codes, counts): (Vec<u16>, Vec<u64>), moments: &[ScalarMoments]) {
+        arrays.push_list(CODES, codes);
+        arrays.push_list(COUNTS, counts);
+        arrays.push_rows(MOMENTS, &moments.iter().map(|moments| moments.to_values()).collect::<Vec<_>>());
+        arrays.push_list(MEAN_LO, moments.iter().map(|moments| moments.mean_lo).collect());
+    }
+}
+
+impl Accumulator for TokenNorms {
+    const NAME: &'static str = "token_norms";
+
+    fn new(_shape: &Shape) -> Self {
+        Self::default()
+    }
+
+    fn merge<E: Element>(&mut self, _kernels: &Kernels<E>, other: &mut Self) {
         for &(code, count) in &other.codes {
             self.count(code, count);
         }
@@ -100,29 +103,55 @@ impl TokenNorms {
         }
     }
 
-    /// The codes of the norms, ascending, and their counts.
-    pub fn sparse(&self) -> (Vec<u16>, Vec<u64>) {
-        self.codes.iter().copied().unzip()
+    fn save(&self, arrays: &mut Arrays) {
+        Self::save_parts(arrays, self.codes.iter().copied().unzip(), &self.moments);
     }
 
-    /// The moments of the quantities, seven numbers each.
-    pub fn to_values(&self) -> Vec<f64> {
-        self.moments.iter().flat_map(|moments| moments.to_values()).collect()
-    }
-
-    /// What rounding took from the mean of each quantity.
-    pub fn mean_rests(&self) -> Vec<f64> {
-        self.moments.iter().map(|moments| moments.mean_rest).collect()
-    }
-
-    /// What `sparse`, `to_values` and `mean_rests` gave, or none if the lengths do not fit.
-    pub fn from_values(codes: &[u16], counts: &[u64], values: &[f64], mean_rests: &[f64]) -> Option<Self> {
-        let (groups, []) = values.as_chunks::<7>() else { return None };
-        if codes.len() != counts.len() || !codes.is_sorted_by(|a, b| a < b) || groups.len() != mean_rests.len() {
-            return None;
+    fn restore(arrays: &Arrays, _shape: &Shape, _n_tokens: u64) -> Result<Self> {
+        let (codes, counts) = (arrays.list::<u16>(CODES)?, arrays.list::<u64>(COUNTS)?);
+        if codes.len() != counts.len() || !codes.is_sorted_by(|a, b| a < b) {
+            return Err(Error::State {
+                field: CODES.into(),
+                expected: "ascending codes with one count each".into(),
+                got: format!("{} codes and {} counts", codes.len(), counts.len()),
+            });
         }
-        let moments: Vec<_> =
-            groups.iter().zip(mean_rests).map(|(&group, &rest)| ScalarMoments::from_values(group, rest)).collect();
-        Some(Self { codes: codes.iter().copied().zip(counts.iter().copied()).collect(), moments: moments.try_into().ok()? })
+        let n = TOKEN_QUANTITIES.len();
+        let (values, mean_lo) = (arrays.table::<f64, 2>(MOMENTS, [n, 7])?, arrays.table::<f64, 1>(MEAN_LO, [n])?);
+        let values = values.as_chunks::<7>().0;
+        Ok(Self {
+            codes: codes.iter().copied().zip(counts.iter().copied()).collect(),
+            moments: std::array::from_fn(|index| ScalarMoments::from_values(values[index], mean_lo[index])),
+        })
+    }
+
+    /// Those of a few hundred codes, which are not counted.
+    fn n_bytes(&self) -> usize {
+        0
+    }
+}
+
+impl Statistic for TokenNorms {
+    const NEEDS_NORMS: bool = true;
+
+    /// The codes of a chunk's norms.
+    type Scratch = Vec<u16>;
+
+    fn clear(&mut self, _shape: &Shape) {
+        self.codes.clear();
+        self.moments = Default::default();
+    }
+
+    fn update<E: Element>(&mut self, chunk: &Chunk<'_, E>, _recorded: &Self, codes: &mut Vec<u16>) {
+        // Equal codes are counted together: most tokens of a chunk share a few.
+        codes.clear();
+        codes.extend(chunk.quantities.iter().map(|[norm, ..]| norm.code()));
+        codes.sort_unstable();
+        for equal in codes.chunk_by(|a, b| a == b) {
+            self.count(equal[0], equal.len() as u64);
+        }
+        for (moments, more) in self.moments.iter_mut().zip(&moments_of(chunk.quantities)) {
+            moments.merge(more);
+        }
     }
 }

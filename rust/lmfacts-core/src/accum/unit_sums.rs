@@ -1,7 +1,12 @@
 //! What the mean cosine between tokens needs.
 
+use super::accumulator::{Accumulator, Chunk, Shape, Statistic};
 use crate::dtype::Element;
+use crate::error::Result;
 use crate::kernel::{Kernels, TILE_ROWS, UnitRow};
+use crate::state::Arrays;
+
+const UNIT_SUMS: &str = "unit_sums";
 
 /// Per dim, the sum of the tokens' unit vectors and of the squares of their entries.
 ///
@@ -14,21 +19,8 @@ pub struct UnitSums {
 }
 
 impl UnitSums {
-    /// No tokens of `n_dims` dims.
-    pub fn new(n_dims: usize) -> Self {
-        Self { sums: vec![0.0; n_dims], squares: vec![0.0; n_dims] }
-    }
-
-    /// Becomes the sums of no tokens of `n_dims` dims, in the memory that it has.
-    pub(super) fn clear(&mut self, n_dims: usize) {
-        for list in [&mut self.sums, &mut self.squares] {
-            list.clear();
-            list.resize(n_dims, 0.0);
-        }
-    }
-
     /// Adds tokens, each with its norm; one without direction (norm zero, or not finite) is left out.
-    pub(super) fn update<'a, E: Element>(&mut self, kernels: &Kernels<E>, tokens: impl Iterator<Item = (&'a [E], f64)>) {
+    fn add<'a, E: Element>(&mut self, kernels: &Kernels<E>, tokens: impl Iterator<Item = (&'a [E], f64)>) {
         let (mut tile, mut n): ([UnitRow<'a, E>; TILE_ROWS], usize) = ([(&[], 0.0); TILE_ROWS], 0);
         for (row, norm) in tokens {
             let inverse_norm = 1.0 / norm;
@@ -44,8 +36,20 @@ impl UnitSums {
         kernels.unit_sums(&tile[..n], &mut self.sums, &mut self.squares);
     }
 
-    /// Adds other tokens.
-    pub fn merge(&mut self, other: &Self) {
+    /// Adds both lists to `arrays`, one after the other.
+    pub fn save_sums(arrays: &mut Arrays, sums: Vec<f64>) {
+        arrays.push_table(UNIT_SUMS, [2, sums.len() / 2], sums);
+    }
+}
+
+impl Accumulator for UnitSums {
+    const NAME: &'static str = UNIT_SUMS;
+
+    fn new(shape: &Shape) -> Self {
+        Self { sums: vec![0.0; shape.n_dims], squares: vec![0.0; shape.n_dims] }
+    }
+
+    fn merge<E: Element>(&mut self, _kernels: &Kernels<E>, other: &mut Self) {
         for (sum, more) in self.sums.iter_mut().zip(&other.sums) {
             *sum += more;
         }
@@ -54,13 +58,33 @@ impl UnitSums {
         }
     }
 
-    /// Both lists, one after the other.
-    pub fn to_values(&self) -> Vec<f64> {
-        [&self.sums, &self.squares].into_iter().flatten().copied().collect()
+    fn save(&self, arrays: &mut Arrays) {
+        Self::save_sums(arrays, [&self.sums[..], &self.squares].concat());
     }
 
-    /// What `to_values` gave, or none if the length does not fit.
-    pub fn from_values(n_dims: usize, values: &[f64]) -> Option<Self> {
-        (values.len() == 2 * n_dims).then(|| Self { sums: values[..n_dims].to_vec(), squares: values[n_dims..].to_vec() })
+    fn restore(arrays: &Arrays, shape: &Shape, _n_tokens: u64) -> Result<Self> {
+        let (sums, squares) = arrays.table::<f64, 2>(UNIT_SUMS, [2, shape.n_dims])?.split_at(shape.n_dims);
+        Ok(Self { sums: sums.to_vec(), squares: squares.to_vec() })
+    }
+
+    fn n_bytes(&self) -> usize {
+        16 * self.sums.len()
+    }
+}
+
+impl Statistic for UnitSums {
+    const NEEDS_NORMS: bool = true;
+
+    type Scratch = ();
+
+    fn clear(&mut self, shape: &Shape) {
+        for list in [&mut self.sums, &mut self.squares] {
+            list.clear();
+            list.resize(shape.n_dims, 0.0);
+        }
+    }
+
+    fn update<E: Element>(&mut self, chunk: &Chunk<'_, E>, _recorded: &Self, _scratch: &mut ()) {
+        self.add(chunk.kernels, chunk.rows.iter().zip(chunk.norms).map(|(&row, &[norm, _])| (row, norm)));
     }
 }

@@ -13,18 +13,20 @@ INLINE u32 bin_of(f32 value) {
     return (u32)of_sign + (bits >> 31) * BINS_OF_A_SIGN;
 }
 
-KERNEL(256, 4) dim_bins(ARGUMENTS(Update) u) {
+KERNEL(256, 4) dim_histograms(ARGUMENTS(StatisticUpdate) s) {
+    const Update *u = &s.call;
+    u64 *bins = (u64 *)s.state; // [n_dims][N_DIM_BINS]
     SHARED u32 counters[N_DIM_BINS * 32];
     for (u32 slot = THREAD; slot < N_DIM_BINS * 32; slot += N_THREADS) {
         counters[slot] = 0;
     }
     wait_for_block();
     const u32 lane = THREAD % WARP, dim = BLOCK * WARP + lane;
-    const u32 n = u.row_counts[REST];
+    const u32 n = u->row_counts[REST];
     const u32 end = start_of_part(n, N_BLOCKS_Y, BLOCK_Y + 1);
-    if (dim < u.n_dims) {
+    if (dim < u->n_dims) {
         for (u32 index = start_of_part(n, N_BLOCKS_Y, BLOCK_Y) + THREAD / WARP; index < end; index += N_THREADS / WARP) {
-            const u32 bits = load_value(row_at(&u, listed_row(&u, REST, index)), dim);
+            const u32 bits = load_value(row_at(u, listed_row(u, REST, index)), dim);
             if (key_of(bits) < INFINITY_KEY) {
                 count_one(&counters[bin_of(value_of(bits)) * WARP + lane]);
             }
@@ -33,8 +35,8 @@ KERNEL(256, 4) dim_bins(ARGUMENTS(Update) u) {
     wait_for_block();
     for (u32 slot = THREAD; slot < N_DIM_BINS * 32; slot += N_THREADS) {
         const u32 of_dim = BLOCK * WARP + slot % WARP;
-        if (counters[slot] > 0 && of_dim < u.n_dims) {
-            add_count(&u.dim_bins[(u64)of_dim * N_DIM_BINS + slot / WARP], counters[slot]);
+        if (counters[slot] > 0 && of_dim < u->n_dims) {
+            add_count(&bins[(u64)of_dim * N_DIM_BINS + slot / WARP], counters[slot]);
         }
     }
 }
