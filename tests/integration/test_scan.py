@@ -105,7 +105,7 @@ def test_the_batch_size_changes_neither_the_tokens_nor_the_fingerprints(loaded, 
     # The embedding rounds nothing, so that even its values are the same.
     one, other = (arrays(run) for run in runs)
     for name in one:
-        if not any(part in name for part in ("moments", "mean_rests", "unit_sums")):
+        if one[name].dtype != np.float64 or name.endswith("_values"):  # sums depend on the order of their terms
             np.testing.assert_array_equal(one[name], other[name])
 
 

@@ -37,6 +37,7 @@ class Record:
         aliases: other names of the same tensor.
         note: a remark on the shape or meaning of the values, or None.
         state: the recorded arrays.
+        parts: the populations of the state that it is of, which arrays of statistics are read from.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Record:
         self.name = name
         self.aliases = tuple(aliases)
         self.note = note
-        self._parts = tuple(parts)
+        self.parts = tuple(parts)
 
     def _figures(self) -> list[str]:
         """The lines of a `repr` that are the same whatever the values are of."""
@@ -187,15 +188,15 @@ class Record:
     @cached_property
     def dims(self) -> DimStatistics:
         """Statistics of each dim."""
-        counts = [DimMomentArrays(part).dim_counts for part in self._parts]
+        counts = [DimMomentArrays(part).dim_counts for part in self.parts]
         n_nonfinite, n_at_least = np.sum([count.astype(np.int64) for count in counts], axis=0)
-        moments = pool_moments([_dim_moments(part) for part in self._parts])
+        moments = pool_moments([_dim_moments(part) for part in self.parts])
         return DimStatistics(moments, n_at_least, n_nonfinite)
 
     @cached_property
     def _largest(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """The k finite values of largest magnitude, largest first, and their (sequence, position, dim, token id)."""
-        outliers = [OutlierArrays(part) for part in self._parts]
+        outliers = [OutlierArrays(part) for part in self.parts]
         values = np.concatenate([arrays.outlier_values for arrays in outliers])
         index = np.concatenate([arrays.outlier_index for arrays in outliers])
         order = np.lexsort((index[:, 2], index[:, 1], index[:, 0], -np.abs(values)))[: self.state.k]
@@ -205,15 +206,15 @@ class Record:
 
     @cached_property
     def _codes(self) -> tuple[NDArray[np.uint16], NDArray[np.uint64]]:
-        parts = [CodeArrays(part) for part in self._parts]
+        parts = [CodeArrays(part) for part in self.parts]
         return merge_counts([(arrays.codes, arrays.counts) for arrays in parts])
 
     def _pooled_moments(self) -> Moments:
         """The moments of all values: all dims of all populations in one step."""
-        of_dims = [DimMomentArrays(part) for part in self._parts]
+        of_dims = [DimMomentArrays(part) for part in self.parts]
         rows = np.concatenate([arrays.moments for arrays in of_dims], axis=1)
         n_nonfinite = np.concatenate([arrays.dim_counts[0] for arrays in of_dims])
-        n_tokens = np.repeat([part.n_tokens for part in self._parts], self.n_dims)
+        n_tokens = np.repeat([part.n_tokens for part in self.parts], self.n_dims)
         return Moments.from_rows(n_tokens - n_nonfinite.astype(np.int64), rows).pool()
 
 

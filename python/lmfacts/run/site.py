@@ -124,7 +124,7 @@ class SiteRecord(Record):
     @cached_property
     def n_tokens(self) -> int:
         """Number of tokens, padding not counted."""
-        return sum(part.n_tokens for part in self._parts)
+        return sum(part.n_tokens for part in self.parts)
 
     # Dims, outliers, tokens
 
@@ -139,7 +139,7 @@ class SiteRecord(Record):
     @cached_property
     def norms(self) -> TokenNorms:
         """The L2 norms of the tokens."""
-        of_tokens = [TokenNormArrays(part) for part in self._parts]
+        of_tokens = [TokenNormArrays(part) for part in self.parts]
         codes, counts = merge_counts([(arrays.norm_codes, arrays.norm_counts) for arrays in of_tokens])
         moments = pool_moments([Moments(*arrays.token_moments.T) for arrays in of_tokens])
         return TokenNorms(codes, counts, moments)
@@ -149,16 +149,16 @@ class SiteRecord(Record):
         """The sums behind the mean cosine between tokens, or None where they were not recorded."""
         if not self.state.has(UnitSumArrays):
             return None
-        sums, squares = np.sum([UnitSumArrays(part).unit_sums for part in self._parts], axis=0)
+        sums, squares = np.sum([UnitSumArrays(part).unit_sums for part in self.parts], axis=0)
         # The tokens that have a logarithm of their norm are those that have a direction.
-        return UnitSums(int(sum(TokenNormArrays(part).token_moments[1, 0] for part in self._parts)), sums, squares)
+        return UnitSums(int(sum(TokenNormArrays(part).token_moments[1, 0] for part in self.parts)), sums, squares)
 
     # From sequence to sequence
 
     @cached_property
     def blocks(self) -> SequenceBlocks | None:
         """The tokens in eight blocks of sequences; None where they were not recorded (outside the residual stream)."""
-        return SequenceBlocks.of(self._parts, self.dtype) if self.state.has(SequenceBlockArrays) else None
+        return SequenceBlocks.of(self.parts, self.dtype) if self.state.has(SequenceBlockArrays) else None
 
     @cached_property
     def sequence_maxima(self) -> NDArray[np.void]:
@@ -167,7 +167,7 @@ class SiteRecord(Record):
         A structured array of `OUTLIER_DTYPE`, ascending by sequence; empty where it was not recorded (outside the
         residual stream).
         """
-        maxima = [SequenceBlockArrays(part) for part in self._parts]
+        maxima = [SequenceBlockArrays(part) for part in self.parts]
         values = np.concatenate([arrays.maxima_values for arrays in maxima])
         index = np.concatenate([arrays.maxima_index for arrays in maxima])
         order = np.lexsort((index[:, 2], index[:, 1], -np.abs(values), index[:, 0]))
