@@ -78,10 +78,46 @@ pub struct F16(pub u16);
 /// Values whose codes are taken together.
 pub const GROUP: usize = 8;
 
+mod sealed {
+    /// What no other crate can name, and so cannot implement.
+    pub trait Sealed {}
+}
+
 /// A value that can be counted.
 ///
-/// Kernels are generic over this trait and contain no branch on the type.
-pub trait Element: Copy + Send + Sync + fmt::Debug + 'static {
+/// Kernels are generic over this trait and contain no branch on the type. It can be used everywhere:
+///
+/// ```
+/// use lmfacts_core::{Bf16, Element};
+///
+/// fn largest<E: Element>(values: &[E]) -> f64 {
+///     values.iter().map(|value| value.widen().abs()).fold(0.0, f64::max)
+/// }
+/// assert_eq!(largest(&[Bf16::narrow(1.5), Bf16::narrow(-2.0)]), 2.0);
+/// ```
+///
+/// It is sealed: views read memory as `E` wherever it holds an [`Element::DTYPE`], so a type that claimed another's would let safe code
+/// read out of bounds.
+///
+/// ```compile_fail,E0277
+/// #[derive(Debug, Clone, Copy)]
+/// struct Wide([f32; 64]);
+///
+/// impl lmfacts_core::Element for Wide {
+///     const DTYPE: lmfacts_core::Dtype = lmfacts_core::Dtype::F32; // 4 bytes, of the 256 that are read
+///     type Key = u32;
+///     const INFINITY_KEY: u32 = 0x7f80_0000;
+///     type Ordered = f32;
+///     const LARGEST: f32 = f32::INFINITY;
+///     const SMALLEST: f32 = f32::NEG_INFINITY;
+///     fn widen(self) -> f64 { self.0[63].into() }
+///     fn ordered(self) -> f32 { self.0[63] }
+///     fn key(self) -> u32 { self.0[63].to_bits() & 0x7fff_ffff }
+///     fn code(self) -> u16 { (self.0[63].to_bits() >> 16) as u16 }
+///     fn narrow(value: f64) -> Self { Self([value as f32; 64]) }
+/// }
+/// ```
+pub trait Element: sealed::Sealed + Copy + Send + Sync + fmt::Debug + 'static {
     /// The type's run-time name.
     const DTYPE: Dtype;
     /// The magnitude as an unsigned integer, ordered as the magnitudes are; NaN sorts above infinity.
@@ -227,6 +263,13 @@ impl Element for f32 {
         value as f32
     }
 }
+
+macro_rules! seal {
+    ($($type:ty),*) => {
+        $(impl sealed::Sealed for $type {})*
+    };
+}
+seal!(f64, f32, Bf16, F16, F8E4M3, F8E5M2);
 
 /// Hands over codes that stand side by side in memory, four from each load of 64 bits.
 #[inline(always)]
