@@ -1,7 +1,5 @@
 //! The histogram of 16-bit codes.
 
-use std::sync::Mutex;
-
 use crate::error::{Error, Result};
 use crate::kernel::{CodeTable, CodeTables, N_CODES};
 
@@ -15,11 +13,6 @@ pub struct CodeHistogram {
     n_recent: u64,
     folded: Option<Box<[u64; N_CODES]>>,
 }
-
-static SPARE: Mutex<Vec<Box<CodeTable>>> = Mutex::new(Vec::new());
-
-/// Tables that are kept for later: 8 MiB.
-const MOST_SPARE: usize = 32;
 
 #[allow(clippy::unnecessary_box_returns)] // half a megabyte belongs on the heap
 fn zeros<T: Copy + Default>() -> Box<[T; N_CODES]> {
@@ -35,21 +28,6 @@ impl CodeHistogram {
     /// Several tables with nothing in them.
     pub(crate) fn zeroed_tables() -> Box<CodeTables> {
         zeros()
-    }
-
-    /// A table with nothing in it, from those that were released, or a new one.
-    pub(super) fn acquire() -> Box<CodeTable> {
-        let spare = SPARE.lock().ok().and_then(|mut spare| spare.pop());
-        spare.unwrap_or_else(Self::zeroed_table)
-    }
-
-    /// Keeps a table with nothing in it for the next [`Self::acquire`]: no call asks the system for memory that the one before gave back.
-    pub(super) fn release(table: Box<CodeTable>) {
-        if let Ok(mut spare) = SPARE.lock()
-            && spare.len() < MOST_SPARE
-        {
-            spare.push(table);
-        }
     }
 
     /// The counters to count `n_incoming` more values into.

@@ -4,7 +4,6 @@
 //! once all kinds of sites had their turn, an update on one thread asks the system for next to nothing.
 
 use std::any::Any;
-use std::sync::Mutex;
 
 use super::accumulator::Shape;
 use super::moments::DimMoments;
@@ -57,16 +56,9 @@ pub(super) struct TypedScratch<E: Element> {
 /// Bytes of what segments recorded that a thread keeps from one call to the next.
 const MOST_BYTES: usize = 1 << 24;
 
-static IDLE: Mutex<Vec<Scratch>> = Mutex::new(Vec::new());
-
 impl Scratch {
-    /// An idle one, or a new one.
-    pub(super) fn acquire() -> Self {
-        IDLE.lock().ok().and_then(|mut idle| idle.pop()).unwrap_or_default()
-    }
-
-    /// Keeps it for the next call.
-    pub(super) fn release(mut self) {
+    /// Leaves nothing of a call in it but the memory.
+    pub(super) fn clear(&mut self) {
         self.spare.extend(self.done.drain(..).map(|(_, recorded)| recorded));
         // The last ones, so that sites of many dims do not keep those of other sites out for good.
         let mut n_bytes = 0;
@@ -76,9 +68,6 @@ impl Scratch {
         };
         let n_kept = self.spare.iter().rev().take_while(fits).count();
         self.spare.drain(..self.spare.len() - n_kept);
-        if let Ok(mut idle) = IDLE.lock() {
-            idle.push(self);
-        }
     }
 
     /// Room for what a segment records: no tokens yet.

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::accumulator::{Accumulator, Call, Shape};
+use super::free_lists::FreeLists;
 use super::main_pass::ChunkRows;
 use super::moments::DimMoments;
 use super::outliers::Outliers;
@@ -58,15 +59,16 @@ impl Site {
         Self { dtype, n_dims, codes: shapes.map(|shape| PopulationCodes::new(&shape)), populations }
     }
 
-    /// Adds what a thread brings back, and keeps its memory for the next call.
-    fn merge_thread<E: Element>(&mut self, kernels: &Kernels<E>, mut scratch: Scratch) {
+    /// Adds what a thread brings back, and releases its memory.
+    fn merge_thread<E: Element>(&mut self, kernels: &Kernels<E>, mut scratch: Scratch, free: &FreeLists) {
         for (population, recorded) in &mut scratch.done {
             self.populations[*population as usize].merge(kernels, recorded);
         }
         for loose in scratch.counts.drain(..) {
             loose.add_to(&mut self.codes);
         }
-        scratch.release();
+        scratch.clear();
+        free.scratches.release(scratch);
     }
 }
 
@@ -215,15 +217,16 @@ impl SiteAccumulator {
         let n_workers = if rows.n_rows() * n_dims < PARALLEL_VALUES { 1 } else { pool.n_threads() };
         let most_per_turn = (u32::MAX as usize / (segment_rows * n_dims)).max(1);
         let per_turn = (n_workers * SEGMENTS_PER_TURN).min(most_per_turn);
+        let free = pool.free_lists();
         for start in (0..n_segments).step_by(per_turn) {
             let turn = start..n_segments.min(start + per_turn);
             let n_values = (turn.len() * segment_rows * n_dims) as u64;
             let by_block = site.codes[Population::Rest as usize].by_block();
-            let mut own = Some(Tables::own(&mut site.codes, n_values));
+            let mut own = Some(Tables::own(&mut site.codes, n_values, free));
             let worker = |segments| Worker {
                 segments,
-                tables: own.take().unwrap_or_else(|| Tables::spare(by_block)),
-                scratch: Scratch::acquire(),
+                tables: own.take().unwrap_or_else(|| Tables::spare(by_block, free)),
+                scratch: free.scratches.acquire(),
             };
             let before = &site.populations;
             let work = |worker: &mut Worker<'_>| {
@@ -240,14 +243,14 @@ impl SiteAccumulator {
                     let mut alone = { worker }(turn);
                     pool.run(std::slice::from_mut(&mut alone), work);
                     let Worker { scratch, .. } = alone;
-                    site.merge_thread(&call.kernels, scratch);
+                    site.merge_thread(&call.kernels, scratch, free);
                 }
                 n => {
                     let mut workers: Vec<_> = split(&turn, n).map(worker).collect();
                     pool.run(&mut workers, work);
                     let scratches: Vec<_> = workers.into_iter().map(|worker| worker.scratch).collect();
                     for scratch in scratches {
-                        site.merge_thread(&call.kernels, scratch);
+                        site.merge_thread(&call.kernels, scratch, free);
                     }
                 }
             }

@@ -1,8 +1,6 @@
 //! Which table a value's code is counted into.
 
-use std::sync::Mutex;
-
-use super::codes::CodeHistogram;
+use super::free_lists::FreeLists;
 use super::population_codes::PopulationCodes;
 use super::sequence_blocks::{N_BLOCKS, block_of};
 use crate::dtype::Element;
@@ -32,16 +30,6 @@ impl LooseCount {
             Some(histogram) => rest.add_announced(histogram, self.code, self.count),
         }
     }
-}
-
-static SPARE_INTERLEAVED: Mutex<Vec<Box<CodeTables>>> = Mutex::new(Vec::new());
-
-/// Sets of tables that are kept for later: 8 MiB.
-const MOST_SPARE_INTERLEAVED: usize = 8;
-
-fn acquire_interleaved() -> Box<CodeTables> {
-    let spare = SPARE_INTERLEAVED.lock().ok().and_then(|mut spare| spare.pop());
-    spare.unwrap_or_else(CodeHistogram::zeroed_tables)
 }
 
 /// Counters that are looked at together: a line of the cache.
@@ -82,29 +70,30 @@ pub(super) struct Tables<'t> {
     /// Tables of each population for values of which many are equal.
     interleaved: [Option<Box<CodeTables>>; 2],
     by_block: bool,
+    free: &'t FreeLists,
 }
 
 impl Table<'_> {
-    fn get(&mut self) -> &mut CodeTable {
+    fn get(&mut self, free: &FreeLists) -> &mut CodeTable {
         match self {
             Table::Own(table) => table,
-            Table::Spare(table) => table.get_or_insert_with(CodeHistogram::acquire),
+            Table::Spare(table) => table.get_or_insert_with(|| free.tables.acquire()),
         }
     }
 }
 
 impl<'t> Tables<'t> {
     /// The site's own tables, which `n_values` more values are announced to.
-    pub(super) fn own(codes: &'t mut [PopulationCodes; 2], n_values: u64) -> Self {
+    pub(super) fn own(codes: &'t mut [PopulationCodes; 2], n_values: u64, free: &'t FreeLists) -> Self {
         let by_block = codes[Population::Rest as usize].by_block();
         let mut own = codes.iter_mut().flat_map(|codes| codes.tables(n_values));
         let tables = std::array::from_fn(|_| own.next().map_or(Table::Spare(None), Table::Own));
-        Self { tables, interleaved: [None, None], by_block }
+        Self { tables, interleaved: [None, None], by_block, free }
     }
 
-    /// Tables that are taken from the spare ones when the first value comes.
-    pub(super) fn spare(by_block: bool) -> Self {
-        Self { tables: std::array::from_fn(|_| Table::Spare(None)), interleaved: [None, None], by_block }
+    /// Tables that are taken from the free ones when the first value comes.
+    pub(super) fn spare(by_block: bool, free: &'t FreeLists) -> Self {
+        Self { tables: std::array::from_fn(|_| Table::Spare(None)), interleaved: [None, None], by_block, free }
     }
 
     /// The table of the tokens of a population that stand in a sequence.
@@ -114,7 +103,7 @@ impl<'t> Tables<'t> {
             Population::Rest if self.by_block => 1 + block_of(sequence),
             Population::Rest => 1,
         };
-        self.tables[index].get()
+        self.tables[index].get(self.free)
     }
 
     /// Whether each block of a population has its own table.
@@ -124,7 +113,7 @@ impl<'t> Tables<'t> {
 
     /// Tables that count for a population, one that has no blocks, beside its own.
     pub(super) fn interleaved(&mut self, population: Population) -> &mut CodeTables {
-        self.interleaved[population as usize].get_or_insert_with(acquire_interleaved)
+        self.interleaved[population as usize].get_or_insert_with(|| self.free.interleaved.acquire())
     }
 
     /// Takes the counts, of values of that type, out of the spare tables, and releases these. On the thread that counted: its
@@ -135,17 +124,13 @@ impl<'t> Tables<'t> {
                 && let Some(mut table) = spare.take()
             {
                 take_counts(&mut table, histogram, counts);
-                CodeHistogram::release(table);
+                self.free.tables.release(table);
             }
         }
         for (histogram, tables) in self.interleaved.iter_mut().enumerate() {
             let Some(mut tables) = tables.take() else { continue };
             take_sums::<E>(&mut tables, histogram, counts);
-            if let Ok(mut spare) = SPARE_INTERLEAVED.lock()
-                && spare.len() < MOST_SPARE_INTERLEAVED
-            {
-                spare.push(tables);
-            }
+            self.free.interleaved.release(tables);
         }
     }
 }

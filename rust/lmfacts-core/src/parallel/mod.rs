@@ -6,21 +6,29 @@ mod openmp;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock, RwLock};
 
+use crate::accum::FreeLists;
 use crate::error::{Error, Result};
 
 pub(crate) use float_mode::IeeeMode;
 pub use openmp::{MaxThreadsFn, OpenMp, ParallelFn};
 
-/// A pool of threads.
+/// A pool of threads, and the memory that the updates on them work in, which it keeps from one call to the next. Clones are the same
+/// pool.
 #[derive(Debug, Clone)]
-pub struct Pool(Threads);
+pub struct Pool(Arc<Parts>);
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
+struct Parts {
+    threads: Threads,
+    free: FreeLists,
+}
+
+#[derive(Debug)]
 enum Threads {
     /// The caller's thread alone.
     Callers,
     /// The caller's thread and others of our own.
-    Own(Arc<rayon::ThreadPool>),
+    Own(rayon::ThreadPool),
     /// Those of a runtime that runs already.
     Shared(OpenMp),
 }
@@ -53,14 +61,23 @@ impl Pool {
         };
         match n_threads {
             0 => Err(refused("0".into())),
-            1 => Ok(Self(Threads::Callers)),
+            1 => Ok(Self::of(Threads::Callers)),
             n => rayon::ThreadPoolBuilder::new()
                 .num_threads(n - 1)
                 .thread_name(|index| format!("lmfacts-{index}"))
                 .build()
-                .map(|pool| Self(Threads::Own(Arc::new(pool))))
+                .map(|pool| Self::of(Threads::Own(pool)))
                 .map_err(|error| refused(format!("{n} ({error})"))),
         }
+    }
+
+    fn of(threads: Threads) -> Self {
+        Self(Arc::new(Parts { threads, free: FreeLists::default() }))
+    }
+
+    /// The memory that nobody uses at the moment.
+    pub(crate) fn free_lists(&self) -> &FreeLists {
+        &self.0.free
     }
 
     fn shared() -> &'static RwLock<Option<Known>> {
@@ -78,10 +95,11 @@ impl Pool {
             if known.process == std::process::id() {
                 return Ok(known.pool);
             }
-            // A fork: of all threads, only the one that forked is here. The others' pool is left alone, as they can no longer end it.
-            let pool = match &known.pool.0 {
+            // A fork: of all threads, only the one that forked is here. The others' pool is left alone, as they can no longer end it, nor
+            // unlock its memory.
+            let pool = match &known.pool.0.threads {
                 Threads::Own(_) => Self::new(known.pool.n_threads())?,
-                Threads::Callers | Threads::Shared(_) => Self(Threads::Callers),
+                Threads::Callers | Threads::Shared(_) => Self::of(Threads::Callers),
             };
             Self::set(pool.clone(), known.choice);
             std::mem::forget(known);
@@ -121,13 +139,13 @@ impl Pool {
         if asked || wanted_threads()?.is_some() {
             return Ok(false);
         }
-        Self::set(Self(Threads::Shared(runtime)), Choice::Default);
+        Self::set(Self::of(Threads::Shared(runtime)), Choice::Default);
         Ok(true)
     }
 
     /// Number of threads.
     pub fn n_threads(&self) -> usize {
-        match &self.0 {
+        match &self.0.threads {
             Threads::Callers => 1,
             Threads::Own(pool) => pool.current_num_threads() + 1,
             Threads::Shared(runtime) => runtime.n_threads(),
@@ -140,7 +158,7 @@ impl Pool {
             let _mode = IeeeMode::enter();
             work(worker);
         };
-        match (&self.0, workers) {
+        match (&self.0.threads, workers) {
             (Threads::Own(pool), [first, others @ ..]) if !others.is_empty() => pool.in_place_scope(|scope| {
                 for worker in others {
                     scope.spawn(|_| work(worker));
