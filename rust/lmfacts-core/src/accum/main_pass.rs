@@ -74,7 +74,7 @@ fn pass_over<E: Element>(
     let mut counting = Counting::of(call, chunk, tables);
     match &mut counting {
         Counting::Together(table) => kernels.row_pass(chunk.rows, table, sums, figures),
-        Counting::Interleaved(tables) => kernels.row_pass_apart(chunk.rows, tables, sums, figures),
+        Counting::Interleaved(tables) => kernels.row_pass_interleaved(chunk.rows, tables, sums, figures),
         Counting::ByBlock(tables) => {
             kernels.row_sums(chunk.rows, sums, figures);
             for (row, &index) in chunk.rows.iter().zip(chunk.indices) {

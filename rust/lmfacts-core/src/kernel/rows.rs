@@ -243,6 +243,16 @@ pub(super) fn row_pass<E: Element, const ROWS: usize, const LANES: usize, C: Cou
     }
 }
 
+/// As `row_pass`, without codes.
+#[inline(always)]
+pub(super) fn row_sums<E: Element, const ROWS: usize, const LANES: usize>(
+    rows: &[&[E]],
+    sums: &mut [DimSums<E>],
+    figures: &mut [RowFigures],
+) {
+    row_pass::<E, ROWS, LANES, ()>(rows, &mut (), sums, figures);
+}
+
 /// Adds up to four rows side by side, and asks for those that come next.
 #[inline(always)]
 fn add_rows<E: Element, const ROWS: usize, const LANES: usize, C: Counters>(

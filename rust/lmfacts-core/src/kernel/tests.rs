@@ -29,7 +29,7 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers {
     let (mut absmax, mut floats) = (Vec::new(), Vec::new());
     let mut apart = CodeHistogram::zeroed_tables();
     let (dim_sums, figures) = pass_over(kernels, rows, |rows, sums, figures| kernels.row_pass(rows, &mut table, sums, figures));
-    let apart_too = pass_over(kernels, rows, |rows, sums, figures| kernels.row_pass_apart(rows, &mut apart, sums, figures));
+    let apart_too = pass_over(kernels, rows, |rows, sums, figures| kernels.row_pass_interleaved(rows, &mut apart, sums, figures));
     let uncounted = pass_over(kernels, rows, |rows, sums, figures| kernels.row_sums(rows, sums, figures));
     assert_eq!(figures, apart_too.1, "the number of tables changes no figure");
     assert_eq!(figures, uncounted.1, "nor that there are none");

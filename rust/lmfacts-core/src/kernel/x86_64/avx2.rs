@@ -3,7 +3,12 @@
 use crate::dtype::F16;
 use crate::kernel::lines::{Instructions, LINE};
 
-super::level!(Level::Avx2, 4, 4, 4, "avx2,fma,f16c,bmi1,bmi2", ["avx2", "fma", "f16c", "bmi1", "bmi2"]);
+const DIMS: usize = 4;
+const ROWS: usize = 4;
+const ROW_LANES: usize = 4;
+const FLOATS: usize = 4 * ROW_LANES;
+
+super::level!(Avx2: "avx2", "fma", "f16c", "bmi1", "bmi2");
 
 /// AVX2 has F16C beside it.
 struct Own;

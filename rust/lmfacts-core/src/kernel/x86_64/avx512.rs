@@ -4,13 +4,13 @@
 use crate::dtype::F16;
 use crate::kernel::lines::{Instructions, LINE, Lines};
 
+const DIMS: usize = 16;
+const ROWS: usize = 4;
+const ROW_LANES: usize = 8;
+const FLOATS: usize = 4 * ROW_LANES;
+
 super::level!(
-    Level::Avx512,
-    16,
-    4,
-    8,
-    "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi1,bmi2",
-    ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c", "bmi1", "bmi2"]
+    Avx512: "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx2", "fma", "f16c", "bmi1", "bmi2"
 );
 
 /// Registers of sixteen f32, which are a line.
