@@ -54,6 +54,8 @@ static const void *arguments_to_pass;
 #define SHARED static
 #define DYNAMIC_SHARED(name) u32 *const name = shared_words
 #define UNROLL
+#define AS_IN_RUST(condition) _Static_assert(condition, "not as in Rust: " #condition)
+#define OFFSET_OF(type, field) __builtin_offsetof(type, field)
 
 #define THREAD (fibers[running].thread)
 #define N_THREADS n_threads
@@ -110,7 +112,7 @@ static f64 shuffle_f64(f64 value, u32 lanes) {
     return value;
 }
 
-static u32 votes(u32 flag) {
+static u32 warp_ballot(u32 flag) {
     const u64 *of_warp = exchanged(flag != 0);
     u32 all = 0;
     for (u32 lane = 0; lane < LANES; lane++) {
@@ -158,7 +160,7 @@ static f32 f32_of_f16(u32 bits) {
 static void count_one(u32 *counter) { *counter += 1; }
 static u32 take_number(u32 *counter) { return (*counter)++; }
 static void add_count(u64 *counter, u64 amount) { *counter += amount; }
-static void lower_to(u32 *smallest, u32 value) { *smallest = value < *smallest ? value : *smallest; }
+static void atomic_min(u32 *smallest, u32 value) { *smallest = value < *smallest ? value : *smallest; }
 
 static u32 smaller_halves(u32 a, u32 b) {
     const u32 low = (a & 0xffff) < (b & 0xffff) ? a & 0xffff : b & 0xffff;

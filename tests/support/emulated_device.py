@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lmfacts import _native
 
-__all__ = ["COMPILER", "NO_COMPILER", "emulated_device"]
+__all__ = ["COMPILER", "NO_COMPILER", "built_library", "emulated_device", "kernel_sources"]
 
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 NO_COMPILER = "no C compiler on PATH: the CUDA kernels were not run on this processor"
@@ -42,8 +42,21 @@ _KEPT: list[tempfile.TemporaryDirectory[str]] = []
 
 @functools.cache
 def _library(dtype: str, shared_bytes: int) -> Path:
-    """The shared library for values of a dtype, built once for each content of the sources."""
-    source = _native.kernel_source(None) + _native.kernel_source(dtype).removeprefix(_shared_part(dtype))
+    """The shared library for values of a dtype, built once."""
+    return built_library(dtype, kernel_sources(dtype), shared_bytes)
+
+
+def kernel_sources(dtype: str) -> str:
+    """The kernels that describe tokens and those that count values of a dtype."""
+    return _native.kernel_source(None) + _native.kernel_source(dtype).removeprefix(_shared_part(dtype))
+
+
+def built_library(dtype: str, source: str, shared_bytes: int) -> Path:
+    """The shared library of these sources, for values of a dtype.
+
+    Raises:
+        AssertionError: with what the compiler says, if they do not build.
+    """
     definitions = [option for option in _native.kernel_options(dtype, (9, 0), shared_bytes) if option.startswith("-D")]
     kernels = " ".join(f"X({kernel}, {arguments})" for kernel, arguments in _KERNEL.findall(source))
     source += f"\n#define EACH_KERNEL(X) {kernels}\n"

@@ -220,7 +220,7 @@ KERNEL(1024, 1) codes(ARGUMENTS(Update) u) {
         wait_for_block();
         for (u32 index = start + THREAD; u.by_block && index < end; index += N_THREADS) {
             if (block_of(u.sequence[listed_row(&u, REST, index)]) != block) {
-                lower_to(&segment_end, index);
+                atomic_min(&segment_end, index);
                 break;
             }
         }

@@ -14,7 +14,7 @@ INLINE void set_central(Moments *moments, f64 n, f64 pivot, f64 t1, f64 t2, f64 
     const f64 delta = t1 / n;
     const f64 delta2 = delta * delta;
     moments->n = n;
-    two_sum(pivot, delta, &moments->mean, &moments->mean_rest);
+    two_sum(pivot, delta, &moments->mean, &moments->mean_lo);
     moments->m2 = at_least_zero(t2 - n * delta2);
     moments->m3 = t3 - 3.0 * delta * t2 + 2.0 * n * delta2 * delta;
     moments->m4 = at_least_zero(t4 - 4.0 * delta * t3 + 6.0 * delta2 * t2 - 3.0 * n * delta2 * delta2);
@@ -30,7 +30,7 @@ INLINE void merge_moments(Moments *a, const Moments *b) {
     }
     const f64 n = a->n + b->n;
     const f64 share_a = a->n / n, share_b = b->n / n;
-    const f64 delta = (b->mean - a->mean) + (b->mean_rest - a->mean_rest);
+    const f64 delta = (b->mean - a->mean) + (b->mean_lo - a->mean_lo);
     const f64 delta2 = delta * delta;
     const f64 between2 = delta2 * (a->n * share_b);
     const f64 m2 = a->m2 + b->m2 + between2;
@@ -38,7 +38,7 @@ INLINE void merge_moments(Moments *a, const Moments *b) {
     const f64 m4 = a->m4 + b->m4 + between2 * delta2 * (share_a * share_a - share_a * share_b + share_b * share_b)
         + 6.0 * delta2 * (share_a * share_a * b->m2 + share_b * share_b * a->m2)
         + 4.0 * delta * (share_a * b->m3 - share_b * a->m3);
-    two_sum(a->mean, a->mean_rest + delta * share_b, &a->mean, &a->mean_rest);
+    two_sum(a->mean, a->mean_lo + delta * share_b, &a->mean, &a->mean_lo);
     a->m2 = m2;
     a->m3 = m3;
     a->m4 = m4;

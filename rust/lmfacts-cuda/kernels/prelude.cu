@@ -18,6 +18,9 @@ typedef double f64;
 #define SHARED static __shared__
 #define DYNAMIC_SHARED(name) extern __shared__ u32 name[]
 #define UNROLL _Pragma("unroll")
+// What is laid out as in Rust, from assertions that Rust appends. The function is how this front end spells a constant `offsetof`.
+#define AS_IN_RUST(condition) static_assert(condition, "not as in Rust: " #condition)
+#define OFFSET_OF(type, field) __INTADDR__(&((type *)0)->field)
 
 #define THREAD threadIdx.x
 #define N_THREADS blockDim.x
@@ -53,7 +56,7 @@ INLINE f32 f32_of_f16(u32 bits) {
 INLINE void wait_for_block(void) { __syncthreads(); }
 INLINE f64 shuffle_f64(f64 value, u32 lanes) { return __shfl_xor_sync(0xffffffffu, value, lanes); }
 INLINE u64 shuffle_u64(u64 value, u32 lanes) { return __shfl_xor_sync(0xffffffffu, value, lanes); }
-INLINE u32 votes(u32 flag) { return __ballot_sync(0xffffffffu, (int)flag); }
+INLINE u32 warp_ballot(u32 flag) { return __ballot_sync(0xffffffffu, (int)flag); }
 INLINE u32 count_bits(u32 bits) { return (u32)__popc(bits); }
 INLINE u32 highest_bit(u32 bits) { return 31u - (u32)__clz((int)bits); }
 
@@ -61,7 +64,7 @@ INLINE u32 highest_bit(u32 bits) { return 31u - (u32)__clz((int)bits); }
 INLINE void count_one(u32 *counter) { atomicAdd(counter, 1u); }
 INLINE u32 take_number(u32 *counter) { return atomicAdd(counter, 1u); }
 INLINE void add_count(u64 *counter, u64 amount) { atomicAdd(counter, amount); }
-INLINE void lower_to(u32 *smallest, u32 value) { atomicMin(smallest, value); }
+INLINE void atomic_min(u32 *smallest, u32 value) { atomicMin(smallest, value); }
 
 // Of both halves of a word at once.
 INLINE u32 smaller_halves(u32 a, u32 b) { return __vminu2(a, b); }

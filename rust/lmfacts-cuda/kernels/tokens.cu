@@ -9,7 +9,6 @@ typedef struct {
     u32 is_float;
 } Argument;
 
-// `tokens.rs` has the same structure.
 typedef struct {
     Argument ids, real_given, starts; // token ids; 0 for padding; 0 where a sequence begins
     Argument earlier; // [n_rows][1]: real tokens of each row in earlier passes
@@ -69,10 +68,10 @@ INLINE void count_begins(const Tokens *t, u32 row, u32 *any_inside) {
     for (u32 start = 0; start < t->n_columns; start += WARP) {
         const u32 column = start + lane;
         const u32 real = column < t->n_columns && is_real(t, row, column);
-        const u32 reals = votes(real);
+        const u32 reals = warp_ballot(real);
         const u32 before = n_real + count_bits(reals & lanes_below(lane));
         const u32 begins = real && begins_at(t, row, column, real, before);
-        n_begun += count_bits(votes(begins));
+        n_begun += count_bits(warp_ballot(begins));
         if (begins && before > 0) {
             *any_inside = 1;
         }
@@ -95,12 +94,12 @@ INLINE void describe_row(const Tokens *t, u32 row, i64 first_sequence, u32 by_be
         const u32 column = start + lane;
         const u32 inside = column < t->n_columns;
         const u32 real = inside && is_real(t, row, column);
-        const u32 reals = votes(real);
+        const u32 reals = warp_ballot(real);
         // As a cumulative sum has it: a token of padding has the position of the real one before it.
         const i64 in_row = (i64)(n_real + count_bits(reals & (lanes_below(lane) | (1u << lane)))) - 1;
         i64 sequence = first_sequence, position = n_earlier + in_row;
         if (by_begins) {
-            const u32 begins = votes(real && begins_at(t, row, column, real, n_real + count_bits(reals & lanes_below(lane))));
+            const u32 begins = warp_ballot(real && begins_at(t, row, column, real, n_real + count_bits(reals & lanes_below(lane))));
             const u32 begun = begins & (lanes_below(lane) | (1u << lane));
             sequence += (i64)(n_begun + count_bits(begun)) - 1;
             u32 last_begun_at = begun_at;
@@ -177,7 +176,7 @@ KERNEL(512, 1) tokens(ARGUMENTS(Tokens) t) {
         const u32 token = start + THREAD;
         const u32 real = token < n && t.real[token];
         const u32 is_first = real && t.position[token] == 0;
-        const u32 of[2] = {votes(is_first), votes(real && !is_first)};
+        const u32 of[2] = {warp_ballot(is_first), warp_ballot(real && !is_first)};
         if (lane < 2) {
             in_warp[lane][warp] = count_bits(lane == 0 ? of[0] : of[1]);
         }

@@ -41,7 +41,7 @@
 #define ALL_INDICES 0xffffffffu
 
 typedef struct {
-    f64 n, mean, mean_rest, m2, m3, m4, min, max;
+    f64 n, mean, mean_lo, m2, m3, m4, min, max;
 } Moments;
 
 typedef struct {
@@ -50,7 +50,7 @@ typedef struct {
     i64 sequence, position, dim, token_id;
 } Outlier;
 
-// One call of a site: the tensor, its tokens, the site's state and scratch memory. `site.rs` has the same structure.
+// One call of a site: the tensor, its tokens, the site's state and scratch memory. Assertions behind it compare it with `site.rs`.
 typedef struct {
     const u8 *values;
     i64 outer_stride, inner_stride; // between groups of rows, and between the rows of a group; in values

@@ -4,13 +4,40 @@ use lmfacts_core::{DeviceCall, Dtype, N_BLOCKS, N_CODES, N_MAXIMA, SiteConfig, S
 
 use crate::Limits;
 use crate::own_kernels::OWN;
+use crate::twins::twin;
 
-/// Bytes of `Moments` in `kernels/values.cu`.
-pub(crate) const MOMENTS_BYTES: usize = 64;
-/// Bytes of `Outlier` there.
-pub(crate) const OUTLIER_BYTES: usize = 40;
-/// Numbers that a part of the rows gives for a dim, as in `kernels/dims.cu`.
-const N_PARTIALS: usize = 12;
+twin! {
+    /// The moments of a list of numbers; all zeros where there were none.
+    struct Moments as Moments {
+        n: f64,
+        mean: f64,
+        mean_lo: f64,
+        m2: f64,
+        m3: f64,
+        m4: f64,
+        min: f64,
+        max: f64,
+    }
+}
+
+twin! {
+    /// An outlier: the key of its magnitude, its bits as a float32, and its place.
+    struct Outlier as Outlier {
+        key: u32,
+        bits: u32,
+        sequence: i64,
+        position: i64,
+        dim: i64,
+        token_id: i64,
+    }
+}
+
+/// Bytes of [`Moments`].
+pub(crate) const MOMENTS_BYTES: usize = size_of::<Moments>();
+/// Bytes of [`Outlier`].
+pub(crate) const OUTLIER_BYTES: usize = size_of::<Outlier>();
+/// Numbers that a part of the rows gives for a dim.
+pub(crate) const N_PARTIALS: usize = 12;
 /// The whole population, and its blocks of sequences.
 pub(crate) const N_TOKEN_GROUPS: usize = 1 + N_BLOCKS;
 /// Candidates that a call may note; more than the collecting kernel ever gives.

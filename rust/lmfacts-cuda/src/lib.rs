@@ -27,6 +27,7 @@ mod site;
 mod state;
 mod tensor;
 mod tokens;
+mod twins;
 
 pub use cuda::CudaDevice;
 pub use driver::Driver;

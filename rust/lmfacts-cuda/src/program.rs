@@ -2,10 +2,12 @@
 
 use std::fmt;
 
-use lmfacts_core::Dtype;
+use lmfacts_core::{Dtype, N_BINS, N_BLOCKS, N_CODES, N_MAXIMA, TOKEN_QUANTITIES};
 
-use crate::Limits;
+use crate::layout::{Moments, N_PARTIALS, N_TOKEN_GROUPS, Outlier};
 use crate::own_kernels::OWN;
+use crate::twins::{Twin, numbers};
+use crate::{Limits, site, tokens};
 
 const PRELUDE: &str = include_str!("../kernels/prelude.cu");
 const VALUES: &str = include_str!("../kernels/values.cu");
@@ -127,10 +129,29 @@ impl Program {
 /// The source of a program, with or without what stands for CUDA in it.
 pub fn source(program: Program, with_prelude: bool) -> String {
     let prelude = if with_prelude { PRELUDE } else { "" };
+    let values = [prelude, VALUES, &twins_of_values()].concat();
     match program {
-        Program::Tokens => [prelude, VALUES, TOKENS].concat(),
-        Program::Values(_) => [prelude, VALUES, &OF_VALUES.concat(), &OWN.map(|own| own.source).concat()].concat(),
+        Program::Tokens => [&values, TOKENS, &tokens::Argument::assertions(), &tokens::Arguments::assertions()].concat(),
+        Program::Values(_) => {
+            let own = OWN.map(|own| own.source).concat();
+            [values, OF_VALUES.concat(), numbers(&[("N_PARTIALS", N_PARTIALS)]), own].concat()
+        }
     }
+}
+
+/// What `kernels/values.cu` has to have as it is here.
+fn twins_of_values() -> String {
+    let numbers = numbers(&[
+        ("N_CODES", N_CODES),
+        ("N_SEQUENCE_BLOCKS", N_BLOCKS),
+        ("N_MAXIMA", N_MAXIMA),
+        ("N_DIM_BINS", N_BINS),
+        ("N_TOKEN_GROUPS", N_TOKEN_GROUPS),
+        ("N_TOKEN_QUANTITIES", TOKEN_QUANTITIES.len()),
+    ]);
+    let structs =
+        [Moments::assertions(), Outlier::assertions(), site::Arguments::assertions(), site::StatisticArguments::assertions()];
+    [numbers, structs.concat()].concat()
 }
 
 #[cfg(test)]

@@ -10,62 +10,63 @@ use crate::own_kernels::{OWN, grid};
 use crate::program::{Kernel, Program};
 use crate::tensor::DeviceRows;
 use crate::tokens::TokensLayout;
+use crate::twins::twin;
 use crate::{Launch, Launcher};
 
 /// The most outliers that the kernels keep.
 pub const MAX_K: usize = 512;
 
-/// `Update` of `kernels/values.cu`: the same fields in the same order. Addresses are those of device memory.
-#[derive(Debug, Clone, Copy)]
-#[repr(C)]
-struct Arguments {
-    values: usize,
-    outer_stride: i64,
-    inner_stride: i64,
-    n_rows: u32,
-    inner_rows: u32,
-    n_dims: u32,
-    aligned: u32,
-    sequence: usize,
-    position: usize,
-    token_id: usize,
-    row_lists: usize,
-    row_counts: usize,
-    codes: usize,
-    norm_codes: usize,
-    dim_moments: usize,
-    dim_counts: usize,
-    unit_sums: usize,
-    token_moments: usize,
-    n_tokens: usize,
-    n_calls: usize,
-    outliers: usize,
-    n_outliers: usize,
-    maxima: usize,
-    has_maximum: usize,
-    quantities: usize,
-    blocks: usize,
-    row_inverses: usize,
-    row_maxima: usize,
-    partials: usize,
-    candidates: usize,
-    n_candidates: usize,
-    contenders: usize,
-    k: u32,
-    n_splits: u32,
-    n_candidate_slots: u32,
-    n_collectors: u32,
-    by_block: u32,
-    threshold: f32,
+twin! {
+    /// The argument of the main pass's kernels; addresses are those of device memory.
+    struct Arguments as Update {
+        values: usize,
+        outer_stride: i64,
+        inner_stride: i64,
+        n_rows: u32,
+        inner_rows: u32,
+        n_dims: u32,
+        aligned: u32,
+        sequence: usize,
+        position: usize,
+        token_id: usize,
+        row_lists: usize,
+        row_counts: usize,
+        codes: usize,
+        norm_codes: usize,
+        dim_moments: usize,
+        dim_counts: usize,
+        unit_sums: usize,
+        token_moments: usize,
+        n_tokens: usize,
+        n_calls: usize,
+        outliers: usize,
+        n_outliers: usize,
+        maxima: usize,
+        has_maximum: usize,
+        quantities: usize,
+        blocks: usize,
+        row_inverses: usize,
+        row_maxima: usize,
+        partials: usize,
+        candidates: usize,
+        n_candidates: usize,
+        contenders: usize,
+        k: u32,
+        n_splits: u32,
+        n_candidate_slots: u32,
+        n_collectors: u32,
+        by_block: u32,
+        threshold: f32,
+    }
 }
 
-/// `StatisticUpdate` of `kernels/values.cu`.
-#[derive(Debug, Clone, Copy)]
-#[repr(C)]
-struct StatisticArguments {
-    call: Arguments,
-    state: usize,
-    scratch: usize,
+twin! {
+    /// The argument of a statistic's own kernels.
+    struct StatisticArguments as StatisticUpdate {
+        call: Arguments,
+        state: usize,
+        scratch: usize,
+    }
 }
 
 /// A tensor and the buffers that an update reads and writes, all in memory of one device.

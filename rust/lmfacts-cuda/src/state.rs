@@ -1,11 +1,13 @@
 //! From the bytes of a site's state to the named arrays that the CPU's accumulators are restored from.
 
+use std::mem::offset_of;
+
 use lmfacts_core::{
     Arrays, DimMoments, N_BLOCKS, N_CODES, N_MAXIMA, Outlier, Outliers, Population, PopulationCodes, PopulationState,
     ScalarMoments, SequenceBlocks, SiteState, Statistics, TOKEN_QUANTITIES, TokenNorms, UnitSums,
 };
 
-use crate::layout::{MOMENTS_BYTES, N_TOKEN_GROUPS, OUTLIER_BYTES, SiteLayout};
+use crate::layout::{self, MOMENTS_BYTES, Moments, N_TOKEN_GROUPS, OUTLIER_BYTES, SiteLayout};
 use crate::own_kernels::OWN;
 
 /// The population's numbers in lists that the kernels keep for both.
@@ -26,13 +28,29 @@ fn f64s(bytes: &[u8]) -> Vec<f64> {
     bytes.as_chunks::<8>().0.iter().map(|&chunk| f64::from_le_bytes(chunk)).collect()
 }
 
-/// `Moments` of `kernels/values.cu`, which is all zeros where there was nothing.
+/// The bytes of a field that lies there.
+fn field<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
+    bytes[offset..].first_chunk().copied().unwrap_or_else(|| unreachable!("a field lies in its struct"))
+}
+
+/// What [`Moments`] say.
 fn moments(bytes: &[u8]) -> Vec<ScalarMoments> {
     let (chunks, _) = bytes.as_chunks::<MOMENTS_BYTES>();
     let moments = |chunk: &[u8; MOMENTS_BYTES]| {
-        let values = f64s(chunk);
-        let [n, mean, mean_lo, m2, m3, m4, min, max] = values[..] else { unreachable!("eight numbers") };
-        if n == 0.0 { ScalarMoments::default() } else { ScalarMoments { n: n as u64, mean, mean_lo, m2, m3, m4, min, max } }
+        let number = |offset| f64::from_le_bytes(field(chunk, offset));
+        match number(offset_of!(Moments, n)) {
+            0.0 => ScalarMoments::default(),
+            n => ScalarMoments {
+                n: n as u64,
+                mean: number(offset_of!(Moments, mean)),
+                mean_lo: number(offset_of!(Moments, mean_lo)),
+                m2: number(offset_of!(Moments, m2)),
+                m3: number(offset_of!(Moments, m3)),
+                m4: number(offset_of!(Moments, m4)),
+                min: number(offset_of!(Moments, min)),
+                max: number(offset_of!(Moments, max)),
+            },
+        }
     };
     chunks.iter().map(moments).collect()
 }
@@ -42,9 +60,14 @@ fn outliers(bytes: &[u8], is_kept: impl Fn(usize) -> bool) -> Vec<Outlier> {
     let (chunks, _) = bytes.as_chunks::<OUTLIER_BYTES>();
     let kept = chunks.iter().enumerate().filter(|&(slot, _)| is_kept(slot));
     let outlier = |(_, chunk): (usize, &[u8; OUTLIER_BYTES])| {
-        let value = f64::from(f32::from_bits(u32s(&chunk[4..8])[0]));
-        let [sequence, position, dim, token_id] = u64s(&chunk[8..])[..] else { unreachable!("four numbers") };
-        Outlier { value, sequence: sequence as i64, position: position as i64, dim: dim as i64, token_id: token_id as i64 }
+        let number = |offset| i64::from_le_bytes(field(chunk, offset));
+        Outlier {
+            value: f32::from_le_bytes(field(chunk, offset_of!(layout::Outlier, bits))).into(),
+            sequence: number(offset_of!(layout::Outlier, sequence)),
+            position: number(offset_of!(layout::Outlier, position)),
+            dim: number(offset_of!(layout::Outlier, dim)),
+            token_id: number(offset_of!(layout::Outlier, token_id)),
+        }
     };
     kept.map(outlier).collect()
 }

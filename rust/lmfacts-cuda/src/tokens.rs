@@ -8,44 +8,45 @@ use crate::error::Result;
 use crate::layout::Section;
 use crate::program::{Kernel, Program};
 use crate::tensor::DeviceTensor;
+use crate::twins::twin;
 use crate::{Launch, Launcher};
 
 /// DLPack's kinds of numbers that are floating.
 const FLOATING: [u8; 2] = [2, 4];
 
-/// `Argument` of `kernels/tokens.cu`.
-#[derive(Debug, Clone, Copy, Default)]
-#[repr(C)]
-struct Argument {
-    data: usize,
-    row_stride: i64,
-    column_stride: i64,
-    bytes: u32,
-    is_float: u32,
+twin! {
+    /// A tensor that a call was given.
+    struct Argument as Argument {
+        data: usize,
+        row_stride: i64,
+        column_stride: i64,
+        bytes: u32,
+        is_float: u32,
+    }
 }
 
-/// `Tokens` of `kernels/tokens.cu`: the same fields in the same order.
-#[derive(Debug, Clone, Copy)]
-#[repr(C)]
-struct Arguments {
-    ids: Argument,
-    real: Argument,
-    starts: Argument,
-    earlier: Argument,
-    length: Argument,
-    n_rows: u32,
-    n_columns: u32,
-    n_earlier: u32,
-    continues: u32,
-    sequence: usize,
-    position: usize,
-    token_id: usize,
-    is_real: usize,
-    row_lists: usize,
-    row_counts: usize,
-    last: usize,
-    begun: usize,
-    totals: usize,
+twin! {
+    /// The argument of the kernel that describes tokens.
+    struct Arguments as Tokens {
+        ids: Argument,
+        real_given: Argument,
+        starts: Argument,
+        earlier: Argument,
+        length: Argument,
+        n_rows: u32,
+        n_columns: u32,
+        n_earlier: u32,
+        continues: u32,
+        sequence: usize,
+        position: usize,
+        token_id: usize,
+        real: usize,
+        row_lists: usize,
+        row_counts: usize,
+        last: usize,
+        begun: usize,
+        totals: usize,
+    }
 }
 
 /// Where in the description's buffer each list lies.
@@ -133,7 +134,7 @@ impl TokensCall {
         }
         let arguments = Arguments {
             ids: argument(self.ids.as_ref(), n_rows, n_columns)?,
-            real: argument(self.real.as_ref(), n_rows, n_columns)?,
+            real_given: argument(self.real.as_ref(), n_rows, n_columns)?,
             starts: argument(self.starts.as_ref(), n_rows, n_columns)?,
             earlier: argument(self.earlier.as_ref(), n_rows, 1)?,
             length: argument(self.length.as_ref(), 1, 1)?,
@@ -144,7 +145,7 @@ impl TokensCall {
             sequence: layout.sequence.at(self.tokens.0),
             position: layout.position.at(self.tokens.0),
             token_id: layout.token_id.at(self.tokens.0),
-            is_real: layout.real.at(self.tokens.0),
+            real: layout.real.at(self.tokens.0),
             row_lists: layout.row_lists.at(self.tokens.0),
             row_counts: layout.row_counts.at(self.tokens.0),
             last: self.memory.0 + 3 * 8,
