@@ -14,7 +14,8 @@ mod support;
 
 use std::hint::black_box;
 
-use lmfacts_core::{Bf16, BufferView, F16, Level, Pool, SiteAccumulator, SiteConfig, Statistics, TokenBatch};
+use lmfacts_core::dtype::{Bf16, F16};
+use lmfacts_core::{BufferView, Level, Pool, SiteAccumulator, SiteConfig, Statistics, TokenBatch};
 use support::data::{Distribution, Sample};
 use support::naive;
 use support::paired::seconds;

@@ -14,7 +14,9 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode, Throughput};
-use lmfacts_core::{Bf16, CodeHistogram, CodeTable, DimSums, F16, Kernels, Level, MomentRows, RowFigures};
+use lmfacts_core::Level;
+use lmfacts_core::dtype::{Bf16, F16};
+use lmfacts_core::kernels::{CodeHistogram, CodeTable, DimSums, Kernels, MomentRows, RowFigures};
 use support::data::{Distribution, Sample};
 use support::paired::{IN_MEMORY, Report};
 use support::{N_DIMS, full, levels, naive};

@@ -12,7 +12,8 @@ mod support;
 use std::cell::LazyCell;
 
 use criterion::Criterion;
-use lmfacts_core::{Bf16, BufferView, F16, Level, Pool, SiteAccumulator, SiteConfig, SiteState, TokenBatch};
+use lmfacts_core::dtype::{Bf16, F16};
+use lmfacts_core::{BufferView, Level, Pool, SiteAccumulator, SiteConfig, SiteState, TokenBatch};
 use support::data::{Distribution, Sample};
 use support::paired::{IN_MEMORY, Report};
 use support::{N_DIMS, full, levels, naive};

@@ -76,6 +76,7 @@ pub struct Bf16(pub u16);
 pub struct F16(pub u16);
 
 /// Values whose codes are taken together.
+#[doc(hidden)]
 pub const GROUP: usize = 8;
 
 mod sealed {
@@ -88,7 +89,7 @@ mod sealed {
 /// Kernels are generic over this trait and contain no branch on the type. It can be used everywhere:
 ///
 /// ```
-/// use lmfacts_core::{Bf16, Element};
+/// use lmfacts_core::dtype::{Bf16, Element};
 ///
 /// fn largest<E: Element>(values: &[E]) -> f64 {
 ///     values.iter().map(|value| value.widen().abs()).fold(0.0, f64::max)
@@ -125,24 +126,30 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + fmt::Debug + 'static {
     /// The key of infinity: the value is finite if and only if its key is smaller.
     const INFINITY_KEY: Self::Key;
 
+    #[doc(hidden)]
     /// The narrowest type with the values' order that the processor compares.
     type Ordered: Copy + Default + PartialOrd + Into<f64> + Turned + Send + Sync + fmt::Debug;
+    #[doc(hidden)]
     /// Infinity, in that type.
     const LARGEST: Self::Ordered;
+    #[doc(hidden)]
     /// Negative infinity.
     const SMALLEST: Self::Ordered;
 
+    #[doc(hidden)]
     /// Mantissa bits of a code; a code has the bits of a bfloat16 unless a type says otherwise.
     const CODE_MANTISSA_BITS: u32 = 7;
 
     /// The value as f64, exactly.
     fn widen(self) -> f64;
+    #[doc(hidden)]
     /// The value in the type in which it is compared.
     fn ordered(self) -> Self::Ordered;
     /// The magnitude's key.
     fn key(self) -> Self::Key;
     /// The code of a value that is no NaN (of any value for 16-bit types); of a float32 NaN the upper half of its bits.
     fn code(self) -> u16;
+    #[doc(hidden)]
     /// Hands over the codes of a group, each with its index; takes them with as few loads as there can be. `arrange` is given up to four
     /// codes, each in 16 bits of a word, and gives what is to be handed over in their places; it keeps these 16 bits to themselves.
     #[inline(always)]
@@ -151,6 +158,7 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + fmt::Debug + 'static {
             take(lane, arrange(value.code().into()) as u16);
         }
     }
+    #[doc(hidden)]
     /// The upper half of the float32 nearest to a finite value toward zero; a function of its code.
     #[inline(always)]
     fn float_code(self) -> u16 {
@@ -163,6 +171,7 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + fmt::Debug + 'static {
     }
     /// The value nearest to `value`; exact when `value` was widened from this type.
     fn narrow(value: f64) -> Self;
+    #[doc(hidden)]
     /// Values as `ordered` gives them, in a level's own instructions; what becomes of a NaN's bits is open.
     #[inline(always)]
     fn ordered_line<I: Instructions>(values: &[Self; LINE]) -> [Self::Ordered; LINE] {

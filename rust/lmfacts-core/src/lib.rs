@@ -23,28 +23,58 @@
 //! # Ok::<(), lmfacts_core::Error>(())
 //! ```
 //!
-//! This crate knows neither Python nor files.
+//! Other element types are in [`dtype`], what a state consists of in [`state`], weight matrices in [`matrix`], tensors of other libraries in
+//! [`dlpack`], and threads that are shared with an OpenMP runtime in [`openmp`]. This crate knows neither Python nor files.
 
 mod accum;
 mod config;
 pub mod dlpack;
-mod dtype;
+pub mod dtype;
 mod error;
 mod kernel;
 mod parallel;
-mod state;
+pub mod state;
 mod tokens;
 mod view;
 
-pub use accum::*;
+pub use accum::SiteAccumulator;
 pub use config::{SiteConfig, Statistics};
-pub use dtype::{Bf16, Dtype, Element, F8E4M3, F8E5M2, F16, GROUP};
+pub use dtype::{Dtype, Element};
 pub use error::{Error, Result};
-pub use kernel::{
-    CodeTable, DimSums, Kernels, Level, MomentRows, N_CODES, RowFigures, SKETCH_BUCKETS, SKETCH_GROUPS, SKETCH_LANES, SketchRow,
-    SketchTable,
-};
-pub use parallel::{MaxThreadsFn, OpenMp, ParallelFn, Pool};
-pub use state::{Arrays, NamedArray, Number, PopulationState, SiteState, Values};
+pub use kernel::Level;
+pub use parallel::Pool;
+pub use state::SiteState;
 pub use tokens::{Population, TokenBatch};
-pub use view::{BufferView, MAX_AXES, Rows};
+pub use view::BufferView;
+
+/// Weight matrices: the statistics of their values, as they are and without the scales of columns and rows.
+pub mod matrix {
+    pub use crate::accum::{MatrixState, Orientation, ScalarMoments, measure_matrix};
+}
+
+/// Sharing the threads of an OpenMP runtime that the process has loaded.
+pub mod openmp {
+    pub use crate::parallel::{MaxThreadsFn, OpenMp, ParallelFn};
+}
+
+/// What `lmfacts-cuda` needs to keep the same statistics on a device. No part of the crate's interface: it may change in any version.
+#[doc(hidden)]
+pub mod device {
+    pub use crate::accum::*;
+    pub use crate::kernel::N_CODES;
+    pub use crate::view::MAX_AXES;
+}
+
+/// The inner loops, for benchmarks. No part of the crate's interface either.
+#[doc(hidden)]
+pub mod kernels {
+    pub use crate::accum::CodeHistogram;
+    pub use crate::kernel::{
+        CodeTable, DimSums, Kernels, MomentRows, RowFigures, SKETCH_BUCKETS, SKETCH_GROUPS, SKETCH_LANES, SketchRow, SketchTable,
+    };
+}
+
+// The example in the README runs too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

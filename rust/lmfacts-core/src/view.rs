@@ -132,7 +132,7 @@ impl<'a> BufferView<'a> {
     ///
     /// # Errors
     /// `Error::Dtype` if `E` is not the view's type; `Error::Layout` if no leading axes count `n_tokens`, or no axis is left.
-    pub fn rows<E: Element>(&self, n_tokens: usize) -> Result<Rows<'a, E>> {
+    pub(crate) fn rows<E: Element>(&self, n_tokens: usize) -> Result<Rows<'a, E>> {
         if E::DTYPE != self.dtype {
             return Err(Error::Dtype { expected: E::DTYPE.to_string(), got: self.dtype.to_string() });
         }
@@ -191,7 +191,7 @@ fn innermost_first(axes: &[Axis]) -> [Axis; MAX_AXES] {
 
 /// A tensor as tokens x dims.
 #[derive(Debug, Clone, Copy)]
-pub struct Rows<'a, E> {
+pub(crate) struct Rows<'a, E> {
     data: *const E,
     tokens: [Axis; MAX_AXES],
     dims: [Axis; MAX_AXES],
@@ -210,17 +210,17 @@ unsafe impl<E: Element> Sync for Rows<'_, E> {}
 
 impl<'a, E: Element> Rows<'a, E> {
     /// How many tokens.
-    pub const fn n_rows(&self) -> usize {
+    pub(crate) const fn n_rows(&self) -> usize {
         self.n_rows
     }
 
     /// How many dims each has.
-    pub const fn n_dims(&self) -> usize {
+    pub(crate) const fn n_dims(&self) -> usize {
         self.n_dims
     }
 
     /// Whether each token's dims lie side by side, so that `slice` can be used.
-    pub const fn side_by_side(&self) -> bool {
+    pub(crate) const fn side_by_side(&self) -> bool {
         self.side_by_side
     }
 
@@ -244,7 +244,7 @@ impl<'a, E: Element> Rows<'a, E> {
     /// # Panics
     /// If the index is out of range or the dims do not lie side by side.
     #[allow(unsafe_code)]
-    pub fn slice(&self, row: usize) -> &'a [E] {
+    pub(crate) fn slice(&self, row: usize) -> &'a [E] {
         assert!(row < self.n_rows && self.side_by_side, "row {row} of {}", self.n_rows);
         if self.n_dims == 0 {
             return &[];
@@ -258,7 +258,7 @@ impl<'a, E: Element> Rows<'a, E> {
     /// # Panics
     /// If the index is out of range or `out` has another length than the dims.
     #[allow(unsafe_code)]
-    pub fn gather(&self, row: usize, out: &mut [E]) {
+    pub(crate) fn gather(&self, row: usize, out: &mut [E]) {
         assert!(row < self.n_rows && out.len() == self.n_dims, "row {row} of {}", self.n_rows);
         let start = Self::offset(&self.tokens, row);
         let inner = self.dims[0];

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use lmfacts_core::device::{N_BINS, N_BLOCKS, N_MAXIMA};
+use lmfacts_core::dtype::{Bf16, F8E4M3, F8E5M2, F16};
+use lmfacts_core::kernels::Kernels;
+use lmfacts_core::state::{Arrays, NamedArray, PopulationState, Values};
 use lmfacts_core::{
-    Arrays, Bf16, BufferView, Dtype, Element, Error, F8E4M3, F8E5M2, F16, Kernels, Level, N_BINS, N_BLOCKS, N_MAXIMA, NamedArray,
-    Pool, PopulationState, SiteAccumulator, SiteConfig, SiteState, Statistics, TokenBatch, Values,
+    BufferView, Dtype, Element, Error, Level, Pool, SiteAccumulator, SiteConfig, SiteState, Statistics, TokenBatch,
 };
 use proptest::prelude::*;
 
@@ -499,7 +502,7 @@ fn a_damaged_state_is_refused() {
 }
 
 /// Changes a list of numbers in place.
-fn with<T: lmfacts_core::Number>(values: &mut Values, change: impl Fn(&mut Vec<T>)) {
+fn with<T: lmfacts_core::state::Number>(values: &mut Values, change: impl Fn(&mut Vec<T>)) {
     let mut list = T::unwrap(values).unwrap().to_vec();
     change(&mut list);
     *values = T::wrap(list);

@@ -1,6 +1,9 @@
 //! Measuring a matrix, against plain sums.
 
-use lmfacts_core::{Bf16, BufferView, Element, MatrixState, Orientation, Pool, SKETCH_BUCKETS, measure_matrix};
+use lmfacts_core::dtype::Bf16;
+use lmfacts_core::kernels::SKETCH_BUCKETS;
+use lmfacts_core::matrix::{MatrixState, Orientation, measure_matrix};
+use lmfacts_core::{BufferView, Element, Pool};
 use proptest::prelude::*;
 
 fn measure<E: Element>(values: &[E], shape: &[usize], n_threads: usize) -> MatrixState {

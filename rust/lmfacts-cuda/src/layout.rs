@@ -1,6 +1,7 @@
 //! Where in a site's buffers each of its arrays lies.
 
-use lmfacts_core::{DeviceCall, Dtype, N_BLOCKS, N_CODES, N_MAXIMA, SiteConfig, Statistics, TOKEN_QUANTITIES};
+use lmfacts_core::device::{DeviceCall, N_BLOCKS, N_CODES, N_MAXIMA, TOKEN_QUANTITIES};
+use lmfacts_core::{Dtype, SiteConfig, Statistics};
 
 use crate::Limits;
 use crate::own_kernels::OWN;

@@ -1,6 +1,8 @@
 //! The statistics that have kernels of their own, beside those of the main pass: their list is in `lmfacts-core`.
 
-use lmfacts_core::{Arrays, Blocks, DeviceCall, OnDevice, Population, SiteConfig, Statistics};
+use lmfacts_core::device::{Blocks, DeviceCall, OnDevice};
+use lmfacts_core::state::Arrays;
+use lmfacts_core::{Population, SiteConfig, Statistics};
 
 /// What is known of one of them.
 #[derive(Debug, Clone, Copy)]

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use lmfacts_core::{Dtype, N_BINS, N_BLOCKS, N_CODES, N_MAXIMA, TOKEN_QUANTITIES};
+use lmfacts_core::Dtype;
+use lmfacts_core::device::{N_BINS, N_BLOCKS, N_CODES, N_MAXIMA, TOKEN_QUANTITIES};
 
 use crate::layout::{Moments, N_PARTIALS, N_TOKEN_GROUPS, Outlier};
 use crate::own_kernels::OWN;

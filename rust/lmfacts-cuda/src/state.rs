@@ -2,10 +2,12 @@
 
 use std::mem::offset_of;
 
-use lmfacts_core::{
-    Arrays, DimMoments, N_BLOCKS, N_CODES, N_MAXIMA, Outlier, Outliers, Population, PopulationCodes, PopulationState,
-    ScalarMoments, SequenceBlocks, SiteState, Statistics, TOKEN_QUANTITIES, TokenNorms, UnitSums,
+use lmfacts_core::device::{
+    DimMoments, N_BLOCKS, N_CODES, N_MAXIMA, Outlier, Outliers, PopulationCodes, ScalarMoments, SequenceBlocks, TOKEN_QUANTITIES,
+    TokenNorms, UnitSums,
 };
+use lmfacts_core::state::{Arrays, PopulationState};
+use lmfacts_core::{Population, SiteState, Statistics};
 
 use crate::layout::{self, MOMENTS_BYTES, Moments, N_TOKEN_GROUPS, OUTLIER_BYTES, SiteLayout};
 use crate::own_kernels::OWN;

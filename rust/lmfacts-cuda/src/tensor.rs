@@ -2,8 +2,9 @@
 
 #![allow(unsafe_code)]
 
+use lmfacts_core::device::MAX_AXES;
 use lmfacts_core::dlpack::DLTensor;
-use lmfacts_core::{Dtype, Error, MAX_AXES};
+use lmfacts_core::{Dtype, Error};
 
 use crate::error::Result;
 

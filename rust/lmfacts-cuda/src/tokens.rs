@@ -91,7 +91,7 @@ pub struct TokensCall {
     pub earlier: Option<DeviceTensor>,
     /// The same for all rows, if that is not given.
     pub n_earlier: usize,
-    /// [1]: if zero, the pass does not go on with anything.
+    /// One number: if zero, the pass does not go on with anything.
     pub length: Option<DeviceTensor>,
     /// Whether the pass goes on with the sequences of the one before.
     pub continues: bool,

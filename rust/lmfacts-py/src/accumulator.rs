@@ -1,8 +1,7 @@
 //! `SiteAccumulator` for Python.
 
-use lmfacts_core::{
-    Arrays, Dtype, NamedArray, Pool, Population, PopulationState, SiteAccumulator, SiteConfig, SiteState, Statistics, Values,
-};
+use lmfacts_core::state::{Arrays, NamedArray, PopulationState, Values};
+use lmfacts_core::{Dtype, Pool, Population, SiteAccumulator, SiteConfig, SiteState, Statistics};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};

@@ -1,6 +1,6 @@
 //! How this build was made and what it uses.
 
-use lmfacts_core::{Kernels, Level, Pool};
+use lmfacts_core::{Level, Pool};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -14,7 +14,7 @@ pub(crate) fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     info.set_item("profile", if cfg!(debug_assertions) { "debug" } else { "release" })?;
     info.set_item("target", format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS))?;
     info.set_item("simd", Level::selected().map_err(to_py)?.name())?;
-    let available = Level::ALL.into_iter().filter(|&level| Kernels::<f32>::at(level).is_some());
+    let available = Level::ALL.into_iter().filter(|level| level.is_available());
     info.set_item("simd_available", available.map(Level::name).collect::<Vec<_>>())?;
     info.set_item("n_threads", Pool::global().map_err(to_py)?.n_threads())?;
     Ok(info)

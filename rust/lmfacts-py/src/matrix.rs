@@ -1,6 +1,7 @@
 //! `measure_matrix` for Python.
 
-use lmfacts_core::{Dtype, Orientation, Pool, measure_matrix as measure};
+use lmfacts_core::matrix::{Orientation, measure_matrix as measure};
+use lmfacts_core::{Dtype, Pool};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 

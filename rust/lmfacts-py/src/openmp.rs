@@ -27,9 +27,9 @@ pub(crate) fn share_openmp(path: PathBuf) -> PyResult<bool> {
 }
 
 #[cfg(target_os = "linux")]
-fn loaded(path: &std::path::Path) -> Option<lmfacts_core::OpenMp> {
+fn loaded(path: &std::path::Path) -> Option<lmfacts_core::openmp::OpenMp> {
     use libloading::os::unix::{Library, RTLD_LAZY};
-    use lmfacts_core::{MaxThreadsFn, OpenMp, ParallelFn};
+    use lmfacts_core::openmp::{MaxThreadsFn, OpenMp, ParallelFn};
 
     /// Only a library that is loaded already (`RTLD_NOLOAD` of glibc and musl).
     const ONLY_LOADED: std::ffi::c_int = 4;
@@ -47,6 +47,6 @@ fn loaded(path: &std::path::Path) -> Option<lmfacts_core::OpenMp> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn loaded(_: &std::path::Path) -> Option<lmfacts_core::OpenMp> {
+fn loaded(_: &std::path::Path) -> Option<lmfacts_core::openmp::OpenMp> {
     None
 }

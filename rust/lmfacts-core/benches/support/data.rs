@@ -1,7 +1,7 @@
 //! Values like those of a model: five distributions, in the four types that models compute in.
 
 use half::{bf16, f16};
-use lmfacts_core::{Bf16, Element, F16};
+use lmfacts_core::dtype::{Bf16, Element, F16};
 
 /// How values are distributed, which decides how often the same counter is hit twice in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -68,10 +68,11 @@ use for_each_statistic;
 /// The statistics among them that have kernels of their own on devices: calls a macro with the file of the kernels (`kernels/FILE.cu` in
 /// `lmfacts-cuda`), the type, which is [`OnDevice`], and the constant of each.
 #[macro_export]
+#[doc(hidden)]
 macro_rules! for_each_statistic_on_devices {
     ($do:ident) => {
         $do! {
-            dim_histograms: $crate::DimHistograms as DIM_HISTOGRAMS,
+            dim_histograms: $crate::device::DimHistograms as DIM_HISTOGRAMS,
         }
     };
 }
