@@ -49,7 +49,7 @@ impl Kernel {
 }
 
 /// Where kernels put their answers, made once.
-struct Room<S: Sample> {
+struct Scratch<S: Sample> {
     table: Box<CodeTable>,
     sums: Vec<DimSums<S>>,
     figures: Vec<RowFigures>,
@@ -57,7 +57,7 @@ struct Room<S: Sample> {
     n_at_least: Vec<u64>,
 }
 
-impl<S: Sample> Room<S> {
+impl<S: Sample> Scratch<S> {
     fn new() -> Self {
         Self {
             table: CodeHistogram::zeroed_table(),
@@ -70,37 +70,37 @@ impl<S: Sample> Room<S> {
 }
 
 /// What is timed: a kernel over all rows.
-fn work<S: Sample>(kernel: Kernel, kernels: &Kernels<S>, values: &[S], room: &mut Room<S>) {
+fn work<S: Sample>(kernel: Kernel, kernels: &Kernels<S>, values: &[S], scratch: &mut Scratch<S>) {
     let rows = values.chunks_exact(N_DIMS);
     match kernel {
-        Kernel::Codes => rows.for_each(|row| kernels.codes(row, &mut room.table)),
+        Kernel::Codes => rows.for_each(|row| kernels.codes(row, &mut scratch.table)),
         Kernel::Absmax => rows.for_each(|row| {
             black_box(kernels.absmax(row));
         }),
         Kernel::RowSums | Kernel::RowPass => {
             for chunk in values.chunks(CHUNK_ROWS * N_DIMS) {
-                pass_over(kernel, kernels, chunk, room);
+                pass_over(kernel, kernels, chunk, scratch);
             }
         }
     }
 }
 
 /// The sums of the dims and the figures of the rows of a chunk, with or without its codes, and the moments that they give.
-fn pass_over<S: Sample>(kernel: Kernel, kernels: &Kernels<S>, chunk: &[S], room: &mut Room<S>) {
+fn pass_over<S: Sample>(kernel: Kernel, kernels: &Kernels<S>, chunk: &[S], scratch: &mut Scratch<S>) {
     let mut rows: [&[S]; CHUNK_ROWS] = [&[]; CHUNK_ROWS];
     let n_rows = chunk.len() / N_DIMS;
     for (place, row) in rows.iter_mut().zip(chunk.chunks_exact(N_DIMS)) {
         *place = row;
     }
-    let (rows, figures) = (&rows[..n_rows], &mut room.figures[..n_rows]);
-    kernels.begin(rows, &mut room.sums);
+    let (rows, figures) = (&rows[..n_rows], &mut scratch.figures[..n_rows]);
+    kernels.begin(rows, &mut scratch.sums);
     match kernel {
-        Kernel::RowPass => kernels.row_pass(rows, &mut room.table, &mut room.sums, figures),
-        _ => kernels.row_sums(rows, &mut room.sums, figures),
+        Kernel::RowPass => kernels.row_pass(rows, &mut scratch.table, &mut scratch.sums, figures),
+        _ => kernels.row_sums(rows, &mut scratch.sums, figures),
     }
-    let [mean, mean_rest, m2, m3, m4, min, max] = &mut room.lists;
-    kernels.moments_of(n_rows, &room.sums, &mut MomentRows { mean, mean_rest, m2, m3, m4, min, max });
-    kernels.count_reached(rows, 6.0, &room.sums, &mut room.n_at_least);
+    let [mean, mean_lo, m2, m3, m4, min, max] = &mut scratch.lists;
+    kernels.moments_of(n_rows, &scratch.sums, &mut MomentRows { mean, mean_lo, m2, m3, m4, min, max });
+    kernels.count_reached(rows, 6.0, &scratch.sums, &mut scratch.n_at_least);
 }
 
 /// Asserts that a level says what the scalar one says, and both what a plain loop says.
@@ -109,9 +109,9 @@ fn check<S: Sample>(kernel: Kernel, kernels: &Kernels<S>, values: &[S]) {
     let rows = || values.chunks_exact(N_DIMS);
     match kernel {
         Kernel::Codes => {
-            let mut room = Room::new();
-            work(kernel, kernels, values, &mut room);
-            assert!(room.table[..] == naive::codes(values)[..], "the codes differ from a plain loop\'s");
+            let mut scratch = Scratch::new();
+            work(kernel, kernels, values, &mut scratch);
+            assert!(scratch.table[..] == naive::codes(values)[..], "the codes differ from a plain loop\'s");
         }
         Kernel::Absmax => rows().for_each(|row| {
             let largest = row.iter().copied().fold(S::of(0.0), |a, b| if b.value().abs() > a.value().abs() { b } else { a });
@@ -127,10 +127,10 @@ fn check<S: Sample>(kernel: Kernel, kernels: &Kernels<S>, values: &[S]) {
 }
 
 fn check_pass<S: Sample>(kernel: Kernel, (kernels, scalar): (&Kernels<S>, &Kernels<S>), chunk: &[S]) {
-    let (mut found, mut expected) = (Room::new(), Room::new());
+    let (mut found, mut expected) = (Scratch::new(), Scratch::new());
     pass_over(kernel, kernels, chunk, &mut found);
     pass_over(kernel, scalar, chunk, &mut expected);
-    let all = |room: &Room<S>| (room.lists.clone(), room.n_at_least.clone(), room.figures.clone());
+    let all = |scratch: &Scratch<S>| (scratch.lists.clone(), scratch.n_at_least.clone(), scratch.figures.clone());
     assert!(all(&found) == all(&expected), "sums differ from the scalar level's");
     let counted = if kernel == Kernel::RowPass { naive::codes(chunk) } else { vec![0; 1 << 16] };
     assert!(found.table[..] == counted[..], "the codes differ from a plain loop\'s");
@@ -165,8 +165,8 @@ fn bench<S: Sample>(criterion: &mut Criterion, report: &mut Report) {
                 let id = |place| format!("{}/{}/{}/{place}", S::NAME, distribution.name(), level.name());
                 report.in_memory(criterion, (kernel.name(), &id("memory")), &in_memory, || {
                     check(kernel, &kernels, &in_l2);
-                    let (mut room, values) = (Room::new(), &in_memory);
-                    move || work(kernel, &kernels, values, &mut room)
+                    let (mut scratch, values) = (Scratch::new(), &in_memory);
+                    move || work(kernel, &kernels, values, &mut scratch)
                 });
                 let mut group = criterion.benchmark_group(kernel.name());
                 group
@@ -178,8 +178,8 @@ fn bench<S: Sample>(criterion: &mut Criterion, report: &mut Report) {
                     .measurement_time(Duration::from_millis(60))
                     .bench_function(id("L2"), |bencher| {
                         check(kernel, &kernels, &in_l2);
-                        let mut room = Room::new();
-                        bencher.iter(|| work(kernel, &kernels, &in_l2, &mut room));
+                        let mut scratch = Scratch::new();
+                        bencher.iter(|| work(kernel, &kernels, &in_l2, &mut scratch));
                     });
                 group.finish();
             }

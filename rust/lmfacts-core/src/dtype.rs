@@ -280,7 +280,7 @@ macro_rules! seal {
 }
 seal!(f64, f32, Bf16, F16, F8E4M3, F8E5M2);
 
-/// Hands over codes that stand side by side in memory, four from each load of 64 bits.
+/// Hands over contiguous codes, four from each load of 64 bits.
 #[inline(always)]
 fn each_by_fours(codes: [u16; GROUP], arrange: impl Fn(u64) -> u64, mut take: impl FnMut(usize, u16)) {
     for lane in (0..GROUP).step_by(4) {

@@ -28,7 +28,7 @@ pub enum Error {
     },
 
     // ---- settings and states ----
-    /// A setting has a value that cannot be meant.
+    /// A setting has an invalid value.
     #[error("{setting}: expected {expected}, got {got}")]
     Setting {
         /// The name of the setting.

@@ -1,11 +1,11 @@
 //! Streaming statistics of a tensor's values, exact where they can be.
 //!
 //! A [`BufferView`] describes a tensor that lies in somebody else's memory; a [`TokenBatch`] says which tokens its rows are; a
-//! [`SiteAccumulator`] takes both in and keeps, in memory that does not grow with the number of tokens, for the first tokens of
-//! sequences and for all others apart: the histogram of all 65,536 codes, central moments of every dim, the tokens' norms and the
+//! [`SiteAccumulator`] takes both in and keeps, in memory that does not grow with the number of tokens, separately for the first
+//! tokens of sequences and for all others: the histogram of all 65,536 codes, central moments of every dim, the tokens' norms and the
 //! largest values with their places.
 //!
-//! Invariants, whatever the processor and however the values are cut into calls, ordered, or spread over threads: counts, codes, minima,
+//! Invariants, whatever the processor and however the values are divided into calls, ordered, or spread over threads: counts, codes, minima,
 //! maxima and outliers have the same bits; moments agree to 1e-12. For the same calls in the same order, all bits are the same on any
 //! number of threads and at every level of instructions.
 //!

@@ -1,7 +1,7 @@
 //! `BufferView`: a tensor in somebody else's memory, checked once and then safe to read.
 //!
 //! A view is a pointer, a shape and strides in elements. `rows` reads it as tokens x dims: the leading axes that together count the
-//! tokens, and all that remains as the dims of one token. Any strides are read in place. A token whose dims lie side by side is a
+//! tokens, and all that remains as the dims of one token. Any strides are read in place. A token whose dims are contiguous is a
 //! plain slice; one whose dims are spread out is gathered, a row at a time, into a buffer of the caller.
 
 use std::marker::PhantomData;
@@ -156,13 +156,13 @@ impl<'a> BufferView<'a> {
             dims: [UNIT_AXIS; MAX_AXES],
             n_rows: n_tokens,
             n_dims,
-            side_by_side: false,
+            contiguous: false,
             lifetime: PhantomData,
         };
         rows.tokens = innermost_first(&axes[..n_leading]);
         rows.dims = innermost_first(&axes[n_leading..]);
         let mut step = 1;
-        rows.side_by_side = rows.dims.iter().filter(|axis| axis.extent != 1).all(|axis| {
+        rows.contiguous = rows.dims.iter().filter(|axis| axis.extent != 1).all(|axis| {
             let dense = axis.stride == step;
             step *= axis.extent as isize;
             dense
@@ -197,7 +197,7 @@ pub(crate) struct Rows<'a, E> {
     dims: [Axis; MAX_AXES],
     n_rows: usize,
     n_dims: usize,
-    side_by_side: bool,
+    contiguous: bool,
     lifetime: PhantomData<&'a [E]>,
 }
 
@@ -219,9 +219,9 @@ impl<'a, E: Element> Rows<'a, E> {
         self.n_dims
     }
 
-    /// Whether each token's dims lie side by side, so that `slice` can be used.
-    pub(crate) const fn side_by_side(&self) -> bool {
-        self.side_by_side
+    /// Whether each token's dims are contiguous, so that `slice` can be used.
+    pub(crate) const fn is_contiguous(&self) -> bool {
+        self.contiguous
     }
 
     fn offset(axes: &[Axis; MAX_AXES], mut index: usize) -> isize {
@@ -242,10 +242,10 @@ impl<'a, E: Element> Rows<'a, E> {
     /// The dims of one token, in place.
     ///
     /// # Panics
-    /// If the index is out of range or the dims do not lie side by side.
+    /// If the index is out of range or the dims are not contiguous.
     #[allow(unsafe_code)]
     pub(crate) fn slice(&self, row: usize) -> &'a [E] {
-        assert!(row < self.n_rows && self.side_by_side, "row {row} of {}", self.n_rows);
+        assert!(row < self.n_rows && self.contiguous, "row {row} of {}", self.n_rows);
         if self.n_dims == 0 {
             return &[];
         }
@@ -285,7 +285,7 @@ mod tests {
         let data = values(24);
         let view = BufferView::from_slice(&data, &[2, 3, 4]).unwrap();
         let rows = view.rows::<f32>(6).unwrap();
-        assert_eq!((rows.n_rows(), rows.n_dims(), rows.side_by_side()), (6, 4, true));
+        assert_eq!((rows.n_rows(), rows.n_dims(), rows.is_contiguous()), (6, 4, true));
         assert_eq!(rows.slice(5), &data[20..]);
         let rows = view.rows::<f32>(2).unwrap();
         assert_eq!((rows.n_dims(), rows.slice(1)), (12, &data[12..]));
@@ -296,7 +296,7 @@ mod tests {
         let data = values(24); // heads x tokens x dims of a head
         let view = BufferView::from_slice(&data, &[2, 3, 4]).unwrap().permuted(&[1, 0, 2]);
         let rows = view.rows::<f32>(3).unwrap();
-        assert!(!rows.side_by_side());
+        assert!(!rows.is_contiguous());
         let mut row = vec![0.0; 8];
         rows.gather(2, &mut row);
         assert_eq!(row, [8.0, 9.0, 10.0, 11.0, 20.0, 21.0, 22.0, 23.0]);

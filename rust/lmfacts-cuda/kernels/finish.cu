@@ -93,7 +93,7 @@ INLINE SomeTokens load_tokens(const f64 *values, const u32 *blocks, u32 n_listed
 }
 
 // The moments of a quantity over a group of tokens: the mean, then sums about it, as `ScalarMoments::of` in lmfacts-core.
-INLINE void join_tokens(const Update *u, u32 population, u32 group, u32 quantity, f64 *room) {
+INLINE void join_tokens(const Update *u, u32 population, u32 group, u32 quantity, f64 *scratch) {
     const u32 n_listed = u->row_counts[population], start = population == FIRST ? 0 : u->row_counts[FIRST];
     const f64 *values = u->quantities + (u64)quantity * u->n_rows + start;
     const u32 *blocks = u->blocks + start;
@@ -108,9 +108,9 @@ INLINE void join_tokens(const Update *u, u32 population, u32 group, u32 quantity
             }
         }
     }
-    n_tokens = sum_of_block(n_tokens, room);
-    n = sum_of_block(n, room);
-    sum = sum_of_block(sum, room);
+    n_tokens = sum_of_block(n_tokens, scratch);
+    n = sum_of_block(n, scratch);
+    sum = sum_of_block(sum, scratch);
     if (THREAD == 0 && quantity == 0) {
         u->n_tokens[population * N_TOKEN_GROUPS + group] += (u64)n_tokens;
     }
@@ -134,10 +134,10 @@ INLINE void join_tokens(const Update *u, u32 population, u32 group, u32 quantity
             }
         }
     }
-    t1 = sum_of_block(t1, room);
-    t2 = sum_of_block(t2, room);
-    t3 = sum_of_block(t3, room);
-    t4 = sum_of_block(t4, room);
+    t1 = sum_of_block(t1, scratch);
+    t2 = sum_of_block(t2, scratch);
+    t3 = sum_of_block(t3, scratch);
+    t4 = sum_of_block(t4, scratch);
     for (u32 lanes = WARP / 2; lanes > 0; lanes /= 2) {
         const f64 other_least = shuffle_f64(least, lanes), other_most = shuffle_f64(most, lanes);
         least = other_least < least ? other_least : least;
@@ -145,14 +145,14 @@ INLINE void join_tokens(const Update *u, u32 population, u32 group, u32 quantity
     }
     wait_for_block();
     if (THREAD % WARP == 0) {
-        room[2 * (THREAD / WARP)] = least;
-        room[2 * (THREAD / WARP) + 1] = most;
+        scratch[2 * (THREAD / WARP)] = least;
+        scratch[2 * (THREAD / WARP) + 1] = most;
     }
     wait_for_block();
     if (THREAD == 0) {
         for (u32 warp = 0; warp < N_THREADS / WARP; warp++) {
-            least = room[2 * warp] < least ? room[2 * warp] : least;
-            most = room[2 * warp + 1] > most ? room[2 * warp + 1] : most;
+            least = scratch[2 * warp] < least ? scratch[2 * warp] : least;
+            most = scratch[2 * warp + 1] > most ? scratch[2 * warp + 1] : most;
         }
         Moments moments;
         set_central(&moments, n, pivot, t1, t2, t3, t4);
@@ -164,7 +164,7 @@ INLINE void join_tokens(const Update *u, u32 population, u32 group, u32 quantity
 
 KERNEL(FINISH_THREADS, 2) finish(ARGUMENTS(Update) u) {
     SHARED u64 held[FULL];
-    SHARED f64 room[2 * FINISH_THREADS / 32];
+    SHARED f64 scratch[2 * FINISH_THREADS / 32];
     SHARED Moments moments_of[JOINERS][32];
     SHARED f64 extra_of[N_EXTRA][JOINERS][32];
     const u32 n_dim_blocks = (u.n_dims + WARP - 1) / WARP;
@@ -178,7 +178,7 @@ KERNEL(FINISH_THREADS, 2) finish(ARGUMENTS(Update) u) {
         }
         task -= n_dim_blocks;
         if (task < n_token_blocks) {
-            join_tokens(&u, population, task / N_TOKEN_QUANTITIES, task % N_TOKEN_QUANTITIES, room);
+            join_tokens(&u, population, task / N_TOKEN_QUANTITIES, task % N_TOKEN_QUANTITIES, scratch);
             return;
         }
         task -= n_token_blocks;

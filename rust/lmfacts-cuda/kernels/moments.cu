@@ -47,19 +47,19 @@ INLINE void merge_moments(Moments *a, const Moments *b) {
     a->n = n;
 }
 
-// The sum of a value over the threads of a block, in a fixed order; every thread gets it. `room` has a place for each warp.
-INLINE f64 sum_of_block(f64 value, f64 *room) {
+// The sum of a value over the threads of a block, in a fixed order; every thread gets it. `scratch` has a place for each warp.
+INLINE f64 sum_of_block(f64 value, f64 *scratch) {
     for (u32 lanes = WARP / 2; lanes > 0; lanes /= 2) {
         value += shuffle_f64(value, lanes);
     }
     wait_for_block();
     if (THREAD % WARP == 0) {
-        room[THREAD / WARP] = value;
+        scratch[THREAD / WARP] = value;
     }
     wait_for_block();
     f64 sum = 0.0;
     for (u32 warp = 0; warp < N_THREADS / WARP; warp++) {
-        sum += room[warp];
+        sum += scratch[warp];
     }
     return sum;
 }

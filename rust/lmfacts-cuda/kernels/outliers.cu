@@ -7,7 +7,7 @@
 // block keeping the k largest of its share.
 
 #define COLLECT_THREADS 256
-#define ROOM 4096
+#define MOST_HELD 4096
 // Sorted when so many are held: a step of a block adds at most the other half.
 #define FULL 2048
 
@@ -32,7 +32,7 @@ INLINE void sort_descending(u64 *numbers, u32 n) {
 }
 
 KERNEL(COLLECT_THREADS, 1) collect(ARGUMENTS(Update) u) {
-    SHARED u64 held[ROOM];
+    SHARED u64 held[MOST_HELD];
     SHARED u32 n_held;
     for (u32 population = 0; population < 2; population++) {
         if (u.n_candidates[population] <= u.n_candidate_slots) {
@@ -64,10 +64,10 @@ KERNEL(COLLECT_THREADS, 1) collect(ARGUMENTS(Update) u) {
             wait_for_block();
             const u32 n_now = n_held;
             if (n_now > FULL || start + FULL >= end) {
-                for (u32 slot = n_now + THREAD; slot < ROOM; slot += N_THREADS) {
+                for (u32 slot = n_now + THREAD; slot < MOST_HELD; slot += N_THREADS) {
                     held[slot] = 0;
                 }
-                sort_descending(held, ROOM);
+                sort_descending(held, MOST_HELD);
                 if (n_now >= u.k) {
                     floor = held[u.k - 1];
                 }

@@ -21,7 +21,7 @@ typedef struct {
     u32 *row_lists; // tokens of `first`, ascending, then n_rows x n_columns further on those of `rest`
     u32 *row_counts; // [2]
     i64 *last; // [n_rows]: the sequence of each row's last token
-    u32 *begun; // [n_rows]: room
+    u32 *begun; // [n_rows]: scratch
     u64 *totals; // sequences, tokens and passes so far
 } Tokens;
 

@@ -154,5 +154,5 @@ INLINE u32 listed_row(const Update *u, u32 population, u32 index) { return u->ro
 
 INLINE u32 block_of(i64 sequence) { return (u32)(sequence & (N_SEQUENCE_BLOCKS - 1)); }
 
-// Part `index` of `n` things that are cut into `n_parts` parts of nearly the same size: where it starts.
+// Part `index` of `n` things that are divided into `n_parts` parts of nearly the same size: where it starts.
 INLINE u32 start_of_part(u32 n, u32 n_parts, u32 index) { return (u32)((u64)n * index / n_parts); }

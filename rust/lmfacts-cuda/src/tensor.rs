@@ -22,7 +22,7 @@ pub struct DeviceTensor {
     n_axes: usize,
 }
 
-/// A tensor as rows of dims that lie side by side. Rows come in groups: the strides, in values, are those between groups and
+/// A tensor as rows of contiguous dims. Rows come in groups: the strides, in values, are those between groups and
 /// between the rows of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceRows {
@@ -83,7 +83,7 @@ impl DeviceTensor {
         &self.strides[..self.n_axes]
     }
 
-    /// Reads the tensor as rows, one for each token; none if the values of a token do not lie side by side, or the rows are
+    /// Reads the tensor as rows, one for each token; none if the values of a token are not contiguous, or the rows are
     /// spread in more than two ways.
     ///
     /// # Errors
@@ -161,12 +161,12 @@ mod tests {
     fn rows_are_read_in_place_where_their_dims_lie_side_by_side() {
         let dense = rows(&[2, 3, 64], &[192, 64, 1]).unwrap();
         assert_eq!((dense.n_rows, dense.inner_rows, dense.inner_stride, dense.aligned), (6, 6, 64, true));
-        let cut = rows(&[2, 3, 64], &[400, 100, 1]).unwrap();
-        assert_eq!((cut.inner_rows, cut.outer_stride, cut.inner_stride, cut.aligned), (3, 400, 100, false));
+        let sliced = rows(&[2, 3, 64], &[400, 100, 1]).unwrap();
+        assert_eq!((sliced.inner_rows, sliced.outer_stride, sliced.inner_stride, sliced.aligned), (3, 400, 100, false));
         let heads = rows(&[2, 3, 4, 16], &[192, 64, 16, 1]).unwrap();
         assert_eq!((heads.n_dims, heads.inner_rows), (64, 6));
         assert_eq!(rows(&[2, 3, 4, 16], &[192, 16, 48, 1]), None); // heads in front of tokens
-        assert_eq!(rows(&[2, 3, 64], &[3, 1, 6]), None); // dims apart
+        assert_eq!(rows(&[2, 3, 64], &[3, 1, 6]), None); // dims that are not contiguous
     }
 
     #[test]

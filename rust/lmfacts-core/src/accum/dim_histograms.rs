@@ -111,9 +111,9 @@ impl DimHistograms {
             let mut gathered = vec![E::narrow(0.0); n_dims];
             // Some rows at a time, which stay in the second-level cache, and of them a few dims, whose counters stay in the first. Rows
             // that have to be put together are taken whole.
-            let (n_rows, n_together) = if rows.side_by_side() { (ROWS_AT_A_TIME, DIMS_AT_A_TIME) } else { (1, n_dims) };
+            let (n_rows, n_together) = if rows.is_contiguous() { (ROWS_AT_A_TIME, DIMS_AT_A_TIME) } else { (1, n_dims) };
             for tile in chosen.chunks(n_rows) {
-                if rows.side_by_side() {
+                if rows.is_contiguous() {
                     // In the order of memory, in which the processor fetches ahead.
                     for &row in tile {
                         for value in rows.slice(row)[dims.clone()].iter().step_by(DIMS_AT_A_TIME) {
@@ -127,7 +127,7 @@ impl DimHistograms {
                     let group = start..start + counts.len() / N_BINS;
                     let counts = counts.as_chunks_mut().0;
                     for &row in tile {
-                        let values = if rows.side_by_side() { rows.slice(row) } else { &gathered };
+                        let values = if rows.is_contiguous() { rows.slice(row) } else { &gathered };
                         count(&values[group.clone()], counts);
                     }
                 }

@@ -247,7 +247,7 @@ impl<E: Element> Scaling<'_, E> {
     fn row(&self, row: usize, scratch: &mut Scratch<E>, table: &mut CodeTable, sketch: &mut Sketch) -> (RowScale, ScalarMoments) {
         let Scratch { gathered, scaled, spare } = scratch;
         let all_scaled = scaled.as_mut_slice();
-        let values = if self.rows.side_by_side() {
+        let values = if self.rows.is_contiguous() {
             self.rows.slice(row)
         } else {
             self.rows.gather(row, gathered);

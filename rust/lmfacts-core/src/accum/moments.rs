@@ -95,7 +95,7 @@ impl DimMoments {
     fn rows_mut(&mut self) -> MomentRows<'_> {
         MomentRows {
             mean: &mut self.mean,
-            mean_rest: &mut self.mean_lo,
+            mean_lo: &mut self.mean_lo,
             m2: &mut self.m2,
             m3: &mut self.m3,
             m4: &mut self.m4,

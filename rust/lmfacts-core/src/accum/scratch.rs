@@ -70,7 +70,7 @@ impl Scratch {
         self.spare.drain(..self.spare.len() - n_kept);
     }
 
-    /// Room for what a segment records: no tokens yet.
+    /// What a segment is to record into: no tokens yet.
     pub(super) fn segment(&mut self, shape: &Shape) -> Recorded {
         // One of as many dims need not grow, which would fill it with zeros.
         let is_suitable = |spare: &Recorded| spare.statistics.suits(shape) && spare.n_dims() == shape.n_dims;
@@ -81,25 +81,25 @@ impl Scratch {
         recorded
     }
 
-    /// An empty list of rows, to be handed back with [`Self::keep_rows`].
-    pub(super) fn rows<'a, E: Element>(&mut self) -> Vec<&'a [E]> {
+    /// An empty list of rows, to be released with [`Self::release_rows`].
+    pub(super) fn acquire_rows<'a, E: Element>(&mut self) -> Vec<&'a [E]> {
         recycled(std::mem::take(&mut self.rows))
     }
 
     /// Keeps the list's memory.
-    pub(super) fn keep_rows<E: Element>(&mut self, rows: Vec<&[E]>) {
+    pub(super) fn release_rows<E: Element>(&mut self, rows: Vec<&[E]>) {
         self.rows = recycled(rows);
     }
 
-    /// Memory of any content, to be handed back with [`Self::keep_typed`].
+    /// Memory of any content, to be released with [`Self::release_typed`].
     #[expect(clippy::unnecessary_box_returns, reason = "the memory stays in the box that it is kept in")]
-    pub(super) fn typed<E: Element>(&mut self) -> Box<TypedScratch<E>> {
+    pub(super) fn acquire_typed<E: Element>(&mut self) -> Box<TypedScratch<E>> {
         let kept = self.typed.take().and_then(|typed| typed.downcast::<TypedScratch<E>>().ok());
         kept.unwrap_or_else(|| Box::new(TypedScratch { gathered: Vec::new(), sums: Vec::new() }))
     }
 
     /// Keeps the memory.
-    pub(super) fn keep_typed<E: Element>(&mut self, typed: Box<TypedScratch<E>>) {
+    pub(super) fn release_typed<E: Element>(&mut self, typed: Box<TypedScratch<E>>) {
         self.typed = Some(typed);
     }
 }

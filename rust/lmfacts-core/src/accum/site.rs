@@ -1,6 +1,6 @@
 //! `SiteAccumulator`: all statistics of one site, taken in one pass.
 //!
-//! A call's rows of each population are cut by index into segments, and these into chunks, whose moments are taken about one pivot. A
+//! A call's rows of each population are divided by index into segments, and these into chunks, whose moments are taken about one pivot. A
 //! segment is summarized on one thread, and the summaries are merged in order of index. Which thread took which segment leaves no trace
 //! in the result.
 
@@ -373,13 +373,13 @@ fn summarize<E: Element>(
     let n_dims = all.n_dims();
     let chunk_rows = chunk_rows::<E>(n_dims);
     let mut recorded = scratch.segment(shape);
-    let mut typed = scratch.typed::<E>();
+    let mut typed = scratch.acquire_typed::<E>();
     let TypedScratch { gathered, sums } = &mut *typed;
-    gathered.resize(if all.side_by_side() { 0 } else { chunk_rows * n_dims }, E::narrow(0.0));
+    gathered.resize(if all.is_contiguous() { 0 } else { chunk_rows * n_dims }, E::narrow(0.0));
     sums.resize(DimSums::<E>::n_groups(n_dims), DimSums::default());
     for indices in call.tokens.rows(segment.population)[segment.range.clone()].chunks(chunk_rows) {
-        let mut rows = scratch.rows();
-        if all.side_by_side() {
+        let mut rows = scratch.acquire_rows();
+        if all.is_contiguous() {
             rows.extend(indices.iter().map(|&index| all.slice(index)));
         } else {
             for (&index, out) in indices.iter().zip(gathered.chunks_exact_mut(n_dims)) {
@@ -389,8 +389,8 @@ fn summarize<E: Element>(
         }
         let chunk = ChunkRows { population: segment.population, rows: &rows, indices };
         recorded.update(call, &chunk, before, tables, sums, scratch);
-        scratch.keep_rows(rows);
+        scratch.release_rows(rows);
     }
-    scratch.keep_typed(typed);
+    scratch.release_typed(typed);
     scratch.done.push((segment.population, recorded));
 }

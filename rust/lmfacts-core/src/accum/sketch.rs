@@ -54,7 +54,7 @@ impl Sketch {
             return;
         }
         spare.clear();
-        let in_place = rows.side_by_side() && all_finite;
+        let in_place = rows.is_contiguous() && all_finite;
         if !in_place {
             spare.resize(columns.len() * n_rows, E::narrow(0.0));
             for (column, values) in columns.clone().zip(spare.chunks_exact_mut(n_rows)) {

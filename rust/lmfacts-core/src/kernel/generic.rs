@@ -277,17 +277,17 @@ fn add_widened<const LANES: usize>(totals: &mut [f64; LANES], sums: &[f32; LANES
 #[inline(always)]
 pub(super) fn merge_moments(n_a: f64, a: &mut MomentRows<'_>, n_b: f64, b: &MomentRows<'_>) {
     let n_dims = a.mean.len();
-    let (a_mean, a_rest) = (&mut a.mean[..n_dims], &mut a.mean_rest[..n_dims]);
+    let (a_mean, a_mean_lo) = (&mut a.mean[..n_dims], &mut a.mean_lo[..n_dims]);
     let (a_m2, a_m3) = (&mut a.m2[..n_dims], &mut a.m3[..n_dims]);
     let (a_m4, a_min, a_max) = (&mut a.m4[..n_dims], &mut a.min[..n_dims], &mut a.max[..n_dims]);
-    let (b_mean, b_rest) = (&b.mean[..n_dims], &b.mean_rest[..n_dims]);
+    let (b_mean, b_mean_lo) = (&b.mean[..n_dims], &b.mean_lo[..n_dims]);
     let (b_m2, b_m3) = (&b.m2[..n_dims], &b.m3[..n_dims]);
     let (b_m4, b_min, b_max) = (&b.m4[..n_dims], &b.min[..n_dims], &b.max[..n_dims]);
     let weights = MergeWeights::new(n_a, n_b);
     for dim in 0..n_dims {
-        let (mean, delta) = weights.merge_means([a_mean[dim], a_rest[dim]], [b_mean[dim], b_rest[dim]]);
+        let (mean, delta) = weights.merge_means([a_mean[dim], a_mean_lo[dim]], [b_mean[dim], b_mean_lo[dim]]);
         let merged = weights.merge(delta, [a_m2[dim], a_m3[dim], a_m4[dim]], [b_m2[dim], b_m3[dim], b_m4[dim]]);
-        [a_mean[dim], a_rest[dim]] = mean;
+        [a_mean[dim], a_mean_lo[dim]] = mean;
         [a_m2[dim], a_m3[dim], a_m4[dim]] = merged;
         a_min[dim] = if b_min[dim] < a_min[dim] { b_min[dim] } else { a_min[dim] };
         a_max[dim] = if b_max[dim] > a_max[dim] { b_max[dim] } else { a_max[dim] };

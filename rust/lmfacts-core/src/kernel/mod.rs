@@ -174,7 +174,7 @@ pub struct MomentRows<'a> {
     /// Mean, rounded.
     pub mean: &'a mut [f64],
     /// What rounding took from the mean.
-    pub mean_rest: &'a mut [f64],
+    pub mean_lo: &'a mut [f64],
     /// Sum of squared deviations from the mean.
     pub m2: &'a mut [f64],
     /// Sum of cubed deviations.

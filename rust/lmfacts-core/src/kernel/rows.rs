@@ -285,14 +285,14 @@ fn add_rows<E: Element, const ROWS: usize, const LANES: usize, C: Counters>(
             }
         }
         let again = |row: usize| rows[row].as_chunks().0.get(index + nothing);
-        let side_by_side = groups.map(|groups| &groups[index]);
-        add_part::<E, ROWS, LANES>(side_by_side, 0, kept, &mut own);
+        let current = groups.map(|groups| &groups[index]);
+        add_part::<E, ROWS, LANES>(current, 0, kept, &mut own);
         count_codes(again(0), counters);
         if ROWS > 1 {
             count_codes(again(1), counters);
         }
         if LANES < GROUP {
-            add_part::<E, ROWS, LANES>(side_by_side, LANES, kept, &mut own);
+            add_part::<E, ROWS, LANES>(current, LANES, kept, &mut own);
         }
         if ROWS > 2 {
             count_codes(again(2), counters);
@@ -393,18 +393,18 @@ fn fold_rows<E: Element>(lanes: &[RowLanes<E>], out: &mut [RowFigures]) {
 pub(super) fn moments_of<E: Element>(n_rows: usize, sums: &[DimSums<E>], out: &mut MomentRows<'_>) {
     let n = n_rows as f64;
     for (index, sums) in sums.iter().enumerate() {
-        let (mut mean, mut rest) = ([0.0; GROUP], [0.0; GROUP]);
+        let (mut mean, mut mean_lo) = ([0.0; GROUP], [0.0; GROUP]);
         let (mut m2, mut m3, mut m4) = ([0.0; GROUP], [0.0; GROUP], [0.0; GROUP]);
         let (mut min, mut max) = ([0.0; GROUP], [0.0; GROUP]);
         for lane in 0..GROUP {
             let powers = [sums.t1[lane], sums.t2[lane], sums.t3[lane], sums.t4[lane]];
-            ([mean[lane], rest[lane]], [m2[lane], m3[lane], m4[lane]]) = central(n, sums.pivot[lane], powers);
+            ([mean[lane], mean_lo[lane]], [m2[lane], m3[lane], m4[lane]]) = central(n, sums.pivot[lane], powers);
             // Adding zero turns -0 into +0: which of two zeros came first must not show.
             min[lane] = sums.min[lane].into() + 0.0;
             max[lane] = sums.max[lane].into() + 0.0;
         }
         set_group(out.mean, index, &mean);
-        set_group(out.mean_rest, index, &rest);
+        set_group(out.mean_lo, index, &mean_lo);
         set_group(out.m2, index, &m2);
         set_group(out.m3, index, &m3);
         set_group(out.m4, index, &m4);

@@ -1,6 +1,6 @@
 //! A count sketch of a matrix: its entries, each with a random sign, added into a few thousand buckets.
 //!
-//! Where an entry goes is a function of its place (row, column) alone. A row is cut into blocks of neighbouring columns, from an offset on
+//! Where an entry goes is a function of its place (row, column) alone. A row is divided into blocks of neighbouring columns, from an offset on
 //! that is the row's own; the entries of either half of a block go, in order, into a random group of as many buckets, each with a random
 //! sign. So two entries meet in a bucket with probability 1 / [`SKETCH_BUCKETS`] if they are of different rows, whatever the two places
 //! are, and of one row never if they are near each other. A block takes one hash and some vector instructions, where a hash for every entry
@@ -27,7 +27,7 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 const SIGN: u64 = 1 << 63;
 
-/// A row of the matrix: what its hashes begin with, and where its first block is cut.
+/// A row of the matrix: what its hashes begin with, and where its first block ends.
 #[derive(Debug, Clone, Copy)]
 pub struct SketchRow {
     key: u64,
@@ -110,10 +110,10 @@ fn add_part<E: Element, I: Instructions>(values: &[E], first_lane: usize, hash: 
     add_block::<E, I>(&block, hash, table);
 }
 
-/// Columns whose entries are sketched together: so many that few blocks are cut, so few that they are still in a cache.
+/// Columns whose entries are sketched together: so many that few blocks are split, so few that they are still in a cache.
 pub(crate) const SKETCH_COLUMNS: usize = 4 * LINE;
 
-/// Halves of blocks that so many neighbouring entries of a row lie in, wherever its blocks are cut.
+/// Halves of blocks that so many neighbouring entries of a row lie in, wherever its blocks begin.
 const N_HALVES: usize = SKETCH_COLUMNS / SKETCH_LANES + 1;
 
 /// Adds neighbouring columns of a matrix, at most [`SKETCH_COLUMNS`] and all finite, the first of which is that one.
@@ -157,7 +157,7 @@ pub(super) fn sketch_columns<E: Element, I: Instructions>(columns: &[&[E]], firs
     }
 }
 
-/// The values of lines that stand side by side.
+/// The values of contiguous lines.
 #[inline(always)]
 #[allow(unsafe_code)]
 fn values_of<T>(lines: &[Line<T>; N_HALVES + 1]) -> &[T] {

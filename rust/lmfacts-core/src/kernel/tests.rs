@@ -27,11 +27,12 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers {
     let mut sums = vec![0.0; n_dims];
     let mut squares = vec![0.0; n_dims];
     let (mut absmax, mut floats) = (Vec::new(), Vec::new());
-    let mut apart = CodeHistogram::zeroed_tables();
+    let mut interleaved = CodeHistogram::zeroed_tables();
     let (dim_sums, figures) = pass_over(kernels, rows, |rows, sums, figures| kernels.row_pass(rows, &mut table, sums, figures));
-    let apart_too = pass_over(kernels, rows, |rows, sums, figures| kernels.row_pass_interleaved(rows, &mut apart, sums, figures));
+    let with_interleaved =
+        pass_over(kernels, rows, |rows, sums, figures| kernels.row_pass_interleaved(rows, &mut interleaved, sums, figures));
     let uncounted = pass_over(kernels, rows, |rows, sums, figures| kernels.row_sums(rows, sums, figures));
-    assert_eq!(figures, apart_too.1, "the number of tables changes no figure");
+    assert_eq!(figures, with_interleaved.1, "the number of tables changes no figure");
     assert_eq!(figures, uncounted.1, "nor that there are none");
     for (row, &RowFigures { absmax: largest, sum, square }) in rows.iter().zip(&figures) {
         assert_eq!(largest, kernels.absmax(row).into());
@@ -40,7 +41,7 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers {
         kernels.codes(row, &mut codes_alone);
     }
     assert!(table == codes_alone, "codes are the same, counted alone or with the rest");
-    let sum = |code: usize| apart[usize::from(slot::<E>(code as u16))].iter().sum::<u32>();
+    let sum = |code: usize| interleaved[usize::from(slot::<E>(code as u16))].iter().sum::<u32>();
     assert!((0..N_CODES).all(|code| table[code] == sum(code)), "and the same in several tables");
     for tile in rows.chunks(TILE_ROWS) {
         let units: Vec<_> = tile.iter().map(|&row| (row, 1.0 / (1.0 + row.len() as f64))).collect();
@@ -53,12 +54,12 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers {
         let reached = |dim: usize| rows.iter().filter(|row| row[dim].widen().abs() >= threshold).count() as u64;
         assert!((0..n_dims).all(|dim| n_at_least[dim] == reached(dim)), "{threshold} in {}", E::DTYPE);
     }
-    let [mut lists, with_apart, with_none] = [dim_sums, apart_too.0, uncounted.0].map(|sums| {
+    let [mut lists, of_interleaved, with_none] = [dim_sums, with_interleaved.0, uncounted.0].map(|sums| {
         let mut lists = vec![vec![0.0; n_dims]; 7];
         kernels.moments_of(rows.len(), &sums, &mut borrow(&mut lists));
         lists
     });
-    assert!(lists == with_apart && lists == with_none, "the number of tables changes no moment");
+    assert!(lists == of_interleaved && lists == with_none, "the number of tables changes no moment");
     let mut merged = vec![vec![0.0; n_dims]; 7];
     moments(kernels, &rows[..1], &mut merged);
     kernels.merge_moments(1.0, &mut borrow(&mut merged), rows.len() as f64, &borrow(&mut lists));
@@ -112,8 +113,8 @@ fn moments<E: Element>(kernels: &Kernels<E>, rows: &[&[E]], lists: &mut [Vec<f64
 }
 
 fn borrow(lists: &mut [Vec<f64>]) -> MomentRows<'_> {
-    let [mean, m2, m3, m4, min, max, mean_rest] = lists else { panic!("seven lists") };
-    MomentRows { mean, mean_rest, m2, m3, m4, min, max }
+    let [mean, m2, m3, m4, min, max, mean_lo] = lists else { panic!("seven lists") };
+    MomentRows { mean, mean_lo, m2, m3, m4, min, max }
 }
 
 fn every_level_equals_scalar<E: Element>(values: &[E], n_dims: usize) {

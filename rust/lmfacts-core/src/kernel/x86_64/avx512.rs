@@ -34,11 +34,11 @@ impl Instructions for Own {
             // SAFETY: four values are read and sixteen written at each place; the instructions as above.
             unsafe {
                 let quarter = |column: usize| _mm_loadu_ps(columns[column].0[first..first + 4].as_ptr());
-                let side_by_side = |column: usize| {
+                let four_columns = |column: usize| {
                     let two = _mm512_insertf32x4::<1>(_mm512_castps128_ps512(quarter(column)), quarter(column + 4));
                     _mm512_insertf32x4::<3>(_mm512_insertf32x4::<2>(two, quarter(column + 8)), quarter(column + 12))
                 };
-                let (a, b, c, d) = (side_by_side(0), side_by_side(1), side_by_side(2), side_by_side(3));
+                let (a, b, c, d) = (four_columns(0), four_columns(1), four_columns(2), four_columns(3));
                 let (ab, cd) = (_mm512_castps_pd(_mm512_unpacklo_ps(a, b)), _mm512_castps_pd(_mm512_unpacklo_ps(c, d)));
                 _mm512_storeu_ps(rows[first].0.as_mut_ptr(), _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)));
                 _mm512_storeu_ps(rows[first + 1].0.as_mut_ptr(), _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)));
