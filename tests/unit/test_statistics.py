@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from lmfacts.errors import UsageError
 from lmfacts.run import Run, load
@@ -13,6 +12,7 @@ from lmfacts.run.statistic import DIMS, NO_MOMENTS, Array, Sites, Statistic
 from lmfacts.run.statistics import REQUIRED, STATISTICS, entry_of, recorded_in
 from lmfacts.run.statistics.token_norms import TokenNormArrays
 from support import oracle
+from support.run_files import arrays_of
 
 
 def test_no_two_arrays_have_one_name():
@@ -69,7 +69,7 @@ def test_a_further_statistic_needs_nothing_but_itself(tmp_path):
     loaded = load(path)["embed"].state
     assert Sums(loaded.rest).sums.tolist() == [[0, 1, 2], [3, 4, 5]]
     assert loaded.to_native() == state.to_native()
-    assert "embed/rest/sums" in load_file(path)
+    assert "embed/rest/sums" in arrays_of(path)
     with pytest.raises(UsageError, match=r"sums has shape \[3, 2\], expected \[2, 3\]"):
         state_with_sums((3, 2))
 

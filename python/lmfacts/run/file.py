@@ -1,15 +1,14 @@
 """The run file: one safetensors file whose header carries one JSON document.
 
-The document (`lmfacts.run.schema` lists its keys) is a string under the metadata key `lmfacts`. The arrays of a site
-are named `SITE/POPULATION/NAME`, as in `blocks.3.resid_post/rest/moments`; `lmfacts.run.statistics` say what each
-holds. Arrays under other names are kept when a run is read and written again. Arrays are looked at when a site is asked
-for, not when a file is opened; what the header says about them is checked at once.
+The document (`lmfacts.run.schema` lists its keys) is a string under the metadata key `lmfacts`; where the arrays stand,
+`lmfacts.run.layouts` says, and what each holds, `lmfacts.run.statistics`. Arrays under other names are kept when a run
+is read and written again. The arrays of a site are looked at when it is asked for, not when a file is opened; what the
+header says is checked at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,16 +16,15 @@ from lmfacts.errors import RunFileCorruptError, RunFileError, RunFileVersionErro
 from lmfacts.files.atomic import replacing
 from lmfacts.files.safetensors_view import NotSafetensorsError, SafetensorsView
 from lmfacts.run.info import RunInfo
+from lmfacts.run.layouts import LAYOUTS, LayoutError, tensors_of
 from lmfacts.run.schema import SCHEMA_VERSION, metadata_problem, parse_metadata, to_json
-from lmfacts.run.state import SiteState, stored_arrays
-from lmfacts.run.statistic import POPULATIONS, describe_shape, fits
+from lmfacts.run.state import SiteState
 from lmfacts.run.statistics import recorded_in
 from lmfacts.run.weight_arrays import weight_arrays_problem
 
 if TYPE_CHECKING:
     import os
 
-    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["METADATA_KEY", "RunFile", "write_run_file"]
@@ -58,9 +56,9 @@ def write_run_file(
     from safetensors.numpy import save_file  # noqa: PLC0415  see above
 
     with replacing(path) as temporary:
-        arrays = {f"{site}/{name}": array for site, state in states.items() for name, array in state.arrays()}
+        document = to_json({**metadata, "schema": SCHEMA_VERSION})
         try:
-            save_file({**extra_arrays, **arrays}, temporary, metadata={METADATA_KEY: to_json(metadata)})
+            save_file(tensors_of(states, extra_arrays), temporary, metadata={METADATA_KEY: document})
         except SafetensorError as error:
             raise RunFileError(f"Cannot write {path}: {error}.") from error
 
@@ -95,7 +93,11 @@ class RunFile(Mapping[str, SiteState]):
             raise RunFileError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from error
         self.metadata = self._checked_metadata()
         self._entries: dict[str, dict[str, Any]] = {entry["name"]: entry for entry in self.metadata["sites"]}
-        self._check_arrays()
+        self._states: dict[str, SiteState] = {}
+        try:
+            self._layout = LAYOUTS[self.metadata["schema"]](self._view, self._entries)
+        except LayoutError as error:
+            raise self._corrupt(str(error)) from None
 
     def __repr__(self) -> str:
         return f"RunFile({str(self.path)!r}, {len(self)} sites)"
@@ -107,22 +109,9 @@ class RunFile(Mapping[str, SiteState]):
             KeyError: the run has no such site (aliases are not looked up here).
             RunFileCorruptError: its arrays contradict each other.
         """
-        entry = self._entries[name]
-        statistics = recorded_in(entry)
-        names = [f"{population}/{array}" for population in POPULATIONS for array, _ in stored_arrays(statistics)]
-        arrays = {array: self._view.array(f"{name}/{array}") for array in names}
-        try:
-            return SiteState.from_arrays(
-                arrays,
-                dtype=entry["dtype"],
-                n_dims=entry["n_dims"],
-                k=entry["k"],
-                threshold=float(entry["threshold"]),
-                statistics=statistics,
-                n_tokens=entry["n_tokens"],
-            )
-        except UsageError as error:
-            raise self._corrupt(f"the arrays of {name} contradict each other ({error})") from error
+        if name not in self._states:
+            self._states[name] = self._read(name)
+        return self._states[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -136,8 +125,10 @@ class RunFile(Mapping[str, SiteState]):
         Raises:
             RunFileCorruptError: those of a weight contradict each other.
         """
-        own = {name for entry in self._entries.values() for name, _, _ in _expected_arrays(entry)}
-        arrays = {name: self._view.array(name) for name in sorted(self._view.stored.keys() - own)}
+        try:
+            arrays = self._layout.further()
+        except LayoutError as error:
+            raise self._corrupt(str(error)) from None
         for weight in RunInfo(self.metadata).weights:
             problem = weight_arrays_problem(weight, arrays)
             if problem is not None:
@@ -163,30 +154,22 @@ class RunFile(Mapping[str, SiteState]):
         checked: dict[str, Any] = metadata
         return checked
 
-    def _check_arrays(self) -> None:
-        """Compare what the header says about each array with what the metadata says about its site."""
-        for entry in self._entries.values():
-            for name, dtype, shape in _expected_arrays(entry):
-                stored = self._view.stored.get(name)
-                if stored is None:
-                    raise self._corrupt(f"the array {name} is missing")
-                if stored.dtype != dtype or not fits(stored.shape, shape):
-                    found = f"{stored.dtype} {list(stored.shape)}"
-                    raise self._corrupt(f"the array {name} is {found}, expected {dtype} {describe_shape(shape)}")
+    def _read(self, name: str) -> SiteState:
+        entry = self._entries[name]
+        try:
+            return SiteState.from_arrays(
+                self._layout.of_site(name),
+                dtype=entry["dtype"],
+                n_dims=entry["n_dims"],
+                k=entry["k"],
+                threshold=float(entry["threshold"]),
+                statistics=recorded_in(entry),
+                n_tokens=entry["n_tokens"],
+            )
+        except LayoutError as error:
+            raise self._corrupt(str(error)) from None
+        except UsageError as error:
+            raise self._corrupt(f"the arrays of {name} contradict each other ({error})") from error
 
     def _corrupt(self, reason: str) -> RunFileCorruptError:
         return RunFileCorruptError(f"{self.path} is not a readable run file: {reason}.")
-
-
-def _expected_arrays(entry: Mapping[str, Any]) -> Iterator[tuple[str, np.dtype[Any], tuple[int, ...]]]:
-    """Name, dtype and shape of each array of a site."""
-    site, arrays = entry["name"], _arrays_at(entry["n_dims"], recorded_in(entry))
-    for population in POPULATIONS:
-        for name, dtype, shape in arrays:
-            yield f"{site}/{population}/{name}", dtype, shape
-
-
-@cache
-def _arrays_at(n_dims: int, statistics: frozenset[str]) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
-    """Name, dtype and shape of each array of a population, at sites with so many dims."""
-    return [(name, array.dtype, array.shape_at(n_dims)) for name, array in stored_arrays(statistics)]

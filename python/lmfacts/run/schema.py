@@ -1,6 +1,7 @@
 """The metadata of a run: making its JSON document whole, checking it, writing it and reading it.
 
-Schema version 1. One object, without NaN or infinities; `lmfacts.run.info` and `lmfacts.run.entries` declare its keys.
+One object, without NaN or infinities; `lmfacts.run.info` and `lmfacts.run.entries` declare its keys, which are those of
+schema versions 1 and 2: they differ in how the arrays are laid out (`lmfacts.run.layouts`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA_VERSION", "complete_metadata", "metadata_problem", "parse_metadata", "to_json"]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """The newest schema that this version reads, and the one it writes."""
 
 _MATRIX_AXES: Final = 2

@@ -32,6 +32,7 @@ pub mod dlpack;
 pub mod dtype;
 mod error;
 mod kernel;
+pub mod packing;
 mod parallel;
 pub mod state;
 mod tokens;

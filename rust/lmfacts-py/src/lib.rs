@@ -7,6 +7,7 @@ mod detached_lock;
 mod error;
 mod matrix;
 mod openmp;
+mod packing;
 mod tensor;
 mod tokens;
 
@@ -28,6 +29,8 @@ mod _native {
     use super::matrix::measure_matrix;
     #[pymodule_export]
     use super::openmp::share_openmp;
+    #[pymodule_export]
+    use super::packing::{pack_arrays, unpack_arrays};
     #[pymodule_export]
     use super::tensor::buffer_info;
     #[pymodule_export]

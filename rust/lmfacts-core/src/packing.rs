@@ -1,0 +1,291 @@
+//! Arrays in fewer bytes, without loss: how a run file holds what was recorded of a site.
+//!
+//! Most of what is recorded are counts in 64 bits that need few, numbers whose magnitudes are alike, and ascending codes; the lower bits
+//! of moments are noise, which no codec makes smaller. So the entries of an array's rows are taken apart into planes, the first bytes of
+//! all entries, their second bytes, and so on. A plane of one value is that value; one that looks like noise is stored as it is; the
+//! others are compressed together, behind a table that says what the arrays are called and how they are shaped. Unsigned integers of two
+//! and four bytes, which are lists of codes, are stored as differences.
+//!
+//! ```text
+//! length of the noise: u64 | noise | zlib stream of:
+//!     number of arrays: u32
+//!     of each array: name and dtype, each behind its length (u8) | number of axes (u8) | each axis (u64)
+//!     of each array, each row, each plane: 0, the value | 1, for it is in the noise | 2, the plane
+//! ```
+//!
+//! All numbers are little-endian. An axis of fewer than [`SHORT`] entries makes no rows: such an array is one row. The dtype is as NumPy
+//! writes it (`<f8`), and its digits are the size of an entry.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+
+use miniz_oxide::deflate::compress_to_vec_zlib;
+use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit;
+
+use crate::error::{Error, Result};
+
+/// The fewest entries of a last axis whose rows have planes of their own.
+pub const SHORT: usize = 256;
+
+/// As zlib counts: smaller at no visible cost beside what is recorded.
+const COMPRESSION: u8 = 5;
+
+const CONSTANT: u8 = 0;
+const NOISE: u8 = 1;
+const COMPRESSED: u8 = 2;
+
+/// More than the bytes that any site needs, so that a damaged table cannot ask for all memory.
+const MOST_BYTES: usize = 1 << 36;
+const MOST_OF_CONSTANTS: usize = 1 << 28;
+const MOST_PER_PACKED_BYTE: usize = 4096;
+
+/// An array to pack, or one that was unpacked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawArray<'a> {
+    /// What it is called, in at most 255 bytes.
+    pub name: Cow<'a, str>,
+    /// NumPy's name of its type, little-endian.
+    pub dtype: Cow<'a, str>,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its entries, the last axis innermost.
+    pub bytes: Cow<'a, [u8]>,
+}
+
+impl RawArray<'_> {
+    /// Bytes of an entry; none if the dtype does not say so, or there are no entries of that size.
+    fn entry_bytes(&self) -> Option<usize> {
+        let digits = self.dtype.trim_start_matches(|letter: char| !letter.is_ascii_digit());
+        digits.parse().ok().filter(|bytes| (1..=16).contains(bytes))
+    }
+
+    fn n_entries(&self) -> Option<usize> {
+        self.shape.iter().try_fold(1usize, |product, &length| product.checked_mul(length))
+    }
+
+    /// Whether the entries are stored as differences.
+    fn is_list_of_codes(&self) -> bool {
+        matches!(&*self.dtype, "<u2" | "<u4")
+    }
+
+    fn row_entries(&self, n_entries: usize) -> usize {
+        self.shape.last().copied().filter(|&length| length >= SHORT).unwrap_or(n_entries)
+    }
+}
+
+/// The bytes that hold these arrays.
+///
+/// # Errors
+/// `Error::State` if an array's bytes are not those of its shape and dtype, or its name is longer than 255 bytes.
+pub fn pack(arrays: &[RawArray<'_>]) -> Result<Vec<u8>> {
+    let mut stream = (arrays.len() as u32).to_le_bytes().to_vec();
+    for array in arrays {
+        for text in [&array.name, &array.dtype] {
+            let length = u8::try_from(text.len()).map_err(|_| invalid(&array.name, "a name of at most 255 bytes", text.len()))?;
+            stream.push(length);
+            stream.extend_from_slice(text.as_bytes());
+        }
+        stream.push(u8::try_from(array.shape.len()).map_err(|_| invalid(&array.name, "at most 255 axes", array.shape.len()))?);
+        stream.extend(array.shape.iter().flat_map(|&length| (length as u64).to_le_bytes()));
+    }
+    let mut noise = Vec::new();
+    for array in arrays {
+        let entry_bytes = array.entry_bytes().ok_or_else(|| invalid(&array.name, "a dtype of a size", &array.dtype))?;
+        let n_entries = array.n_entries().filter(|n| n.checked_mul(entry_bytes) == Some(array.bytes.len()));
+        let n_entries = n_entries.ok_or_else(|| invalid(&array.name, "as many bytes as its shape says", array.bytes.len()))?;
+        if n_entries == 0 {
+            continue;
+        }
+        let mut plane = Vec::with_capacity(n_entries);
+        for row in array.bytes.chunks_exact(entry_bytes * array.row_entries(n_entries)) {
+            let row = if array.is_list_of_codes() { Cow::Owned(differences(row, entry_bytes)) } else { Cow::Borrowed(row) };
+            for place in 0..entry_bytes {
+                plane.clear();
+                plane.extend(row.iter().skip(place).step_by(entry_bytes));
+                if plane.iter().all(|&byte| byte == plane[0]) {
+                    stream.extend([CONSTANT, plane[0]]);
+                } else if looks_like_noise(&plane) {
+                    stream.push(NOISE);
+                    noise.extend_from_slice(&plane);
+                } else {
+                    stream.push(COMPRESSED);
+                    stream.extend_from_slice(&plane);
+                }
+            }
+        }
+    }
+    let mut packed = (noise.len() as u64).to_le_bytes().to_vec();
+    packed.append(&mut noise);
+    packed.append(&mut compress_to_vec_zlib(&stream, COMPRESSION));
+    Ok(packed)
+}
+
+/// The arrays that [`pack`] packed.
+///
+/// # Errors
+/// `Error::State` if the bytes are damaged, as far as can be seen: what is compressed has a checksum, the noise has not.
+pub fn unpack(packed: &[u8]) -> Result<Vec<RawArray<'static>>> {
+    let damaged = |what: &str| invalid("packed arrays", what, format!("{} damaged bytes", packed.len()));
+    let (length, rest) = packed.split_first_chunk().ok_or_else(|| damaged("a length of 8 bytes"))?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).ok().filter(|&length| length <= rest.len());
+    let (noise, compressed) = rest.split_at(length.ok_or_else(|| damaged("a length within the bytes"))?);
+    let limit = compressed.len().saturating_mul(MOST_PER_PACKED_BYTE).min(MOST_BYTES);
+    let stream = decompress_to_vec_zlib_with_limit(compressed, limit).map_err(|_| damaged("a zlib stream"))?;
+    let mut stream = Reader(&stream);
+    let mut noise = Reader(noise);
+    let mut arrays = stream.table().ok_or_else(|| damaged("a table of arrays"))?;
+    let mut left = packed.len().saturating_mul(MOST_PER_PACKED_BYTE).saturating_add(MOST_OF_CONSTANTS).min(MOST_BYTES);
+    for array in &mut arrays {
+        array.bytes = read_array(array, &mut left, &mut stream, &mut noise)
+            .ok_or_else(|| damaged("as many bytes as its arrays have"))?
+            .into();
+    }
+    if !stream.0.is_empty() || !noise.0.is_empty() {
+        return Err(damaged("no bytes after the last array"));
+    }
+    Ok(arrays)
+}
+
+/// The bytes of an array; `left` is how many all arrays from this one on may have.
+fn read_array(array: &RawArray<'_>, left: &mut usize, stream: &mut Reader<'_>, noise: &mut Reader<'_>) -> Option<Vec<u8>> {
+    let (entry_bytes, n_entries) = (array.entry_bytes()?, array.n_entries()?);
+    let n_bytes = n_entries.checked_mul(entry_bytes)?;
+    *left = left.checked_sub(n_bytes)?;
+    if n_entries == 0 {
+        return Some(Vec::new());
+    }
+    let row_entries = array.row_entries(n_entries);
+    let mut bytes = vec![0; n_bytes];
+    let mut planes: Vec<Plane<'_>> = Vec::with_capacity(entry_bytes);
+    for row in bytes.chunks_exact_mut(entry_bytes * row_entries) {
+        planes.clear();
+        for _ in 0..entry_bytes {
+            planes.push(match stream.byte()? {
+                CONSTANT => Plane::Constant(stream.byte()?),
+                NOISE => Plane::Bytes(noise.take(row_entries)?),
+                COMPRESSED => Plane::Bytes(stream.take(row_entries)?),
+                _ => return None,
+            });
+        }
+        match entry_bytes {
+            2 => interleave::<2>(row, &planes),
+            4 => interleave::<4>(row, &planes),
+            8 => interleave::<8>(row, &planes),
+            _ => interleave_any(row, &planes),
+        }
+        if array.is_list_of_codes() {
+            add_up(row, entry_bytes);
+        }
+    }
+    Some(bytes)
+}
+
+/// The bytes of one place in all entries of a row.
+#[derive(Debug, Clone, Copy)]
+enum Plane<'a> {
+    Constant(u8),
+    Bytes(&'a [u8]),
+}
+
+/// Puts the planes' bytes where they belong, an entry at a time, with its size known so that the compiler can unroll.
+fn interleave<const N: usize>(row: &mut [u8], planes: &[Plane<'_>]) {
+    let (entries, _) = row.as_chunks_mut::<N>();
+    let constant: [u8; N] = std::array::from_fn(|place| match planes[place] {
+        Plane::Constant(byte) => byte,
+        Plane::Bytes(_) => 0,
+    });
+    entries.fill(constant);
+    for (place, plane) in planes.iter().enumerate() {
+        if let Plane::Bytes(bytes) = plane {
+            entries.iter_mut().zip(*bytes).for_each(|(entry, &byte)| entry[place] = byte);
+        }
+    }
+}
+
+fn interleave_any(row: &mut [u8], planes: &[Plane<'_>]) {
+    for (place, plane) in planes.iter().enumerate() {
+        let places = row.iter_mut().skip(place).step_by(planes.len());
+        match plane {
+            Plane::Constant(value) => places.for_each(|byte| *byte = *value),
+            Plane::Bytes(bytes) => places.zip(*bytes).for_each(|(byte, &value)| *byte = value),
+        }
+    }
+}
+
+/// Whether two bytes of a plane are about as rarely equal as those of noise are, which no codec makes smaller.
+fn looks_like_noise(plane: &[u8]) -> bool {
+    const FEWEST: usize = 64;
+    const MARGIN: u64 = 5; // one in so many equal pairs more than noise has
+    let mut counts = [0u64; 256];
+    for &byte in plane {
+        counts[usize::from(byte)] += 1;
+    }
+    let equal_pairs: u64 = counts.iter().map(|&count| count * count.saturating_sub(1)).sum();
+    let pairs = plane.len() as u64 * (plane.len() as u64 - 1);
+    plane.len() >= FEWEST && equal_pairs * 256 < pairs + pairs / MARGIN
+}
+
+fn differences(row: &[u8], entry_bytes: usize) -> Vec<u8> {
+    let mut before = 0u32;
+    let mut differences = Vec::with_capacity(row.len());
+    for entry in row.chunks_exact(entry_bytes) {
+        let value = read_code(entry);
+        differences.extend_from_slice(&value.wrapping_sub(before).to_le_bytes()[..entry_bytes]);
+        before = value;
+    }
+    differences
+}
+
+fn add_up(row: &mut [u8], entry_bytes: usize) {
+    let mut before = 0u32;
+    for entry in row.chunks_exact_mut(entry_bytes) {
+        before = before.wrapping_add(read_code(entry));
+        entry.copy_from_slice(&before.to_le_bytes()[..entry_bytes]);
+    }
+}
+
+fn read_code(entry: &[u8]) -> u32 {
+    entry.iter().rev().fold(0, |code, &byte| code << 8 | u32::from(byte))
+}
+
+/// Bytes not read yet.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, n_bytes: usize) -> Option<&'a [u8]> {
+        let (taken, left) = self.0.split_at_checked(n_bytes)?;
+        self.0 = left;
+        Some(taken)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.take(1).map(|bytes| bytes[0])
+    }
+
+    fn number<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn text(&mut self) -> Option<String> {
+        let length = self.byte()?;
+        String::from_utf8(self.take(usize::from(length))?.to_vec()).ok()
+    }
+
+    /// The arrays without their bytes.
+    fn table(&mut self) -> Option<Vec<RawArray<'static>>> {
+        let n_arrays = u32::from_le_bytes(self.number()?);
+        let mut arrays = Vec::new();
+        for _ in 0..n_arrays {
+            let (name, dtype) = (self.text()?, self.text()?);
+            let n_axes = self.byte()?;
+            let length = |reader: &mut Self| usize::try_from(u64::from_le_bytes(reader.number()?)).ok();
+            let shape = (0..n_axes).map(|_| length(self)).collect::<Option<_>>()?;
+            arrays.push(RawArray { name: name.into(), dtype: dtype.into(), shape, bytes: Cow::Borrowed(&[]) });
+        }
+        Some(arrays)
+    }
+}
+
+fn invalid(field: &str, expected: &str, got: impl Display) -> Error {
+    Error::State { field: field.into(), expected: expected.into(), got: got.to_string() }
+}
