@@ -50,10 +50,10 @@ class Layout(Protocol):
         """
 
     def of_site(self, name: str) -> Mapping[str, NDArray[Any]]:
-        """The arrays of a site's state as `POPULATION/NAME`, of the right dtypes and shapes, and others that are its.
+        """The arrays of a site's state as `POPULATION/NAME`, of the right dtypes, and others that are its.
 
         Raises:
-            LayoutError: one is missing, or has another dtype or shape.
+            LayoutError: one is missing, or has another dtype.
         """
 
     def further(self) -> dict[str, NDArray[Any]]:
@@ -137,7 +137,8 @@ class _TensorPerSite:
                 raise LayoutError(f"the arrays of {name} are damaged ({error})") from None
             for array, dtype, shape in _expected(self._entries[name]):
                 held = arrays.get(array)
-                _check(f"{name}/{array}", None if held is None else (held.dtype, held.shape), dtype, shape)
+                if held is None or held.dtype != dtype:  # shapes are the state's to check
+                    _check(f"{name}/{array}", None if held is None else (held.dtype, held.shape), dtype, shape)
             self._unpacked[name] = arrays
         return self._unpacked[name]
 

@@ -73,6 +73,7 @@ class Array(Generic[S]):
         self.has_token_ids = has_token_ids
         self._absent = absent
         self._absents: dict[int, NDArray[S]] = {}
+        self._shapes: dict[int, tuple[int, ...]] = {}
 
     def __set_name__(self, owner: type[Statistic], name: str) -> None:
         self.name = name
@@ -90,7 +91,9 @@ class Array(Generic[S]):
 
     def shape_at(self, n_dims: int) -> tuple[int, ...]:
         """Its shape at a site with so many dims."""
-        return tuple(n_dims if isinstance(length, str) else length for length in self.shape)
+        if n_dims not in self._shapes:
+            self._shapes[n_dims] = tuple(n_dims if isinstance(length, str) else length for length in self.shape)
+        return self._shapes[n_dims]
 
     def absent(self, n_dims: int) -> NDArray[S]:
         """What stands for it where nothing was recorded."""
