@@ -116,6 +116,7 @@ mod sealed {
 ///     fn key(self) -> u32 { self.0[63].to_bits() & 0x7fff_ffff }
 ///     fn code(self) -> u16 { (self.0[63].to_bits() >> 16) as u16 }
 ///     fn narrow(value: f64) -> Self { Self([value as f32; 64]) }
+///     fn of_key(key: u64) -> Self { Self([f32::from_bits(key as u32); 64]) }
 /// }
 /// ```
 pub trait Element: sealed::Sealed + Copy + Send + Sync + fmt::Debug + 'static {
@@ -172,6 +173,9 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + fmt::Debug + 'static {
     /// The value nearest to `value`; exact when `value` was widened from this type.
     fn narrow(value: f64) -> Self;
     #[doc(hidden)]
+    /// The value of no sign with this key.
+    fn of_key(key: u64) -> Self;
+    #[doc(hidden)]
     /// Values as `ordered` gives them, in a level's own instructions; what becomes of a NaN's bits is open.
     #[inline(always)]
     fn ordered_line<I: Instructions>(values: &[Self; LINE]) -> [Self::Ordered; LINE] {
@@ -216,6 +220,11 @@ impl Element for f64 {
         // Rounding went away from zero (perhaps to infinity): the next pattern toward zero is the truncation.
         let away = u32::from(f64::from(rounded).abs() > self.abs());
         ((rounded.to_bits() - away) >> 16) as u16
+    }
+
+    #[inline(always)]
+    fn of_key(key: u64) -> Self {
+        f64::from_bits(key)
     }
 
     #[inline(always)]
@@ -265,6 +274,11 @@ impl Element for f32 {
     #[inline(always)]
     fn code_of_any(self) -> u16 {
         if self.is_nan() { quiet_nan(self.is_sign_negative()) } else { self.code() }
+    }
+
+    #[inline(always)]
+    fn of_key(key: u64) -> Self {
+        f32::from_bits(key as u32)
     }
 
     #[inline(always)]
@@ -327,6 +341,11 @@ impl Element for Bf16 {
     #[inline(always)]
     fn code(self) -> u16 {
         self.0
+    }
+
+    #[inline(always)]
+    fn of_key(key: u64) -> Self {
+        Self(key as u16)
     }
 
     #[inline(always)]
@@ -395,6 +414,11 @@ impl Element for F16 {
     #[inline(always)]
     fn ordered_line<I: Instructions>(values: &[Self; LINE]) -> [f32; LINE] {
         I::widen_halves(values)
+    }
+
+    #[inline(always)]
+    fn of_key(key: u64) -> Self {
+        Self(key as u16)
     }
 
     fn narrow(value: f64) -> Self {
@@ -481,6 +505,11 @@ macro_rules! float8 {
                 F16(self.code()).float_code()
             }
 
+            #[inline(always)]
+            fn of_key(key: u64) -> Self {
+                Self(key as u8)
+            }
+
             fn narrow(value: f64) -> Self {
                 let keys: [u8; 128] = std::array::from_fn(|key| key as u8);
                 let key = keys[..usize::from($infinity as u8)].partition_point(|&key| Self(key).widen() < value.abs()) as u8;
@@ -503,6 +532,19 @@ mod tests {
             assert!(ours.to_bits() == theirs.to_bits() || (ours.is_nan() && theirs.is_nan()), "float16 {bits:#06x}");
             let (ours, theirs) = (Bf16(bits).widen(), half::bf16::from_bits(bits).to_f64());
             assert!(ours.to_bits() == theirs.to_bits() || (ours.is_nan() && theirs.is_nan()), "bfloat16 {bits:#06x}");
+        }
+    }
+
+    #[test]
+    fn a_key_gives_the_magnitude() {
+        for value in [0.0, 1.5, 448.0, 0.015_625] {
+            assert_eq!(f64::of_key((-value).key()), value);
+            assert_eq!(f32::of_key((-value as f32).key().into()).widen(), value);
+            assert_eq!(F8E4M3::of_key(F8E4M3::narrow(-value).key().into()).widen(), value);
+        }
+        for bits in 0..F16::INFINITY_KEY {
+            assert_eq!(F16::of_key(F16(bits | 0x8000).key().into()).widen(), F16(bits).widen());
+            assert_eq!(Bf16::of_key(Bf16(bits | 0x8000).key().into()).widen(), Bf16(bits).widen());
         }
     }
 

@@ -25,6 +25,7 @@ mod sequence_blocks;
 mod site;
 mod sketch;
 mod tables;
+mod token_maxima;
 mod token_norms;
 mod unit_sums;
 
@@ -38,6 +39,7 @@ pub use outliers::{Outlier, Outliers};
 pub use population_codes::PopulationCodes;
 pub use sequence_blocks::{N_BLOCKS, N_MAXIMA, SequenceBlocks};
 pub use site::SiteAccumulator;
+pub use token_maxima::TokenMaxima;
 pub use token_norms::{TOKEN_QUANTITIES, TokenNorms};
 pub use unit_sums::UnitSums;
 
@@ -60,6 +62,8 @@ macro_rules! for_each_statistic {
             sequence_blocks: SequenceBlocks as SEQUENCE_BLOCKS,
             /// A coarse histogram of each dim, of all tokens but the first of sequences.
             dim_histograms: DimHistograms as DIM_HISTOGRAMS,
+            /// How large the largest value of a token is.
+            token_maxima: TokenMaxima as TOKEN_MAXIMA,
         }
     };
 }
@@ -73,6 +77,7 @@ macro_rules! for_each_statistic_on_devices {
     ($do:ident) => {
         $do! {
             dim_histograms: $crate::device::DimHistograms as DIM_HISTOGRAMS,
+            token_maxima: $crate::device::TokenMaxima as TOKEN_MAXIMA,
         }
     };
 }
