@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lmfacts import _native
+from lmfacts.run.state import array_of_native
 from lmfacts.stats.count_sketch import N_BUCKETS, STANDARD_ERROR, sketched_distance
 
 N_ROWS, N_COLUMNS = 64, 320
@@ -16,7 +17,7 @@ N_DRAWS = 64
 
 def sketch(matrix, *, transposed=False, dtype=None):
     measured = _native.measure_matrix(matrix, matrix.shape[0], dtype=dtype, transposed=transposed, k=1)
-    return np.frombuffer(measured["sketch"], "<f8")
+    return array_of_native(measured["sketch"])
 
 
 def bits_of_bfloat16(matrix):
