@@ -45,7 +45,10 @@ def test_ties_signs_and_values_that_are_not_finite(seed):
     for some in np.array_split(order, 3):
         sequence, position = np.meshgrid(some, np.arange(n_positions), indexing="ij")
         tokens = TokenBatch(
-            sequence.ravel().astype(np.int64), position.ravel(), ids[some].ravel(), np.ones(position.size, bool)
+            sequence.ravel().astype(np.int64),
+            position.ravel().astype(np.int64),
+            ids[some].ravel(),
+            np.ones(position.size, np.uint8),
         )
         site.update(torch.from_numpy(values[some]), tokens)
     state = SiteState.from_native(site.state())

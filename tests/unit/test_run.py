@@ -72,7 +72,7 @@ def test_what_a_run_says_of_itself(run):
     assert run.coverage["blocks.0.resid_post"]["n_calls"] == 2
     assert run.absent == {"blocks.0.resid_mid": "the block is parallel."}
     assert run.metadata["contexts"] == [1, 2]
-    assert run.metadata["schema"] == 1
+    assert run.metadata["schema"] == 2
     assert (run.tokenizer, run.corpus, run.machine, run.timing) == ({}, {}, {}, {})
     assert repr(run).startswith("Run of synthetic (activations): 3 sites, 64 tokens in 4 sequences, complete\n")
     assert "..." in repr(gaussian_run(n_layers=5))

@@ -198,7 +198,7 @@ def test_a_run_of_weights_can_be_pickled_and_copied(tmp_path):
         for weight in copied(original["blocks.0.W_Q"]):
             assert weight.scaled.excess_kurtosis == run["blocks.0.W_Q"].scaled.excess_kurtosis
             assert weight.spectral == run["blocks.0.W_Q"].spectral
-        assert len(pickle.dumps(original["blocks.0.W_Q"])) < len(pickle.dumps(original)) / 5
+        assert len(pickle.dumps(original["blocks.0.W_Q"])) < len(pickle.dumps(original)) / 4
 
 
 def test_a_run_goes_to_another_process(path, run):

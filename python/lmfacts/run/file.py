@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakValueDictionary
 
 from lmfacts.errors import RunFileCorruptError, RunFileError, RunFileVersionError, UsageError
 from lmfacts.files.atomic import replacing
@@ -93,11 +94,20 @@ class RunFile(Mapping[str, SiteState]):
             raise RunFileError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from error
         self.metadata = self._checked_metadata()
         self._entries: dict[str, dict[str, Any]] = {entry["name"]: entry for entry in self.metadata["sites"]}
-        self._states: dict[str, SiteState] = {}
+        # A state goes when its user lets go of it: a walk over all sites is not to end up holding all of them.
+        self._states: WeakValueDictionary[str, SiteState] = WeakValueDictionary()
         try:
             self._layout = LAYOUTS[self.metadata["schema"]](self._view, self._entries)
         except LayoutError as error:
             raise self._corrupt(str(error)) from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the states that somebody uses, for `pickle` and `copy`."""
+        return {key: value for key, value in vars(self).items() if key != "_states"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._states = WeakValueDictionary()
 
     def __repr__(self) -> str:
         return f"RunFile({str(self.path)!r}, {len(self)} sites)"
@@ -109,9 +119,10 @@ class RunFile(Mapping[str, SiteState]):
             KeyError: the run has no such site (aliases are not looked up here).
             RunFileCorruptError: its arrays contradict each other.
         """
-        if name not in self._states:
-            self._states[name] = self._read(name)
-        return self._states[name]
+        state = self._states.get(name)
+        if state is None:
+            self._states[name] = state = self._read(name)
+        return state
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)

@@ -115,12 +115,11 @@ class _TensorPerArray:
 
 
 class _TensorPerSite:
-    """Schema 2. What was unpacked is kept, for a walk over the sites is seldom the last."""
+    """Schema 2."""
 
     def __init__(self, view: SafetensorsView, entries: Mapping[str, Mapping[str, Any]]) -> None:
         self._view = view
         self._entries = entries
-        self._unpacked: dict[str, dict[str, NDArray[Any]]] = {}
         for name in entries:
             stored = view.stored.get(_SITES + name)
             _check(_SITES + name, None if stored is None else (stored.dtype, stored.shape), np.dtype(np.uint8), (-1,))
@@ -130,17 +129,15 @@ class _TensorPerSite:
                 raise LayoutError(f"the array {name} belongs to no site")
 
     def of_site(self, name: str) -> Mapping[str, NDArray[Any]]:
-        if name not in self._unpacked:
-            try:
-                arrays = unpack(self._view.array(_SITES + name))
-            except DamagedArraysError as error:
-                raise LayoutError(f"the arrays of {name} are damaged ({error})") from None
-            for array, dtype, shape in _expected(self._entries[name]):
-                held = arrays.get(array)
-                if held is None or held.dtype != dtype:  # shapes are the state's to check
-                    _check(f"{name}/{array}", None if held is None else (held.dtype, held.shape), dtype, shape)
-            self._unpacked[name] = arrays
-        return self._unpacked[name]
+        try:
+            arrays = unpack(self._view.array(_SITES + name))
+        except DamagedArraysError as error:
+            raise LayoutError(f"the arrays of {name} are damaged ({error})") from None
+        for array, dtype, shape in _expected(self._entries[name]):
+            held = arrays.get(array)
+            if held is None or held.dtype != dtype:  # shapes are the state's to check
+                _check(f"{name}/{array}", None if held is None else (held.dtype, held.shape), dtype, shape)
+        return arrays
 
     def further(self) -> dict[str, NDArray[Any]]:
         arrays = {

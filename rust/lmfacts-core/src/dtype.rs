@@ -536,26 +536,15 @@ mod tests {
     }
 
     #[test]
-    fn a_key_gives_the_magnitude() {
-        for value in [0.0, 1.5, 448.0, 0.015_625] {
-            assert_eq!(f64::of_key((-value).key()), value);
-            assert_eq!(f32::of_key((-value as f32).key().into()).widen(), value);
-            assert_eq!(F8E4M3::of_key(F8E4M3::narrow(-value).key().into()).widen(), value);
-        }
-        for bits in 0..F16::INFINITY_KEY {
-            assert_eq!(F16::of_key(F16(bits | 0x8000).key().into()).widen(), F16(bits).widen());
-            assert_eq!(Bf16::of_key(Bf16(bits | 0x8000).key().into()).widen(), Bf16(bits).widen());
-        }
-    }
-
-    #[test]
     fn narrow_undoes_widen() {
         for bits in 0..=u16::MAX {
             if F16(bits).key() < F16::INFINITY_KEY {
                 assert_eq!(F16::narrow(F16(bits).widen()), F16(bits));
+                assert_eq!(F16::of_key(F16(bits).key().into()).widen(), F16(bits).widen().abs());
             }
             if Bf16(bits).key() < Bf16::INFINITY_KEY {
                 assert_eq!(Bf16::narrow(Bf16(bits).widen()), Bf16(bits));
+                assert_eq!(Bf16::of_key(Bf16(bits).key().into()).widen(), Bf16(bits).widen().abs());
             }
         }
     }

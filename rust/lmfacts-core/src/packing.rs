@@ -33,10 +33,12 @@ const CONSTANT: u8 = 0;
 const NOISE: u8 = 1;
 const COMPRESSED: u8 = 2;
 
-/// More than the bytes that any site needs, so that a damaged table cannot ask for all memory.
-const MOST_BYTES: usize = 1 << 36;
+/// What zstd can make of a byte at most, about: a damaged length is not to ask for all memory.
+const MOST_PER_COMPRESSED_BYTE: usize = 1 << 16;
+/// The bytes of an entry that a stored byte can stand for, the other planes being constant; and what planes that are all constant make of
+/// next to nothing. No site has more.
+const MOST_PER_STORED_BYTE: usize = 16;
 const MOST_OF_CONSTANTS: usize = 1 << 28;
-const MOST_PER_PACKED_BYTE: usize = 1 << 16;
 
 /// An array to pack, or one that was unpacked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,15 +134,17 @@ pub fn unpack(packed: &[u8]) -> Result<Vec<RawArray<'static>>> {
     let (n_noise, n_stream) = head.length().zip(head.length()).ok_or_else(|| damaged("two lengths of 8 bytes"))?;
     let noise = head.take(n_noise).ok_or_else(|| damaged("a length within the bytes"))?;
     let compressed = head.0;
-    if n_stream > compressed.len().saturating_mul(MOST_PER_PACKED_BYTE).min(MOST_BYTES) {
+    if n_stream > compressed.len().saturating_mul(MOST_PER_COMPRESSED_BYTE) {
         return Err(damaged("a length that is likely"));
     }
+    let mut stream = Vec::new();
+    stream.try_reserve_exact(n_stream).map_err(|_| damaged("a length that memory has room for"))?;
     let mut decompressor = Decompressor::new().map_err(|error| invalid("packed arrays", "memory", error))?;
-    let stream = decompressor.decompress(compressed, n_stream).map_err(|_| damaged("a zstd frame"))?;
+    decompressor.decompress_to_buffer(compressed, &mut stream).map_err(|_| damaged("a zstd frame"))?;
+    let mut left = (stream.len() + noise.len()).saturating_mul(MOST_PER_STORED_BYTE).saturating_add(MOST_OF_CONSTANTS);
     let mut stream = Reader(&stream);
     let mut noise = Reader(noise);
     let mut arrays = stream.table().ok_or_else(|| damaged("a table of arrays"))?;
-    let mut left = packed.len().saturating_mul(MOST_PER_PACKED_BYTE).saturating_add(MOST_OF_CONSTANTS).min(MOST_BYTES);
     for array in &mut arrays {
         array.bytes = read_array(array, &mut left, &mut stream, &mut noise)
             .ok_or_else(|| damaged("as many bytes as its arrays have"))?
@@ -161,7 +165,9 @@ fn read_array(array: &RawArray<'_>, left: &mut usize, stream: &mut Reader<'_>, n
         return Some(Vec::new());
     }
     let row_entries = array.row_entries(n_entries);
-    let mut bytes = vec![0; n_bytes];
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(n_bytes).ok()?;
+    bytes.resize(n_bytes, 0);
     let mut planes: Vec<Plane<'_>> = Vec::with_capacity(entry_bytes);
     for row in bytes.chunks_exact_mut(entry_bytes * row_entries) {
         planes.clear();

@@ -107,5 +107,7 @@ fn a_table_that_asks_for_all_memory_is_refused() {
             .to_string()
             .contains("a length within the bytes")
     );
+    packed[8..16].copy_from_slice(&(1u64 << 62).to_le_bytes());
+    assert!(unpack(&packed).unwrap_err().to_string().contains("a length that is likely"));
     assert!(unpack(&[]).is_err());
 }
