@@ -131,12 +131,6 @@ impl DimMoments {
         }
     }
 
-    /// The magnitude of the largest finite value of a dim; none if there is no finite one.
-    pub(super) fn largest_magnitude(&self, dim: usize) -> Option<f64> {
-        let (min, max) = (self.min[dim], self.max[dim]);
-        (min <= max).then(|| max.max(-min))
-    }
-
     fn dim(&self, dim: usize) -> ScalarMoments {
         ScalarMoments {
             n: self.n_rows - self.n_nonfinite[dim],
