@@ -14,10 +14,12 @@ __all__ = [
     "kernel_options",
     "kernel_source",
     "measure_matrix",
+    "pack_arrays",
     "set_num_threads",
     "share_openmp",
     "tokens_bytes",
     "tokens_memory_bytes",
+    "unpack_arrays",
 ]
 
 from collections.abc import Sequence
