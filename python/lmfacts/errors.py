@@ -116,7 +116,7 @@ class KernelCompileError(CudaError):
 
 
 class StateError(LmfactsError):
-    """An accumulator's stored state does not fit together."""
+    """An accumulator's stored state does not fit together, or arrays of one cannot be packed."""
 
 
 class MergeError(LmfactsError):

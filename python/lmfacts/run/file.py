@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
-from lmfacts.errors import RunFileCorruptError, RunFileError, RunFileVersionError, UsageError
+from lmfacts.errors import RunFileCorruptError, RunFileError, RunFileVersionError, StateError, UsageError
 from lmfacts.files.atomic import replacing
 from lmfacts.files.safetensors_view import NotSafetensorsError, SafetensorsView
 from lmfacts.run.info import RunInfo
@@ -60,7 +60,7 @@ def write_run_file(
         document = to_json({**metadata, "schema": SCHEMA_VERSION})
         try:
             save_file(tensors_of(states, extra_arrays), temporary, metadata={METADATA_KEY: document})
-        except SafetensorError as error:
+        except (SafetensorError, StateError) as error:
             raise RunFileError(f"Cannot write {path}: {error}.") from error
 
 

@@ -70,13 +70,16 @@ def tensors_of(states: Mapping[str, SiteState], further: Mapping[str, NDArray[An
     Args:
         states: site name -> state.
         further: other arrays; those named `SITE/...` are packed with that site's.
+
+    Raises:
+        StateError: an array of a site holds no numbers, or its name is longer than 255 bytes.
     """
     tensors: dict[str, NDArray[Any]] = {}
     of_sites: dict[str, dict[str, NDArray[Any]]] = {site: {} for site in states}
     for name, array in further.items():
         site = _site_of(name, states)
         if site is None:
-            tensors[_FURTHER + name] = np.ascontiguousarray(array)
+            tensors[_FURTHER + name] = np.asarray(array, order="C")
         else:
             of_sites[site][name.removeprefix(f"{site}/")] = array
     for site, state in states.items():

@@ -58,6 +58,16 @@ pub enum Error {
         /// What was found.
         got: String,
     },
+    /// Arrays cannot be packed, or packed ones are damaged.
+    #[error("{what}: expected {expected}, got {got}")]
+    Packing {
+        /// The array, or all of them.
+        what: String,
+        /// What would have been right.
+        expected: String,
+        /// What was found.
+        got: String,
+    },
 }
 
 /// Shorthand for results of this crate.

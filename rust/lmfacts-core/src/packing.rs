@@ -54,9 +54,10 @@ pub struct RawArray<'a> {
 }
 
 impl RawArray<'_> {
-    /// Bytes of an entry; none if the dtype does not say so, or there are no entries of that size.
+    /// Bytes of an entry; none if the dtype is not one of numbers.
     fn entry_bytes(&self) -> Option<usize> {
-        let digits = self.dtype.trim_start_matches(|letter: char| !letter.is_ascii_digit());
+        let kind_and_bytes = self.dtype.strip_prefix(['<', '|'])?;
+        let digits = kind_and_bytes.strip_prefix(['b', 'i', 'u', 'f', 'c'])?;
         digits.parse().ok().filter(|bytes| (1..=16).contains(bytes))
     }
 
@@ -77,7 +78,7 @@ impl RawArray<'_> {
 /// The bytes that hold these arrays.
 ///
 /// # Errors
-/// `Error::State` if an array's bytes are not those of its shape and dtype, or its name is longer than 255 bytes.
+/// `Error::Packing` if an array's bytes are not those of its shape and dtype, or its name is longer than 255 bytes.
 pub fn pack(arrays: &[RawArray<'_>]) -> Result<Vec<u8>> {
     let mut stream = (arrays.len() as u32).to_le_bytes().to_vec();
     for array in arrays {
@@ -91,7 +92,7 @@ pub fn pack(arrays: &[RawArray<'_>]) -> Result<Vec<u8>> {
     }
     let mut noise = Vec::new();
     for array in arrays {
-        let entry_bytes = array.entry_bytes().ok_or_else(|| invalid(&array.name, "a dtype of a size", &array.dtype))?;
+        let entry_bytes = array.entry_bytes().ok_or_else(|| invalid(&array.name, "numbers, little-endian", &array.dtype))?;
         let n_entries = array.n_entries().filter(|n| n.checked_mul(entry_bytes) == Some(array.bytes.len()));
         let n_entries = n_entries.ok_or_else(|| invalid(&array.name, "as many bytes as its shape says", array.bytes.len()))?;
         if n_entries == 0 {
@@ -127,9 +128,9 @@ pub fn pack(arrays: &[RawArray<'_>]) -> Result<Vec<u8>> {
 /// The arrays that [`pack`] packed.
 ///
 /// # Errors
-/// `Error::State` if the bytes are damaged, as far as can be seen: what is compressed has a checksum, the noise has not.
+/// `Error::Packing` if the bytes are damaged, as far as can be seen: what is compressed has a checksum, the noise has not.
 pub fn unpack(packed: &[u8]) -> Result<Vec<RawArray<'static>>> {
-    let damaged = |what: &str| invalid("packed arrays", what, format!("{} damaged bytes", packed.len()));
+    let damaged = |what: &str| invalid("packed arrays", what, format!("{} bytes that have none", packed.len()));
     let mut head = Reader(packed);
     let (n_noise, n_stream) = head.length().zip(head.length()).ok_or_else(|| damaged("two lengths of 8 bytes"))?;
     let noise = head.take(n_noise).ok_or_else(|| damaged("a length within the bytes"))?;
@@ -151,7 +152,7 @@ pub fn unpack(packed: &[u8]) -> Result<Vec<RawArray<'static>>> {
             .into();
     }
     if !stream.0.is_empty() || !noise.0.is_empty() {
-        return Err(damaged("no bytes after the last array"));
+        return Err(damaged("an end after the last array"));
     }
     Ok(arrays)
 }
@@ -319,6 +320,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn invalid(field: &str, expected: &str, got: impl Display) -> Error {
-    Error::State { field: field.into(), expected: expected.into(), got: got.to_string() }
+fn invalid(what: &str, expected: &str, got: impl Display) -> Error {
+    Error::Packing { what: what.into(), expected: expected.into(), got: got.to_string() }
 }

@@ -86,7 +86,9 @@ fn arrays_that_cannot_be_are_refused() {
     for (wrong, said) in [
         (array("a", "<f8", &[2], vec![0; 15]), "as many bytes as its shape says"),
         (array("a", "<f8", &[usize::MAX, 2], vec![]), "as many bytes as its shape says"),
-        (array("a", "<f", &[2], vec![0; 16]), "a dtype of a size"),
+        (array("a", "<f", &[2], vec![0; 16]), "numbers"),
+        (array("a", "<U4", &[1], vec![0; 4]), "numbers"),
+        (array("a", ">f8", &[1], vec![0; 8]), "numbers"),
         (array(&"a".repeat(256), "<f8", &[1], vec![0; 8]), "at most 255 bytes"),
     ] {
         assert!(pack(&[wrong]).unwrap_err().to_string().contains(said));

@@ -28,7 +28,7 @@ pub(crate) fn to_py(error: Error) -> PyErr {
         Error::Device { .. } => classes::UnsupportedDeviceError::new_err(message),
         Error::Setting { .. } => classes::UsageError::new_err(message),
         Error::Merge { .. } => classes::MergeError::new_err(message),
-        Error::State { .. } => classes::StateError::new_err(message),
+        Error::State { .. } | Error::Packing { .. } => classes::StateError::new_err(message),
     }
 }
 

@@ -6,7 +6,7 @@ use lmfacts_core::packing::{RawArray, pack, unpack};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::error::{StateError, to_py};
+use crate::error::to_py;
 
 /// Name, dtype, shape and bytes of an array.
 type Unpacked<'py> = (String, String, Vec<usize>, Bound<'py, PyBytes>);
@@ -45,7 +45,7 @@ pub(crate) fn pack_arrays<'py>(
 ///     StateError: the bytes are damaged.
 #[pyfunction]
 pub(crate) fn unpack_arrays<'py>(py: Python<'py>, packed: &[u8]) -> PyResult<Vec<Unpacked<'py>>> {
-    let arrays = py.detach(|| unpack(packed)).map_err(|error| StateError::new_err(error.to_string()))?;
+    let arrays = py.detach(|| unpack(packed)).map_err(to_py)?;
     let to_python =
         |array: RawArray<'_>| (array.name.into_owned(), array.dtype.into_owned(), array.shape, PyBytes::new(py, &array.bytes));
     Ok(arrays.into_iter().map(to_python).collect())
