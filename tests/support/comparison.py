@@ -45,8 +45,8 @@ EXACT_FIELDS = (
 )
 """The arrays whose bytes depend on nothing but the values."""
 
-OF_THEIR_OWN = {"token_maxima"}
-"""Statistics that the oracle's states lack: `assert_matches_oracle` computes them from the values."""
+OF_THEIR_OWN = {"dim_places", "token_maxima"}
+"""Statistics that the oracle's states lack: `test_dim_places.py` and `test_token_maxima.py` have theirs."""
 
 _EPSILON = 8 * 2.0**-52
 
@@ -121,6 +121,9 @@ def assert_matches_oracle(
         ours, theirs = (arrays_of(state, population) for state in (found, expected))
         _assert_dims(population, values[chosen], ours["moments"], theirs["moments"], tolerance)
         tokens = values[chosen][np.isfinite(values[chosen]).all(axis=1)]
+        if "dim_largest" in ours:
+            magnitudes = np.where(np.isfinite(values[chosen]), np.abs(values[chosen]), 0.0).max(axis=0, initial=0.0)
+            np.testing.assert_array_equal(np.abs(ours["dim_largest"]), magnitudes, err_msg=population)
         if "token_maxima_squares" in ours:
             squares = float((np.abs(tokens).max(axis=1, initial=0.0) ** 2).sum())
             np.testing.assert_allclose(ours["token_maxima_squares"][0], squares, rtol=1e-12, err_msg=population)

@@ -47,7 +47,6 @@ pub(super) struct Chunk<'a, E: Element> {
     /// The largest magnitude, the sum and the sum of squares of each.
     pub(super) figures: &'a [RowFigures],
     /// The moments of every dim in these rows alone, with its smallest and largest value.
-    #[expect(dead_code, reason = "no statistic asks for them yet")]
     pub(super) moments: &'a DimMoments,
     /// The norm of each, before and after centering; empty unless a statistic needs norms.
     pub(super) norms: &'a [[f64; 2]],

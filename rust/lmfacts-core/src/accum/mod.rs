@@ -13,6 +13,7 @@ mod accumulator;
 mod codes;
 mod device;
 mod dim_histograms;
+mod dim_places;
 mod free_lists;
 mod main_pass;
 mod matrix;
@@ -32,6 +33,7 @@ mod unit_sums;
 pub use codes::CodeHistogram;
 pub use device::{Blocks, DeviceCall, OnDevice};
 pub use dim_histograms::{DimHistograms, N_BINS};
+pub use dim_places::DimPlaces;
 pub(crate) use free_lists::FreeLists;
 pub use matrix::{MatrixState, Orientation, measure_matrix};
 pub use moments::{DimMoments, ScalarMoments};
@@ -62,6 +64,8 @@ macro_rules! for_each_statistic {
             sequence_blocks: SequenceBlocks as SEQUENCE_BLOCKS,
             /// A coarse histogram of each dim, of all tokens but the first of sequences.
             dim_histograms: DimHistograms as DIM_HISTOGRAMS,
+            /// Where the largest value of each dim stands.
+            dim_places: DimPlaces as DIM_PLACES,
             /// How large the largest value of a token is.
             token_maxima: TokenMaxima as TOKEN_MAXIMA,
         }
@@ -77,6 +81,7 @@ macro_rules! for_each_statistic_on_devices {
     ($do:ident) => {
         $do! {
             dim_histograms: $crate::device::DimHistograms as DIM_HISTOGRAMS,
+            dim_places: $crate::device::DimPlaces as DIM_PLACES,
             token_maxima: $crate::device::TokenMaxima as TOKEN_MAXIMA,
         }
     };

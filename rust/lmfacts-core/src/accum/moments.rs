@@ -131,6 +131,11 @@ impl DimMoments {
         }
     }
 
+    /// The smallest and the largest finite value of each dim; +inf and -inf where there is none.
+    pub(super) fn extremes(&self) -> (&[f64], &[f64]) {
+        (&self.min, &self.max)
+    }
+
     fn dim(&self, dim: usize) -> ScalarMoments {
         ScalarMoments {
             n: self.n_rows - self.n_nonfinite[dim],

@@ -5,7 +5,9 @@
 use super::generic::{PowerSums, ScaledSums};
 #[cfg(target_arch = "x86_64")]
 use super::x86_64;
-use super::{CodeTable, CodeTables, DimSums, Level, MomentRows, RowFigures, SketchRow, SketchTable, UnitRow, scalar};
+use super::{
+    CodeTable, CodeTables, DimSums, Level, MomentRows, RowFigures, SEARCHED_DIMS, SketchRow, SketchTable, UnitRow, scalar,
+};
 use crate::dtype::Element;
 
 /// The kernels: calls a macro with what it is given and then each of them, as a method of [`Kernels`] and its body.
@@ -19,6 +21,12 @@ macro_rules! kernels {
 
             /// The key of the largest magnitude; NaN counts as larger than infinity.
             pub fn absmax(row: &[E]) -> E::Key = generic::absmax::<E>;
+
+            /// Adds to `found` where values have the wanted keys, as row and dim: of the dims from `first_dim` on, as far as there are any, each
+            /// its own key.
+            pub(crate) fn find_keys(
+                rows: &[&[E]], first_dim: usize, wanted: &[E::Key; SEARCHED_DIMS], found: &mut Vec<(usize, usize)>,
+            ) = generic::find_keys::<E>;
 
             /// Counts the codes of finite values (of any values for 16-bit types).
             pub fn codes(row: &[E], table: &mut CodeTable) = generic::codes::<E>;
@@ -136,7 +144,7 @@ macro_rules! compile_kernels {
         use $crate::dtype::Element;
         use $crate::kernel::generic::{self, PowerSums, ScaledSums};
         use $crate::kernel::{
-            CodeTable, CodeTables, DimSums, Kernels, Level, MomentRows, RowFigures, SketchRow, SketchTable, UnitRow, rows, sketch,
+            CodeTable, CodeTables, DimSums, Kernels, Level, MomentRows, RowFigures, SEARCHED_DIMS, SketchRow, SketchTable, UnitRow, rows, sketch,
         };
 
         pub(in $crate::kernel) fn kernels<E: Element>() -> Kernels<E> {
