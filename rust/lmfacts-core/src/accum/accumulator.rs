@@ -34,6 +34,9 @@ pub(super) struct Call<'a, E: Element> {
     pub(super) tokens: &'a TokenBatch,
 }
 
+/// Rows of a block, among which the largest value of a dim is looked for again.
+pub(super) const BLOCK_ROWS: usize = 32;
+
 /// Some rows of one population, with what the main pass found in them.
 #[derive(Debug)]
 pub(super) struct Chunk<'a, E: Element> {
@@ -48,6 +51,9 @@ pub(super) struct Chunk<'a, E: Element> {
     pub(super) figures: &'a [RowFigures],
     /// The moments of every dim in these rows alone, with its smallest and largest value.
     pub(super) moments: &'a DimMoments,
+    /// The block of [`BLOCK_ROWS`] rows in which the largest magnitude of each dim comes first; none if some value is not finite, or no
+    /// statistic needs them.
+    pub(super) blocks: Option<&'a [u64]>,
     /// The norm of each, before and after centering; empty unless a statistic needs norms.
     pub(super) norms: &'a [[f64; 2]],
     /// The quantities of those that are finite; empty as well.
@@ -99,6 +105,9 @@ pub(super) trait Accumulator: Sized + Clone + Debug + Send + Sync {
 pub(super) trait Statistic: Accumulator {
     /// Whether the norms of tokens are to be computed for it.
     const NEEDS_NORMS: bool = false;
+
+    /// Whether it looks for the largest values of dims again, and wants to know in which block.
+    const NEEDS_BLOCKS: bool = false;
 
     /// Whether it takes whole calls, with all threads, instead of chunks. Others are kept once for each segment of a call as well, and
     /// merged in the segments' order.

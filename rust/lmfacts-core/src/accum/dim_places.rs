@@ -1,18 +1,19 @@
 //! Where the largest value of each dim stands.
 
-use super::accumulator::{Accumulator, Chunk, Shape, Statistic};
+use super::accumulator::{Accumulator, BLOCK_ROWS, Chunk, Shape, Statistic};
 use super::device::{Blocks, OnDevice};
 use super::outliers::Outlier;
 use crate::config::SiteConfig;
 use crate::dtype::Element;
 use crate::error::{Error, Result};
-use crate::kernel::{Kernels, SEARCHED_DIMS};
+use crate::kernel::Kernels;
 use crate::state::Arrays;
 use crate::tokens::Population;
 
 const VALUES: &str = "dim_largest";
 const PLACES: &str = "dim_places";
 const DEVICE_BYTES: usize = 40;
+const DIMS_TOGETHER: usize = 16;
 const NONE: f64 = -1.0;
 
 /// The finite value of largest magnitude of each dim and its place; of equal ones that of the earliest sequence and position.
@@ -104,8 +105,9 @@ impl Accumulator for DimPlaces {
 }
 
 impl Statistic for DimPlaces {
-    /// Where values of some dims have the magnitude that is looked for, as row and dim.
-    type Scratch = Vec<(usize, usize)>;
+    const NEEDS_BLOCKS: bool = true;
+
+    type Scratch = ();
 
     fn clear(&mut self, shape: &Shape) {
         self.magnitudes.clear();
@@ -113,41 +115,52 @@ impl Statistic for DimPlaces {
         self.largest.resize(shape.n_dims, NOWHERE);
     }
 
-    /// A chunk's rows are searched again for those dims alone whose largest value here may come before the one that is known, which it
-    /// seldom does once some chunks were seen.
-    fn update<E: Element>(&mut self, chunk: &Chunk<'_, E>, recorded: &Self, found: &mut Vec<(usize, usize)>) {
+    /// Rows are searched again for those dims alone whose largest value here may come before the one that is known, which it seldom does
+    /// once some chunks were seen, and only in the block where it came first.
+    fn update<E: Element>(&mut self, chunk: &Chunk<'_, E>, recorded: &Self, _scratch: &mut ()) {
         let (min, max) = chunk.moments.extremes();
+        let magnitude = |dim: usize| max[dim].max(-min[dim]);
         let n_dims = self.magnitudes.len();
+        let place = |&index: &usize| {
+            let (sequence, position, _) = chunk.tokens.place(index);
+            (sequence, position)
+        };
         let mut first = None;
-        for start in (0..n_dims).step_by(SEARCHED_DIMS) {
-            let dims = start..n_dims.min(start + SEARCHED_DIMS);
-            let magnitude = |dim: usize| max[dim].max(-min[dim]);
-            let reaches = |dim: usize| (magnitude(dim) >= self.magnitudes[dim]) & (magnitude(dim) >= recorded.magnitudes[dim]);
+        for start in (0..n_dims).step_by(DIMS_TOGETHER) {
+            let dims = start..n_dims.min(start + DIMS_TOGETHER);
+            let reaches = |known: &Self, dim: usize| magnitude(dim) >= known.magnitudes[dim];
             // Without a branch, for hardly ever does one of them.
-            if !dims.clone().fold(false, |any, dim| any | reaches(dim)) {
+            if !dims.clone().fold(false, |any, dim| any | (reaches(self, dim) & reaches(recorded, dim))) {
                 continue;
             }
-            let first = *first.get_or_insert_with(|| chunk.indices.iter().map(|&index| chunk.tokens.place(index)).min());
-            let first = first.map(|(sequence, position, _)| (sequence, position));
-            // No finite value has the key of infinity. A dim without finite values has a largest of minus infinity.
-            let mut wanted = [E::INFINITY_KEY; SEARCHED_DIMS];
-            for (dim, key) in dims.zip(&mut wanted) {
-                let magnitude = magnitude(dim);
-                let settled = [&*self, recorded].iter().any(|known| known.is_settled(dim, magnitude, first));
-                if !settled && magnitude >= 0.0 {
-                    *key = E::narrow(magnitude).key();
+            let (first, blocks) = *first.get_or_insert_with(|| {
+                // The first block with the largest value has the first place only where places ascend.
+                let ascends = chunk.indices.is_sorted_by_key(place);
+                (chunk.indices.iter().map(place).min(), chunk.blocks.filter(|_| ascends))
+            });
+            for dim in dims {
+                let largest = magnitude(dim);
+                let is_settled = [&*self, recorded].iter().any(|known| known.is_settled(dim, largest, first));
+                // A dim without finite values has a largest of minus infinity.
+                if is_settled || largest < 0.0 {
+                    continue;
                 }
-            }
-            if wanted.iter().all(|&key| key == E::INFINITY_KEY) {
-                continue;
-            }
-            found.clear();
-            chunk.kernels.find_keys(chunk.rows, start, &wanted, found);
-            for &(row, dim) in &*found {
-                let value = chunk.rows[row][dim].widen();
-                if value.is_finite() {
-                    let (sequence, position, token_id) = chunk.tokens.place(chunk.indices[row]);
-                    self.offer(Outlier { value, sequence, position, dim: dim as i64, token_id });
+                let rows = match blocks {
+                    Some(blocks) => {
+                        let start = blocks[dim] as usize * BLOCK_ROWS;
+                        start..chunk.rows.len().min(start + BLOCK_ROWS)
+                    }
+                    None => 0..chunk.rows.len(),
+                };
+                let key = E::narrow(largest).key();
+                for (row, &index) in chunk.rows[rows.clone()].iter().zip(&chunk.indices[rows]) {
+                    if row[dim].key() == key {
+                        let (sequence, position, token_id) = chunk.tokens.place(index);
+                        self.offer(Outlier { value: row[dim].widen(), sequence, position, dim: dim as i64, token_id });
+                        if blocks.is_some() {
+                            break;
+                        }
+                    }
                 }
             }
         }

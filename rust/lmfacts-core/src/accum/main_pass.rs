@@ -1,11 +1,11 @@
 //! The main pass over a chunk of rows: codes, sums, moments of dims, norms. What else is kept takes in what it found.
 
-use super::accumulator::{Accumulator, Call, Chunk};
+use super::accumulator::{Accumulator, BLOCK_ROWS, Call, Chunk};
 use super::population::Recorded;
 use super::scratch::{Findings, Scratch};
 use super::tables::Tables;
 use super::token_norms::{quantities_of, set_norms};
-use crate::dtype::Element;
+use crate::dtype::{Element, GROUP};
 use crate::kernel::{CodeTable, CodeTables, DimSums, RowFigures, slot};
 use crate::tokens::Population;
 
@@ -59,27 +59,41 @@ impl<'a, 't> Counting<'a, 't> {
     }
 }
 
-/// Counts the codes of all rows, adds them to `sums`, and gives the figures of each in `figures`.
+/// Counts the codes of all rows, adds them to `sums`, finds the figures of each, and in which blocks the largest values came.
 fn pass_over<E: Element>(
     call: &Call<'_, E>,
     chunk: &ChunkRows<'_, E>,
     tables: &mut Tables<'_>,
     sums: &mut [DimSums<E>],
-    figures: &mut Vec<RowFigures>,
+    findings: &mut Findings,
 ) {
     let kernels = &call.kernels;
+    let Findings { figures, largest, blocks, .. } = findings;
     figures.clear();
     figures.resize(chunk.rows.len(), RowFigures::default());
     kernels.begin(chunk.rows, sums);
     let mut counting = Counting::of(call, chunk, tables);
-    match &mut counting {
-        Counting::Together(table) => kernels.row_pass(chunk.rows, table, sums, figures),
-        Counting::Interleaved(tables) => kernels.row_pass_interleaved(chunk.rows, tables, sums, figures),
-        Counting::ByBlock(tables) => {
-            kernels.row_sums(chunk.rows, sums, figures);
-            for (row, &index) in chunk.rows.iter().zip(chunk.indices) {
-                kernels.codes(row, tables.of_sequence(chunk.population, call.tokens.sequence(index)));
-            }
+    let needs_blocks = call.config.statistics.need_blocks();
+    if needs_blocks {
+        largest.clear();
+        largest.resize(sums.len() * GROUP, f64::NEG_INFINITY);
+        blocks.resize(sums.len() * GROUP, 0);
+    }
+    // The sums go on from block to block, so that they are the same.
+    let rows_at_once = if needs_blocks { BLOCK_ROWS } else { chunk.rows.len().max(1) };
+    for (block, (rows, figures)) in chunk.rows.chunks(rows_at_once).zip(figures.chunks_mut(rows_at_once)).enumerate() {
+        match &mut counting {
+            Counting::Together(table) => kernels.row_pass(rows, table, sums, figures),
+            Counting::Interleaved(tables) => kernels.row_pass_interleaved(rows, tables, sums, figures),
+            Counting::ByBlock(_) => kernels.row_sums(rows, sums, figures),
+        }
+        if needs_blocks {
+            kernels.mark_largest(sums, block as u64, largest, blocks);
+        }
+    }
+    if let Counting::ByBlock(tables) = &mut counting {
+        for (row, &index) in chunk.rows.iter().zip(chunk.indices) {
+            kernels.codes(row, tables.of_sequence(chunk.population, call.tokens.sequence(index)));
         }
     }
     for ((row, &index), figures) in chunk.rows.iter().zip(chunk.indices).zip(figures) {
@@ -123,12 +137,14 @@ impl Recorded {
         scratch: &mut Scratch,
     ) {
         let kernels = &call.kernels;
-        let Scratch { findings: Findings { moments, figures, norms, quantities }, of_statistics, .. } = scratch;
-        pass_over(call, chunk, tables, sums, figures);
+        let Scratch { findings, of_statistics, .. } = scratch;
+        pass_over(call, chunk, tables, sums, findings);
+        let Findings { moments, figures, norms, quantities, blocks, .. } = findings;
         self.n_tokens += chunk.rows.len() as u64;
 
         moments.clear(call.rows.n_dims());
-        if figures.iter().all(Chunk::<E>::is_finite) {
+        let is_finite = figures.iter().all(Chunk::<E>::is_finite);
+        if is_finite {
             moments.set_to_finite(kernels, chunk.rows, sums, call.config.threshold);
         } else {
             moments.set_to_any(chunk.rows, call.config.threshold);
@@ -141,8 +157,18 @@ impl Recorded {
             let finite = norms.iter().zip(&*figures).filter(|(_, figures)| Chunk::<E>::is_finite(figures));
             quantities.extend(finite.map(|(&norms, _)| quantities_of(norms)));
         }
-        let found =
-            Chunk { kernels, rows: chunk.rows, indices: chunk.indices, tokens: call.tokens, figures, moments, norms, quantities };
+        let blocks = (is_finite && call.config.statistics.need_blocks()).then_some(&**blocks);
+        let found = Chunk {
+            blocks,
+            kernels,
+            rows: chunk.rows,
+            indices: chunk.indices,
+            tokens: call.tokens,
+            figures,
+            moments,
+            norms,
+            quantities,
+        };
         self.statistics.update(&found, &before.statistics, of_statistics);
 
         // Last, since the first chunk's moments need not be copied.

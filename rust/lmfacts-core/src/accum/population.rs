@@ -95,6 +95,11 @@ macro_rules! keep {
             pub const LIST: &'static [(&'static str, Self)] =
                 &[(population_codes::BY_BLOCK, Self::BLOCK_CODES), $((<super::$type as Accumulator>::NAME, Self::$constant),)*];
 
+            /// Whether it is to be known in which block of rows the largest value of a dim came.
+            pub(super) const fn need_blocks(self) -> bool {
+                $((<super::$type as Statistic>::NEEDS_BLOCKS && self.contains(Self::$constant)) ||)* false
+            }
+
             /// Whether norms of tokens have to be computed.
             pub(super) const fn need_norms(self) -> bool {
                 $((<super::$type as Statistic>::NEEDS_NORMS && self.contains(Self::$constant)) ||)* false

@@ -3,7 +3,7 @@
 //! They are `inline(always)` so that each level's wrapper compiles a copy with its own instructions. Groups of lanes are arrays of a
 //! constant length that the compiler keeps in vector registers.
 
-use super::{CodeTable, MomentRows, ROW_LANES, SEARCHED_DIMS, UnitRow};
+use super::{CodeTable, MomentRows, ROW_LANES, UnitRow};
 use crate::dtype::{Element, GROUP};
 
 const KEY_LANES: usize = 64;
@@ -19,32 +19,6 @@ pub(super) fn absmax<E: Element>(row: &[E]) -> E::Key {
     }
     let in_groups = largest.into_iter().max().unwrap_or_default();
     tail.iter().map(|value| value.key()).fold(in_groups, Ord::max)
-}
-
-#[inline(always)]
-pub(super) fn find_keys<E: Element>(
-    rows: &[&[E]],
-    first_dim: usize,
-    wanted: &[E::Key; SEARCHED_DIMS],
-    found: &mut Vec<(usize, usize)>,
-) {
-    for (index, row) in rows.iter().enumerate() {
-        let dims = &row[first_dim..];
-        let Some(dims) = dims.first_chunk::<SEARCHED_DIMS>() else {
-            let here = dims.iter().zip(wanted).enumerate().filter(|(_, (value, wanted))| value.key() == **wanted);
-            found.extend(here.map(|(lane, _)| (index, first_dim + lane)));
-            continue;
-        };
-        // Without a branch, for hardly ever is one of them there.
-        let mut any = false;
-        for lane in 0..SEARCHED_DIMS {
-            any |= dims[lane].key() == wanted[lane];
-        }
-        if any {
-            let here = (0..SEARCHED_DIMS).filter(|&lane| dims[lane].key() == wanted[lane]);
-            found.extend(here.map(|lane| (index, first_dim + lane)));
-        }
-    }
 }
 
 #[inline(always)]

@@ -46,9 +46,6 @@ pub(crate) const N_TABLES: usize = 4;
 /// that rows a power of two apart do not drive each other out of the first-level cache.
 pub(crate) const TILE_ROWS: usize = 32;
 
-/// Neighbouring dims that are searched together: as many as a line of the cache has of f32.
-pub(crate) const SEARCHED_DIMS: usize = 16;
-
 /// A table of 32-bit counters, one for each code.
 pub type CodeTable = [u32; N_CODES];
 

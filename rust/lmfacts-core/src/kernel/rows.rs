@@ -461,6 +461,21 @@ fn groups_reached<E: Element>(sums: &[DimSums<E>], threshold: f64) -> u64 {
     groups
 }
 
+/// Where the largest magnitude of a dim grew since `block` began, notes it and the block.
+#[inline(always)]
+pub(super) fn mark_largest<E: Element>(sums: &[DimSums<E>], block: u64, largest: &mut [f64], blocks: &mut [u64]) {
+    let lists = largest.as_chunks_mut::<GROUP>().0.iter_mut().zip(blocks.as_chunks_mut::<GROUP>().0);
+    for (sums, (largest, blocks)) in sums.iter().zip(lists) {
+        for lane in 0..GROUP {
+            let (low, high): (f64, f64) = (sums.min[lane].into(), sums.max[lane].into());
+            let magnitude = (-low).max(high);
+            let grew = magnitude > largest[lane];
+            largest[lane] = if grew { magnitude } else { largest[lane] };
+            blocks[lane] = if grew { block } else { blocks[lane] };
+        }
+    }
+}
+
 /// The key of the smallest magnitude that reaches the threshold.
 #[inline(always)]
 fn least_key<E: Element>(threshold: f64) -> E::Key {

@@ -5,9 +5,7 @@
 use super::generic::{PowerSums, ScaledSums};
 #[cfg(target_arch = "x86_64")]
 use super::x86_64;
-use super::{
-    CodeTable, CodeTables, DimSums, Level, MomentRows, RowFigures, SEARCHED_DIMS, SketchRow, SketchTable, UnitRow, scalar,
-};
+use super::{CodeTable, CodeTables, DimSums, Level, MomentRows, RowFigures, SketchRow, SketchTable, UnitRow, scalar};
 use crate::dtype::Element;
 
 /// The kernels: calls a macro with what it is given and then each of them, as a method of [`Kernels`] and its body.
@@ -21,12 +19,6 @@ macro_rules! kernels {
 
             /// The key of the largest magnitude; NaN counts as larger than infinity.
             pub fn absmax(row: &[E]) -> E::Key = generic::absmax::<E>;
-
-            /// Adds to `found` where values have the wanted keys, as row and dim: of the dims from `first_dim` on, as far as there are any, each
-            /// its own key.
-            pub(crate) fn find_keys(
-                rows: &[&[E]], first_dim: usize, wanted: &[E::Key; SEARCHED_DIMS], found: &mut Vec<(usize, usize)>,
-            ) = generic::find_keys::<E>;
 
             /// Counts the codes of finite values (of any values for 16-bit types).
             pub fn codes(row: &[E], table: &mut CodeTable) = generic::codes::<E>;
@@ -54,6 +46,11 @@ macro_rules! kernels {
             /// Adds to `n_at_least` how often |x| reached the threshold, dim by dim, in the finite rows that gave these sums.
             pub fn count_reached(rows: &[&[E]], threshold: f64, sums: &[DimSums<E>], n_at_least: &mut [u64])
                 = rows::count_reached::<E>;
+
+            /// Notes for which dims the largest magnitude in their sums is larger than in `largest`: sets it there, and their `blocks` to
+            /// `block`. Both have [`DimSums::n_groups`] whole groups.
+            pub(crate) fn mark_largest(sums: &[DimSums<E>], block: u64, largest: &mut [f64], blocks: &mut [u64])
+                = rows::mark_largest::<E>;
 
             /// Merges the moments of `n_b` rows into those of `n_a` rows; both numbers are positive and the same for every dim.
             pub fn merge_moments(n_a: f64, a: &mut MomentRows<'_>, n_b: f64, b: &MomentRows<'_>) = generic::merge_moments;
@@ -144,7 +141,7 @@ macro_rules! compile_kernels {
         use $crate::dtype::Element;
         use $crate::kernel::generic::{self, PowerSums, ScaledSums};
         use $crate::kernel::{
-            CodeTable, CodeTables, DimSums, Kernels, Level, MomentRows, RowFigures, SEARCHED_DIMS, SketchRow, SketchTable, UnitRow, rows, sketch,
+            CodeTable, CodeTables, DimSums, Kernels, Level, MomentRows, RowFigures, SketchRow, SketchTable, UnitRow, rows, sketch,
         };
 
         pub(in $crate::kernel) fn kernels<E: Element>() -> Kernels<E> {
