@@ -35,7 +35,7 @@ pub(super) struct Call<'a, E: Element> {
 }
 
 /// Rows of a block, among which the largest value of a dim is looked for again.
-pub(super) const BLOCK_ROWS: usize = 32;
+pub(super) const BLOCK_ROWS: usize = 64;
 
 /// Some rows of one population, with what the main pass found in them.
 #[derive(Debug)]

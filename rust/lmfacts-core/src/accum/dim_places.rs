@@ -128,9 +128,13 @@ impl Statistic for DimPlaces {
         let mut first = None;
         for start in (0..n_dims).step_by(DIMS_TOGETHER) {
             let dims = start..n_dims.min(start + DIMS_TOGETHER);
-            let reaches = |known: &Self, dim: usize| magnitude(dim) >= known.magnitudes[dim];
-            // Without a branch, for hardly ever does one of them.
-            if !dims.clone().fold(false, |any, dim| any | (reaches(self, dim) & reaches(recorded, dim))) {
+            // Without a branch, for hardly ever does one of them reach what is known.
+            let extremes = min[dims.clone()].iter().zip(&max[dims.clone()]);
+            let known = self.magnitudes[dims.clone()].iter().zip(&recorded.magnitudes[dims.clone()]);
+            let any = extremes.zip(known).fold(false, |any, ((min, max), (here, before))| {
+                any | ((*max >= *here) | (-min >= *here)) & ((*max >= *before) | (-min >= *before))
+            });
+            if !any {
                 continue;
             }
             let (first, blocks) = *first.get_or_insert_with(|| {
