@@ -117,6 +117,7 @@ impl Statistic for DimPlaces {
 
     /// Rows are searched again for those dims alone whose largest value here may come before the one that is known, which it seldom does
     /// once some chunks were seen, and only in the block where it came first.
+    #[expect(clippy::needless_bitwise_bool, reason = "lazy operators would branch at every dim")]
     fn update<E: Element>(&mut self, chunk: &Chunk<'_, E>, recorded: &Self, _scratch: &mut ()) {
         let (min, max) = chunk.moments.extremes();
         let magnitude = |dim: usize| max[dim].max(-min[dim]);
