@@ -142,12 +142,16 @@ def check_models(name: str, dtype: torch.dtype) -> None:
 
 
 @contextmanager
-def _detected(recorder: lmfacts.Recorder) -> Iterator[None]:
-    """What the recorder does when a hook reports is an error if it waits; the model itself may."""
+def detected(recorder: lmfacts.Recorder) -> Iterator[None]:
+    """What a recorder does when a hook reports is an error if it waits; the model itself may."""
+    n_reports = 0
+    reported_to = recorder._recorded  # noqa: SLF001  what the hooks call lies behind it
 
     def watched(method: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(method)
         def report(*args: Any, **kwargs: Any) -> None:
+            nonlocal n_reports
+            n_reports += 1
             torch.cuda.set_sync_debug_mode("error")
             try:
                 method(*args, **kwargs)
@@ -158,9 +162,10 @@ def _detected(recorder: lmfacts.Recorder) -> Iterator[None]:
 
     with ExitStack() as stack:
         for name in ("module_called", "module_given", "module_returned", "tapped"):
-            setattr(recorder, name, watched(getattr(recorder, name)))
-            stack.callback(delattr, recorder, name)
+            setattr(reported_to, name, watched(getattr(reported_to, name)))
+            stack.callback(delattr, reported_to, name)
         yield
+    assert n_reports, "no hook reported to what is watched"
 
 
 def check_no_synchronization() -> None:
@@ -172,7 +177,7 @@ def check_no_synchronization() -> None:
         torch.cuda.synchronize()
         recorder.n_sequences  # noqa: B018  the host has read all passes so far
         before = torch.cuda.memory_allocated()
-        with _detected(recorder):
+        with detected(recorder):
             for given in inputs:
                 model(**given)
         torch.cuda.synchronize()
