@@ -112,6 +112,18 @@ static f64 shuffle_f64(f64 value, u32 lanes) {
     return value;
 }
 
+static u64 u64_of_lane(u64 value, u32 lane) { return exchanged(value)[lane]; }
+
+static f64 f64_of_lane(f64 value, u32 lane) {
+    u64 bits;
+    memcpy(&bits, &value, 8);
+    bits = u64_of_lane(bits, lane);
+    memcpy(&value, &bits, 8);
+    return value;
+}
+
+static f32 f32_of_lane(f32 value, u32 lane) { return (f32)f64_of_lane(value, lane); }
+
 static u32 warp_ballot(u32 flag) {
     const u64 *of_warp = exchanged(flag != 0);
     u32 all = 0;
@@ -173,6 +185,36 @@ static u32 larger_halves(u32 a, u32 b) {
     const u32 high = a >> 16 > b >> 16 ? a >> 16 : b >> 16;
     return high << 16 | low;
 }
+
+static f32 fused_f32(f32 a, f32 b, f32 c) { return fmaf(a, b, c); }
+static f32 smaller_f32(f32 a, f32 b) { return fminf(a, b); }
+static f32 larger_f32(f32 a, f32 b) { return fmaxf(a, b); }
+
+#if LMFACTS_DTYPE == 0
+static u32 smaller_values(u32 a, u32 b) { return bits_of_f32(fminf(f32_of_bits(a), f32_of_bits(b))); }
+static u32 larger_values(u32 a, u32 b) { return bits_of_f32(fmaxf(f32_of_bits(a), f32_of_bits(b))); }
+#else
+static f32 half_of(u32 word, u32 half) {
+    const u32 bits = word >> 16 * half & 0xffff;
+    return LMFACTS_DTYPE == 1 ? f32_of_bits(bits << 16) : f32_of_f16(bits);
+}
+
+/* The halves of b where they are chosen, or where a has NaN; else those of a. */
+static u32 chosen_values(u32 a, u32 b, int (*is_chosen)(f32, f32)) {
+    u32 word = 0;
+    for (u32 half = 0; half < 2; half++) {
+        const f32 of_a = half_of(a, half), of_b = half_of(b, half);
+        const u32 from = isnan(of_a) || is_chosen(of_b, of_a) ? b : a;
+        word |= from & 0xffffu << 16 * half;
+    }
+    return word;
+}
+
+static int is_less(f32 a, f32 b) { return a < b; }
+static int is_greater(f32 a, f32 b) { return a > b; }
+static u32 smaller_values(u32 a, u32 b) { return chosen_values(a, b, is_less); }
+static u32 larger_values(u32 a, u32 b) { return chosen_values(a, b, is_greater); }
+#endif
 
 #include "kernels.h"
 

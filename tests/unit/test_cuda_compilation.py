@@ -51,9 +51,13 @@ def most_registers(dtype):
     """Kernel -> registers of a thread with which as many blocks as its source says fit on a multiprocessor at once."""
     source = _native.kernel_source(dtype)
     numbers = dict(re.findall(r"#define (\w+) (\d+)$", source, flags=re.MULTILINE))
-    kernels = re.findall(r"^KERNEL\((\w+), (\d+)\) (\w+)\(", source, flags=re.MULTILINE)
+
+    def number(text):
+        return int(numbers.get(text, text))
+
+    kernels = re.findall(r"^KERNEL\((\w+), (\w+)\) (\w+)\(", source, flags=re.MULTILINE)
     return {
-        name: min(N_REGISTERS // (int(numbers.get(n_threads, n_threads)) * int(n_blocks)) // 8 * 8, 255)
+        name: min(N_REGISTERS // (number(n_threads) * number(n_blocks)) // 8 * 8, 255)
         for n_threads, n_blocks, name in kernels
     }
 

@@ -165,6 +165,7 @@ INLINE void join_tokens(const Update *u, u32 population, u32 group, u32 quantity
 KERNEL(FINISH_THREADS, 2) finish(ARGUMENTS(Update) u) {
     SHARED u64 held[FULL];
     SHARED f64 scratch[2 * FINISH_THREADS / 32];
+    SHARED u32 bounds[N_MAXIMA + 1];
     SHARED Moments moments_of[JOINERS][32];
     SHARED f64 extra_of[N_EXTRA][JOINERS][32];
     const u32 n_dim_blocks = (u.n_dims + WARP - 1) / WARP;
@@ -192,7 +193,7 @@ KERNEL(FINISH_THREADS, 2) finish(ARGUMENTS(Update) u) {
         task -= 1;
         if (u.maxima != 0) {
             if (task == 0) {
-                find_maxima(&u, population);
+                find_maxima(&u, population, bounds);
                 return;
             }
             task -= 1;

@@ -117,6 +117,29 @@ INLINE Outlier outlier_at(const Update *u, u32 population, u32 index, u32 dim) {
     return outlier;
 }
 
+// The smallest power of two that is not below n.
+INLINE u32 power_of_two_from(u32 n) {
+    u32 power = 1;
+    while (power < n) {
+        power *= 2;
+    }
+    return power;
+}
+
+// How many of `n` descending numbers are not zero.
+INLINE u32 count_nonzero(const u64 *numbers, u32 n) {
+    u32 low = 0, high = n;
+    while (low < high) {
+        const u32 middle = (low + high) / 2;
+        if (numbers[middle] != 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
 // Joins the candidates of a call to the list; one block does it for a population. `held` has FULL places.
 INLINE void join_outliers(const Update *u, u32 population, u64 *held) {
     const u32 n_noted = u->n_candidates[population], k = u->k;
@@ -125,22 +148,20 @@ INLINE void join_outliers(const Update *u, u32 population, u64 *held) {
         return;
     }
     const u64 *candidates = u->candidates + (u64)population * u->n_candidate_slots;
-    u32 n_kept = 0;
+    u32 n_kept = 0, n_sorted = 0;
     for (u32 next = 0; next < n; next += FULL - k) {
-        for (u32 i = n_kept + THREAD; i < FULL; i += N_THREADS) {
-            const u32 from = next + i - n_kept;
-            held[i] = from < n && i - n_kept < FULL - k ? candidates[from] : 0;
+        const u32 n_more = n - next < FULL - k ? n - next : FULL - k;
+        n_sorted = power_of_two_from(n_kept + n_more); // FULL is one
+        for (u32 i = n_kept + THREAD; i < n_sorted; i += N_THREADS) {
+            held[i] = i - n_kept < n_more ? candidates[next + i - n_kept] : 0;
         }
-        sort_descending(held, FULL);
+        sort_descending(held, n_sorted);
         n_kept = k;
     }
     // The old list and the new one, side by side; each entry goes to the place that as many entries come before.
     Outlier *contenders = u->contenders + (u64)population * 2 * k;
     const u32 n_old = u->n_outliers[population];
-    u32 n_new = 0;
-    while (n_new < k && held[n_new] != 0) {
-        n_new++;
-    }
+    const u32 n_new = count_nonzero(held, n_sorted < k ? n_sorted : k);
     for (u32 i = THREAD; i < n_old; i += N_THREADS) {
         contenders[i] = u->outliers[(u64)population * k + i];
     }
@@ -149,12 +170,21 @@ INLINE void join_outliers(const Update *u, u32 population, u64 *held) {
         contenders[n_old + i] = outlier_at(u, population, index / u->n_dims, index % u->n_dims);
     }
     wait_for_block();
+    // Keys alone decide nearly always: they are compared here, and the rest of two entries only where they are equal.
+    for (u32 i = THREAD; i < n_old + n_new; i += N_THREADS) {
+        held[i] = contenders[i].key;
+    }
+    wait_for_block();
     for (u32 i = THREAD; i < n_old + n_new; i += N_THREADS) {
         const Outlier mine = contenders[i];
         u32 rank = 0;
         for (u32 j = 0; j < n_old + n_new; j++) {
-            // Of two that nothing tells apart, the earlier one comes first.
-            rank += comes_before(&contenders[j], &mine) || (j < i && !comes_before(&mine, &contenders[j]));
+            const u32 key = (u32)held[j];
+            rank += key > mine.key;
+            if (key == mine.key && j != i) {
+                // Of two that nothing tells apart, the earlier one comes first.
+                rank += comes_before(&contenders[j], &mine) || (j < i && !comes_before(&mine, &contenders[j]));
+            }
         }
         if (rank < k) {
             u->outliers[(u64)population * k + rank] = mine;
@@ -165,27 +195,30 @@ INLINE void join_outliers(const Update *u, u32 population, u64 *held) {
     }
 }
 
-// The largest finite value of each of the first sequences. A warp takes a sequence at a time.
-INLINE void find_maxima(const Update *u, u32 population) {
+// The largest finite value of each of the first sequences: a warp takes a sequence at a time. `bounds` has N_MAXIMA + 1 places.
+INLINE void find_maxima(const Update *u, u32 population, u32 *bounds) {
     const u32 n = u->row_counts[population];
     const u32 lane = THREAD % WARP;
-    for (u32 slot = THREAD / WARP; slot < N_MAXIMA; slot += N_THREADS / WARP) {
-        // Sequences ascend among the listed rows: its rows are found by halving.
-        u32 bounds[2] = {0, 0};
-        for (u32 bound = 0; bound < 2; bound++) {
-            u32 low = 0, high = n;
-            while (low < high) {
-                const u32 middle = (low + high) / 2;
-                if (u->sequence[listed_row(u, population, middle)] < (i64)(slot + bound)) {
-                    low = middle + 1;
-                } else {
-                    high = middle;
-                }
+    // Sequences ascend among the listed rows: where the rows of each begin is found by halving.
+    if (n == 0 || u->sequence[listed_row(u, population, 0)] >= N_MAXIMA) {
+        return;
+    }
+    if (THREAD <= N_MAXIMA) {
+        u32 low = 0, high = n;
+        while (low < high) {
+            const u32 middle = (low + high) / 2;
+            if (u->sequence[listed_row(u, population, middle)] < (i64)THREAD) {
+                low = middle + 1;
+            } else {
+                high = middle;
             }
-            bounds[bound] = low;
         }
+        bounds[THREAD] = low;
+    }
+    wait_for_block();
+    for (u32 slot = THREAD / WARP; slot < N_MAXIMA; slot += N_THREADS / WARP) {
         u64 best = 0; // the key + 1, and the complement of the row's place in the list
-        for (u32 index = bounds[0] + lane; index < bounds[1]; index += WARP) {
+        for (u32 index = bounds[slot] + lane; index < bounds[slot + 1]; index += WARP) {
             const u64 key = u->row_maxima[listed_row(u, population, index)] >> 32;
             const u64 number = key == 0 ? 0 : (key << 32) | (ALL_INDICES - index);
             best = number > best ? number : best;

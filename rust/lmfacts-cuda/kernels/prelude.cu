@@ -56,6 +56,9 @@ INLINE f32 f32_of_f16(u32 bits) {
 INLINE void wait_for_block(void) { __syncthreads(); }
 INLINE f64 shuffle_f64(f64 value, u32 lanes) { return __shfl_xor_sync(0xffffffffu, value, lanes); }
 INLINE u64 shuffle_u64(u64 value, u32 lanes) { return __shfl_xor_sync(0xffffffffu, value, lanes); }
+INLINE u64 u64_of_lane(u64 value, u32 lane) { return __shfl_sync(0xffffffffu, value, lane); }
+INLINE f64 f64_of_lane(f64 value, u32 lane) { return __shfl_sync(0xffffffffu, value, lane); }
+INLINE f32 f32_of_lane(f32 value, u32 lane) { return __shfl_sync(0xffffffffu, value, lane); }
 INLINE u32 warp_ballot(u32 flag) { return __ballot_sync(0xffffffffu, (int)flag); }
 INLINE u32 count_bits(u32 bits) { return (u32)__popc(bits); }
 INLINE u32 highest_bit(u32 bits) { return 31u - (u32)__clz((int)bits); }
@@ -69,3 +72,31 @@ INLINE void atomic_min(u32 *smallest, u32 value) { atomicMin(smallest, value); }
 // Of both halves of a word at once.
 INLINE u32 smaller_halves(u32 a, u32 b) { return __vminu2(a, b); }
 INLINE u32 larger_halves(u32 a, u32 b) { return __vmaxu2(a, b); }
+
+INLINE f32 fused_f32(f32 a, f32 b, f32 c) { return __fmaf_rn(a, b, c); } // a * b + c
+
+// Of two numbers; of one and NaN, the number.
+INLINE f32 smaller_f32(f32 a, f32 b) { return fminf(a, b); }
+INLINE f32 larger_f32(f32 a, f32 b) { return fmaxf(a, b); }
+
+// The same of values as their bits, of 16-bit ones of both halves of a word.
+#if LMFACTS_DTYPE == 0
+INLINE u32 smaller_values(u32 a, u32 b) { return bits_of_f32(fminf(f32_of_bits(a), f32_of_bits(b))); }
+INLINE u32 larger_values(u32 a, u32 b) { return bits_of_f32(fmaxf(f32_of_bits(a), f32_of_bits(b))); }
+#else
+#if LMFACTS_DTYPE == 1
+#define OF_VALUES "bf16x2"
+#else
+#define OF_VALUES "f16x2"
+#endif
+INLINE u32 smaller_values(u32 a, u32 b) {
+    u32 smaller;
+    asm("min." OF_VALUES " %0, %1, %2;" : "=r"(smaller) : "r"(a), "r"(b));
+    return smaller;
+}
+INLINE u32 larger_values(u32 a, u32 b) {
+    u32 larger;
+    asm("max." OF_VALUES " %0, %1, %2;" : "=r"(larger) : "r"(a), "r"(b));
+    return larger;
+}
+#endif

@@ -39,6 +39,8 @@ pub(crate) const MOMENTS_BYTES: usize = size_of::<Moments>();
 pub(crate) const OUTLIER_BYTES: usize = size_of::<Outlier>();
 /// Numbers that a part of the rows gives for a dim.
 pub(crate) const N_PARTIALS: usize = 12;
+/// Blocks of `dims` that run on a multiprocessor at once.
+pub(crate) const DIMS_BLOCKS: usize = 4;
 /// The whole population, and its blocks of sequences.
 pub(crate) const N_TOKEN_GROUPS: usize = 1 + N_BLOCKS;
 /// Candidates that a call may note; more than the collecting kernel ever gives.
@@ -164,9 +166,9 @@ impl SiteLayout {
     pub(crate) fn scratch(&self, n_rows: usize, limits: Limits) -> ScratchLayout {
         let n_collectors = limits.n_multiprocessors as usize;
         let n_candidate_slots = (n_collectors * self.config.k).max(LEAST_CANDIDATES);
-        // Three blocks for each multiprocessor, of 128 dims and at least 128 rows each.
+        // As many blocks as run at once, of 128 dims and at least 128 rows each; some more would have to wait for the others.
         let n_dim_blocks = self.n_dims.div_ceil(128);
-        let n_splits = (3 * n_collectors).div_ceil(n_dim_blocks).min(n_rows.div_ceil(128)).max(1);
+        let n_splits = (DIMS_BLOCKS * n_collectors / n_dim_blocks).min(n_rows.div_ceil(128)).max(1);
         // Four blocks for each multiprocessor, of 32 dims and at least 64 rows each.
         let n_parts = (4 * n_collectors).div_ceil(self.n_dims.div_ceil(32)).clamp(1, n_rows.div_ceil(64).max(1));
         let call = DeviceCall { config: self.config, n_dims: self.n_dims, n_rows, n_parts };

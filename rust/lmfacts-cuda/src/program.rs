@@ -5,7 +5,7 @@ use std::fmt;
 use lmfacts_core::Dtype;
 use lmfacts_core::device::{N_BINS, N_BLOCKS, N_CODES, N_MAXIMA, TOKEN_QUANTITIES};
 
-use crate::layout::{Moments, N_PARTIALS, N_TOKEN_GROUPS, Outlier};
+use crate::layout::{DIMS_BLOCKS, Moments, N_PARTIALS, N_TOKEN_GROUPS, Outlier};
 use crate::own_kernels::OWN;
 use crate::twins::{Twin, numbers};
 use crate::{Limits, site, tokens};
@@ -135,7 +135,7 @@ pub fn source(program: Program, with_prelude: bool) -> String {
         Program::Tokens => [&values, TOKENS, &tokens::Argument::assertions(), &tokens::Arguments::assertions()].concat(),
         Program::Values(_) => {
             let own = OWN.map(|own| own.source).concat();
-            [values, OF_VALUES.concat(), numbers(&[("N_PARTIALS", N_PARTIALS)]), own].concat()
+            [values, OF_VALUES.concat(), numbers(&[("N_PARTIALS", N_PARTIALS), ("DIMS_BLOCKS", DIMS_BLOCKS)]), own].concat()
         }
     }
 }
