@@ -116,9 +116,11 @@ class Site:
         self.tokens, self.state, self.scratch, self.memory = (_native.DeviceBuffer(buffer) for buffer in self.kept)
         self.stream = torch.cuda.current_stream().cuda_stream
         shape, continues = (tensor.shape[0], tensor.shape[1]), False
-        _native.describe_tokens(
-            device, shape, None, None, None, None, 0, None, continues, self.tokens, self.memory, self.stream
-        )
+        for _ in range(2):  # what is timed comes later in the text than what is known
+            _native.describe_tokens(
+                device, shape, None, None, None, None, 0, None, continues, self.tokens, self.memory, self.stream
+            )
+            self.update()
 
     def update(self) -> None:
         """Queue one update on the stream."""

@@ -140,6 +140,21 @@ INLINE u32 count_nonzero(const u64 *numbers, u32 n) {
     return low;
 }
 
+// How many of the entries of a list do not come after another one.
+INLINE u32 count_at_or_before(const Outlier *list, u32 n, const Outlier *other) {
+    u32 low = 0, high = n;
+    while (low < high) {
+        const u32 middle = (low + high) / 2;
+        const Outlier entry = list[middle];
+        if (comes_before(other, &entry)) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    return low;
+}
+
 // Joins the candidates of a call to the list; one block does it for a population. `held` has FULL places.
 INLINE void join_outliers(const Update *u, u32 population, u64 *held) {
     const u32 n_noted = u->n_candidates[population], k = u->k;
@@ -159,31 +174,33 @@ INLINE void join_outliers(const Update *u, u32 population, u64 *held) {
         n_kept = k;
     }
     // The old list and the new one, side by side; each entry goes to the place that as many entries come before.
-    Outlier *contenders = u->contenders + (u64)population * 2 * k;
+    Outlier *old = u->contenders + (u64)population * 2 * k;
     const u32 n_old = u->n_outliers[population];
+    Outlier *found = old + n_old;
     const u32 n_new = count_nonzero(held, n_sorted < k ? n_sorted : k);
     for (u32 i = THREAD; i < n_old; i += N_THREADS) {
-        contenders[i] = u->outliers[(u64)population * k + i];
+        old[i] = u->outliers[(u64)population * k + i];
     }
     for (u32 i = THREAD; i < n_new; i += N_THREADS) {
         const u32 index = ALL_INDICES - (u32)held[i];
-        contenders[n_old + i] = outlier_at(u, population, index / u->n_dims, index % u->n_dims);
+        found[i] = outlier_at(u, population, index / u->n_dims, index % u->n_dims);
     }
     wait_for_block();
-    // Keys alone decide nearly always: they are compared here, and the rest of two entries only where they are equal.
-    for (u32 i = THREAD; i < n_old + n_new; i += N_THREADS) {
-        held[i] = contenders[i].key;
+    // Of the new ones the keys alone decide nearly always; that they were listed in the order of their places is not relied on.
+    for (u32 i = THREAD; i < n_new; i += N_THREADS) {
+        held[i] = found[i].key;
     }
     wait_for_block();
     for (u32 i = THREAD; i < n_old + n_new; i += N_THREADS) {
-        const Outlier mine = contenders[i];
-        u32 rank = 0;
-        for (u32 j = 0; j < n_old + n_new; j++) {
+        const Outlier mine = old[i];
+        u32 rank = i < n_old ? i : count_at_or_before(old, n_old, &mine);
+        for (u32 j = 0; j < n_new; j++) {
             const u32 key = (u32)held[j];
             rank += key > mine.key;
-            if (key == mine.key && j != i) {
+            if (key == mine.key && n_old + j != i) {
+                const Outlier theirs = found[j];
                 // Of two that nothing tells apart, the earlier one comes first.
-                rank += comes_before(&contenders[j], &mine) || (j < i && !comes_before(&mine, &contenders[j]));
+                rank += comes_before(&theirs, &mine) || (n_old + j < i && !comes_before(&mine, &theirs));
             }
         }
         if (rank < k) {
