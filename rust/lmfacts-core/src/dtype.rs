@@ -6,7 +6,7 @@
 //! truncated toward zero to float32 first, which keeps that reading. Every float8 is a float16 too, and has its code.
 
 use std::fmt;
-use std::ops::Add;
+use std::ops::{Add, Neg};
 
 use crate::kernel::{Instructions, LINE, Turned};
 
@@ -129,7 +129,7 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + fmt::Debug + 'static {
 
     #[doc(hidden)]
     /// The narrowest type with the values' order that the processor compares.
-    type Ordered: Copy + Default + PartialOrd + Into<f64> + Turned + Send + Sync + fmt::Debug;
+    type Ordered: Copy + Default + PartialOrd + Neg<Output = Self::Ordered> + Into<f64> + Turned + Send + Sync + fmt::Debug;
     #[doc(hidden)]
     /// Infinity, in that type.
     const LARGEST: Self::Ordered;

@@ -11,7 +11,7 @@ use super::token_norms::Quantities;
 use crate::config::SiteConfig;
 use crate::dtype::Element;
 use crate::error::Result;
-use crate::kernel::{Kernels, RowFigures};
+use crate::kernel::{DimSums, Kernels, RowFigures};
 use crate::parallel::Pool;
 use crate::state::Arrays;
 use crate::tokens::{Population, TokenBatch};
@@ -51,9 +51,9 @@ pub(super) struct Chunk<'a, E: Element> {
     pub(super) figures: &'a [RowFigures],
     /// The moments of every dim in these rows alone, with its smallest and largest value.
     pub(super) moments: &'a DimMoments,
-    /// The block of [`BLOCK_ROWS`] rows in which the largest magnitude of each dim comes first; none if some value is not finite, or no
-    /// statistic needs them.
-    pub(super) blocks: Option<&'a [u64]>,
+    /// Sums that say in which block of [`BLOCK_ROWS`] rows the largest magnitude of each dim comes first; none if some value is not
+    /// finite, or no statistic needs blocks.
+    pub(super) blocks: Option<&'a [DimSums<E>]>,
     /// The norm of each, before and after centering; empty unless a statistic needs norms.
     pub(super) norms: &'a [[f64; 2]],
     /// The quantities of those that are finite; empty as well.

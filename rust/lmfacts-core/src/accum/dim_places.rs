@@ -6,7 +6,7 @@ use super::outliers::Outlier;
 use crate::config::SiteConfig;
 use crate::dtype::Element;
 use crate::error::{Error, Result};
-use crate::kernel::Kernels;
+use crate::kernel::{DimSums, Kernels};
 use crate::state::Arrays;
 use crate::tokens::Population;
 
@@ -152,7 +152,7 @@ impl Statistic for DimPlaces {
                 }
                 let rows = match blocks {
                     Some(blocks) => {
-                        let start = blocks[dim] as usize * BLOCK_ROWS;
+                        let start = DimSums::block_of_largest(blocks, dim) * BLOCK_ROWS;
                         start..chunk.rows.len().min(start + BLOCK_ROWS)
                     }
                     None => 0..chunk.rows.len(),

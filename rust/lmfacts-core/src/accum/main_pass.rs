@@ -5,7 +5,7 @@ use super::population::Recorded;
 use super::scratch::{Findings, Scratch};
 use super::tables::Tables;
 use super::token_norms::{quantities_of, set_norms};
-use crate::dtype::{Element, GROUP};
+use crate::dtype::Element;
 use crate::kernel::{CodeTable, CodeTables, DimSums, RowFigures, slot};
 use crate::tokens::Population;
 
@@ -68,17 +68,12 @@ fn pass_over<E: Element>(
     findings: &mut Findings,
 ) {
     let kernels = &call.kernels;
-    let Findings { figures, largest, blocks, .. } = findings;
+    let figures = &mut findings.figures;
     figures.clear();
     figures.resize(chunk.rows.len(), RowFigures::default());
     kernels.begin(chunk.rows, sums);
     let mut counting = Counting::of(call, chunk, tables);
     let needs_blocks = call.config.statistics.need_blocks();
-    if needs_blocks {
-        largest.clear();
-        largest.resize(sums.len() * GROUP, f64::NEG_INFINITY);
-        blocks.resize(sums.len() * GROUP, 0);
-    }
     // The sums go on from block to block, so that they are the same.
     let rows_at_once = if needs_blocks { BLOCK_ROWS } else { chunk.rows.len().max(1) };
     for (block, (rows, figures)) in chunk.rows.chunks(rows_at_once).zip(figures.chunks_mut(rows_at_once)).enumerate() {
@@ -88,7 +83,7 @@ fn pass_over<E: Element>(
             Counting::ByBlock(_) => kernels.row_sums(rows, sums, figures),
         }
         if needs_blocks {
-            kernels.mark_largest(sums, block as u64, largest, blocks);
+            kernels.mark_largest(block as u32, sums);
         }
     }
     if let Counting::ByBlock(tables) = &mut counting {
@@ -139,7 +134,7 @@ impl Recorded {
         let kernels = &call.kernels;
         let Scratch { findings, of_statistics, .. } = scratch;
         pass_over(call, chunk, tables, sums, findings);
-        let Findings { moments, figures, norms, quantities, blocks, .. } = findings;
+        let Findings { moments, figures, norms, quantities } = findings;
         self.n_tokens += chunk.rows.len() as u64;
 
         moments.clear(call.rows.n_dims());
@@ -157,15 +152,14 @@ impl Recorded {
             let finite = norms.iter().zip(&*figures).filter(|(_, figures)| Chunk::<E>::is_finite(figures));
             quantities.extend(finite.map(|(&norms, _)| quantities_of(norms)));
         }
-        let blocks = (is_finite && call.config.statistics.need_blocks()).then_some(&**blocks);
         let found = Chunk {
-            blocks,
             kernels,
             rows: chunk.rows,
             indices: chunk.indices,
             tokens: call.tokens,
             figures,
             moments,
+            blocks: (is_finite && call.config.statistics.need_blocks()).then_some(&*sums),
             norms,
             quantities,
         };

@@ -36,21 +36,11 @@ pub(super) struct Findings {
     pub(super) figures: Vec<RowFigures>,
     pub(super) norms: Vec<[f64; 2]>,
     pub(super) quantities: Vec<Quantities>,
-    /// The largest magnitude of each dim so far, and the block of rows where it came first; in whole groups.
-    pub(super) largest: Vec<f64>,
-    pub(super) blocks: Vec<u64>,
 }
 
 impl Default for Findings {
     fn default() -> Self {
-        Self {
-            moments: DimMoments::new(0),
-            figures: Vec::new(),
-            norms: Vec::new(),
-            quantities: Vec::new(),
-            largest: Vec::new(),
-            blocks: Vec::new(),
-        }
+        Self { moments: DimMoments::new(0), figures: Vec::new(), norms: Vec::new(), quantities: Vec::new() }
     }
 }
 

@@ -51,12 +51,25 @@ pub struct DimSums<E: Element> {
     t4: [f64; GROUP],
     min: [E::Ordered; GROUP],
     max: [E::Ordered; GROUP],
+    /// The largest magnitude when blocks were last marked, and the block where it came first.
+    largest: [E::Ordered; GROUP],
+    blocks: [u32; GROUP],
 }
 
 impl<E: Element> Default for DimSums<E> {
     fn default() -> Self {
         let zero = [0.0; GROUP];
-        Self { pivot: zero, t1: zero, t2: zero, t3: zero, t4: zero, min: [E::LARGEST; GROUP], max: [E::SMALLEST; GROUP] }
+        Self {
+            pivot: zero,
+            t1: zero,
+            t2: zero,
+            t3: zero,
+            t4: zero,
+            min: [E::LARGEST; GROUP],
+            max: [E::SMALLEST; GROUP],
+            largest: [E::SMALLEST; GROUP],
+            blocks: [0; GROUP],
+        }
     }
 }
 
@@ -64,6 +77,11 @@ impl<E: Element> DimSums<E> {
     /// How many groups rows of that many dims have; the last may not be full.
     pub const fn n_groups(n_dims: usize) -> usize {
         n_dims.div_ceil(GROUP)
+    }
+
+    /// In which of the blocks that were marked the largest magnitude of a dim came first.
+    pub(crate) fn block_of_largest(sums: &[Self], dim: usize) -> usize {
+        sums[dim / GROUP].blocks[dim % GROUP] as usize
     }
 
     /// Some lanes of the group, from `first` on.
@@ -461,17 +479,16 @@ fn groups_reached<E: Element>(sums: &[DimSums<E>], threshold: f64) -> u64 {
     groups
 }
 
-/// Where the largest magnitude of a dim grew since `block` began, notes it and the block.
+/// Notes the block for those dims whose largest magnitude grew since blocks were last marked.
 #[inline(always)]
-pub(super) fn mark_largest<E: Element>(sums: &[DimSums<E>], block: u64, largest: &mut [f64], blocks: &mut [u64]) {
-    let lists = largest.as_chunks_mut::<GROUP>().0.iter_mut().zip(blocks.as_chunks_mut::<GROUP>().0);
-    for (sums, (largest, blocks)) in sums.iter().zip(lists) {
+pub(super) fn mark_largest<E: Element>(block: u32, sums: &mut [DimSums<E>]) {
+    for sums in sums {
         for lane in 0..GROUP {
-            let (low, high): (f64, f64) = (sums.min[lane].into(), sums.max[lane].into());
-            let magnitude = (-low).max(high);
-            let grew = magnitude > largest[lane];
-            largest[lane] = if grew { magnitude } else { largest[lane] };
-            blocks[lane] = if grew { block } else { blocks[lane] };
+            let (low, high) = (-sums.min[lane], sums.max[lane]);
+            let magnitude = if low > high { low } else { high };
+            let grew = magnitude > sums.largest[lane];
+            sums.largest[lane] = if grew { magnitude } else { sums.largest[lane] };
+            sums.blocks[lane] = if grew { block } else { sums.blocks[lane] };
         }
     }
 }

@@ -47,10 +47,8 @@ macro_rules! kernels {
             pub fn count_reached(rows: &[&[E]], threshold: f64, sums: &[DimSums<E>], n_at_least: &mut [u64])
                 = rows::count_reached::<E>;
 
-            /// Notes for which dims the largest magnitude in their sums is larger than in `largest`: sets it there, and their `blocks` to
-            /// `block`. Both have [`DimSums::n_groups`] whole groups.
-            pub(crate) fn mark_largest(sums: &[DimSums<E>], block: u64, largest: &mut [f64], blocks: &mut [u64])
-                = rows::mark_largest::<E>;
+            /// Notes `block` for the dims whose largest magnitude grew since it was called last, or since the sums were begun.
+            pub(crate) fn mark_largest(block: u32, sums: &mut [DimSums<E>]) = rows::mark_largest::<E>;
 
             /// Merges the moments of `n_b` rows into those of `n_a` rows; both numbers are positive and the same for every dim.
             pub fn merge_moments(n_a: f64, a: &mut MomentRows<'_>, n_b: f64, b: &MomentRows<'_>) = generic::merge_moments;

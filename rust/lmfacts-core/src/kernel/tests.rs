@@ -18,6 +18,7 @@ struct Answers {
     counts: Vec<(usize, u32)>,
     floats: Vec<u64>,
     n_at_least: Vec<u64>,
+    blocks: Vec<usize>,
 }
 
 fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers {
@@ -90,7 +91,29 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers {
         counts: (0..N_CODES).map(|code| (code, table[code])).filter(|&(_, count)| count > 0).collect(),
         floats: floats.into_iter().map(f64::to_bits).collect(),
         n_at_least,
+        blocks: blocks_of_largest(kernels, rows),
     }
+}
+
+/// In which blocks of rows the largest magnitudes of the dims came first.
+fn blocks_of_largest<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Vec<usize> {
+    const ROWS: usize = 3;
+    let (sums, _) = pass_over(kernels, rows, |rows, sums, figures| {
+        for (block, (rows, figures)) in rows.chunks(ROWS).zip(figures.chunks_mut(ROWS)).enumerate() {
+            kernels.row_sums(rows, sums, figures);
+            kernels.mark_largest(block as u32, sums);
+        }
+    });
+    let n_dims = rows[0].len();
+    let blocks: Vec<_> = (0..n_dims).map(|dim| DimSums::block_of_largest(&sums, dim)).collect();
+    if rows.iter().all(|row| row.iter().all(|value| value.widen().is_finite())) {
+        for (dim, &block) in blocks.iter().enumerate() {
+            let magnitudes = || rows.iter().map(|row| row[dim].widen().abs());
+            let largest = magnitudes().fold(0.0, f64::max);
+            assert_eq!(Some(block), magnitudes().position(|magnitude| magnitude == largest).map(|row| row / ROWS), "dim {dim}");
+        }
+    }
+    blocks
 }
 
 /// The sums of the dims, and the figures of the rows, that one kind of pass gives.
