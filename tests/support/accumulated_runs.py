@@ -31,6 +31,7 @@ def accumulated_run(
     n_positions: int = 64,
     dtype: str = "float32",
     blocks: bool = True,
+    places: bool = False,
     model: dict[str, Any] | None = None,
 ) -> Run:
     """A run of `embed` (the first block's `resid_pre`) and every `resid_post`, with what a scan keeps of them.
@@ -44,6 +45,7 @@ def accumulated_run(
         n_positions: tokens of each.
         dtype: `float32`, `float64` or `bfloat16`.
         blocks: False for what earlier versions recorded.
+        places: whether the places of the dims' largest values are kept, as scans do since they exist.
         model: more about the model.
     """
     sequence, position = np.divmod(np.arange(n_sequences * n_positions), n_positions)
@@ -52,7 +54,7 @@ def accumulated_run(
     states, entries = {}, []
     for layer in range(-1, n_layers):
         name = "embed" if layer < 0 else f"blocks.{layer}.resid_post"
-        kept = ["unit_sums"]
+        kept = ["unit_sums", "dim_places"] if places else ["unit_sums"]
         kept += ["sequence_blocks"] if blocks else []
         kept += ["block_codes", "dim_histograms"] if blocks and name in detailed else []
         accumulator = SiteAccumulator(statistics=kept)

@@ -145,7 +145,7 @@ def check_models(name: str, dtype: torch.dtype) -> None:
 def detected(recorder: lmfacts.Recorder) -> Iterator[None]:
     """What a recorder does when a hook reports is an error if it waits; the model itself may."""
     n_reports = 0
-    reported_to = recorder._recorded  # noqa: SLF001  what the hooks call lies behind it
+    reported_to = recorder._recorded
 
     def watched(method: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(method)

@@ -87,6 +87,7 @@ def site_state(
     unit_sums: bool = False,
     blocks: bool = False,
     detail: bool = False,
+    dim_places: bool = False,
 ) -> dict[str, Any]:
     """What an accumulator's `state()` is after it has seen these values, however they were cut into calls.
 
@@ -102,6 +103,7 @@ def site_state(
         unit_sums: whether to sum unit vectors.
         blocks: whether to keep norms by blocks of sequences, and the maxima of the first sequences.
         detail: whether to keep codes by blocks of sequences and a histogram of each dim.
+        dim_places: whether to keep the places of the dims' largest values.
     """
     n_tokens, n_dims = stored.shape
     places = np.stack(
@@ -119,7 +121,7 @@ def site_state(
         "n_dims": n_dims,
         "k": k,
         "threshold": threshold,
-        "statistics": statistics_kept(unit_sums=unit_sums, blocks=blocks, detail=detail),
+        "statistics": statistics_kept(unit_sums=unit_sums, blocks=blocks, detail=detail, dim_places=dim_places),
     }
     for name, chosen in (("first", counted & is_first), ("rest", counted & ~is_first)):
         arrays = _population(stored[chosen], dtype, places[chosen], k, threshold)
@@ -127,6 +129,8 @@ def site_state(
             arrays.update(_blocks(stored[chosen], dtype, places[chosen]))
         if detail and name == "rest":
             arrays.update(_detail(stored[chosen], dtype, places[chosen]))
+        if dim_places:
+            arrays.update(_dim_places(widen(stored[chosen], dtype), places[chosen]))
         if not unit_sums:
             del arrays["unit_sums"]
         state[f"{name}/n_tokens"] = int(chosen.sum())
@@ -134,12 +138,15 @@ def site_state(
     return state
 
 
-def statistics_kept(*, unit_sums: bool = False, blocks: bool = False, detail: bool = False) -> tuple[str, ...]:
+def statistics_kept(
+    *, unit_sums: bool = False, blocks: bool = False, detail: bool = False, dim_places: bool = False
+) -> tuple[str, ...]:
     """The names of the statistics that a state with these parts has."""
     kept = ["token_norms", "outliers"]
     kept += ["unit_sums"] if unit_sums else []
     kept += ["sequence_blocks"] if blocks else []
     kept += ["block_codes", "dim_histograms"] if detail else []
+    kept += ["dim_places"] if dim_places else []
     return tuple(sorted(kept))
 
 
@@ -213,6 +220,18 @@ def _blocks(stored: Stored, dtype: str, places: NDArray[np.int64]) -> dict[str, 
         "maxima_values": np.array(maxima).astype("<f8"),
         "maxima_index": np.array(index).reshape(-1, 4).astype("<i8"),
     }
+
+
+def _dim_places(values: Floats, places: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """The largest finite value of each dim, 0 if there is none, and where it stands."""
+    n_dims = values.shape[1]
+    largest, found = np.zeros(n_dims), np.full((3, n_dims), -1)
+    for dim, column in enumerate(values.T):
+        token = np.flatnonzero(np.isfinite(column))
+        if token.size:
+            at = token[np.lexsort((places[token, 1], places[token, 0], -np.abs(column[token])))[0]]
+            largest[dim], found[:, dim] = column[at], places[at]
+    return {"dim_largest": largest.astype("<f8"), "dim_places": found.astype("<i8")}
 
 
 def _detail(stored: Stored, dtype: str, places: NDArray[np.int64]) -> dict[str, NDArray[Any]]:

@@ -33,6 +33,7 @@ def residual_run(
     unit_sums: bool = False,
     blocks: bool = False,
     detail: bool = False,
+    dim_places: bool = False,
 ) -> Run:
     """A run of `blocks.L.resid_post`, each aliased as the next block's `resid_pre`.
 
@@ -46,12 +47,14 @@ def residual_run(
         unit_sums: whether to record unit sums.
         blocks: whether to record norms by blocks of sequences, and maxima of sequences.
         detail: whether to record codes by blocks of sequences, and a histogram of each dim.
+        dim_places: whether to record the places of the dims' largest values.
     """
     places = tokens(n_sequences, n_positions)
     states, entries = {}, []
     for layer in range(n_layers):
         stored = oracle.store(values_of(layer, places["position"]), dtype)
-        state = oracle.site_state(stored, dtype=dtype, unit_sums=unit_sums, blocks=blocks, detail=detail, **places)
+        kept = {"unit_sums": unit_sums, "blocks": blocks, "detail": detail, "dim_places": dim_places}
+        state = oracle.site_state(stored, dtype=dtype, **kept, **places)
         name = f"blocks.{layer}.resid_post"
         states[name] = SiteState.from_native(state)
         aliases = [f"blocks.{layer + 1}.resid_pre"] if layer + 1 < n_layers else []

@@ -8,13 +8,29 @@ import torch
 
 import lmfacts
 from lmfacts._native import SiteAccumulator, TokenBatch
+from lmfacts.quantities.catalogue import QUANTITIES
+from lmfacts.quantities.site_figures import SiteFigures
+from lmfacts.render.terminal.console import to_text
+from lmfacts.render.terminal.json_documents import site_json
+from lmfacts.render.terminal.site_page import render_site
 from lmfacts.run import Run, load
 from lmfacts.run.record import Record
 from lmfacts.run.state import SiteState
-from lmfacts.run.statistics.dim_places import largest_of_dims
+from lmfacts.run.statistics.dim_places import DimPlaceArrays, largest_of_dims
+from support.accumulated_runs import accumulated_run
 from support.capture import capture_taps
 from support.synthetic_runs import gaussian_run
 from support.tiny import batch, build
+
+PARTS = ("", "_sequence", "_position", "_token_id")
+
+
+def planted(sequence, position):
+    """Three dims: one value stands out in each of the first two, and the third is zero."""
+    values = np.zeros((position.size, 3))
+    values[(sequence == 3) & (position == 8), 0] = 7.0
+    values[(sequence == 5) & (position == 2), 1] = -9.0
+    return values
 
 
 def expected_of(values, sequences, positions, token_ids):
@@ -76,6 +92,49 @@ def test_a_scan_keeps_them_for_both_populations(tmp_path):
         assert np.abs(largest.value).tolist() == np.abs(values).max(axis=0).tolist()
         assert largest.token_id.tolist() == ids[at].tolist()
         assert largest_of_dims(run[site].rest).position.min() > 0
+
+
+def test_quantities_and_documents_have_them():
+    run = accumulated_run(lambda _, sequence, position: planted(sequence, position), places=True)
+    record = run["blocks.0.resid_post"].rest
+    figures = SiteFigures(record)
+    values = {name: QUANTITIES[f"dim_largest{name}"].compute(figures).tolist() for name in PARTS}
+    assert values == {
+        "": [7.0, -9.0, 0.0],
+        "_sequence": [3.0, 5.0, 0.0],
+        "_position": [8.0, 2.0, 1.0],
+        "_token_id": [1.0] * 3,
+    }
+    largest = site_json(run["blocks.0.resid_post"], run)["populations"]["rest"]["dims"]["largest"]
+    assert {f"_{name}".replace("_value", ""): list(map(float, of)) for name, of in largest.items()} == values
+    assert "at the largest |x|" in to_text(render_site(run["blocks.0.resid_post"], run), 140)
+
+    def hollow(_layer, sequence, position):
+        values = planted(sequence, position)
+        values[:, 2] = np.nan
+        return values
+
+    record = accumulated_run(hollow, places=True)["blocks.0.resid_post"].rest
+    found = [QUANTITIES[f"dim_largest{name}"].compute(SiteFigures(record))[2] for name in PARTS]
+    assert np.isnan(found).all()
+    without = accumulated_run(hollow)
+    assert all(QUANTITIES[f"dim_largest{name}"].compute(SiteFigures(without["embed"])) is None for name in PARTS)
+    assert site_json(without["embed"], without)["populations"]["rest"]["dims"]["largest"] is None
+    assert "at the largest |x|" not in to_text(render_site(without["embed"], without), 140)
+
+
+def test_tokens_of_the_largest_dims_are_named():
+    n_dims = 40
+    magnitudes = np.random.default_rng(3).permutation(n_dims) + 1.0
+    values = torch.zeros(1, n_dims + 1, n_dims)
+    for dim, magnitude in enumerate(magnitudes):
+        values[0, dim + 1, dim] = float(magnitude)
+    site = SiteAccumulator(statistics=("dim_places",))
+    positions = np.arange(n_dims + 1)
+    site.update(values, TokenBatch(np.zeros_like(positions), positions, positions + 100, np.ones(n_dims + 1, np.uint8)))
+    rest = SiteState.from_native(site.state()).rest
+    named = DimPlaceArrays(rest).token_ids().tolist()
+    assert sorted(named) == sorted(101 + dim for dim in range(n_dims) if magnitudes[dim] > n_dims - 32)
 
 
 def test_runs_that_lack_them_say_so():

@@ -42,7 +42,7 @@ def odd_values(layer, positions):
 
 
 def odd_run(dtype, **options):
-    return residual_run(odd_values, n_layers=3, dtype=dtype, unit_sums=True, **options)
+    return residual_run(odd_values, n_layers=3, dtype=dtype, unit_sums=True, dim_places=True, **options)
 
 
 def one_site(name, stored, dtype, **options):
@@ -89,7 +89,13 @@ def expected_activations(record):
         values["mean_cosine"] = units.cosine_contributions.sum()
     names = ("mean", "std", "rms", "skewness", "excess_kurtosis", "min", "max", "absmax", "n_at_least", "n_nonfinite")
     values = {name: value for name, value in values.items() if value is not None}
-    return values, {f"dim_{name}": getattr(dims, name) for name in names}
+    many = {f"dim_{name}": getattr(dims, name) for name in names}
+    largest = record.largest_of_dims
+    if largest is not None:
+        known = largest.position >= 0
+        for name, column in zip(("", "_sequence", "_position", "_token_id"), largest, strict=True):
+            many[f"dim_largest{name}"] = np.where(known, column, np.nan)
+    return values, many
 
 
 def expected_weight(weight):

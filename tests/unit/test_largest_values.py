@@ -82,6 +82,25 @@ def test_dims_that_were_crowded_out_show_their_own_largest_value(dtype):
     assert [item.dim for item in others[:3]] == [9, 5, 7]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+def test_with_places_of_all_dims_nothing_is_crowded_out(dtype):
+    run = run_of(crowded_out, dtype=dtype, places=True)
+    without = largest_values(RunView(run_of(crowded_out, dtype=dtype)), "rest")
+    found = largest_values(RunView(run), "rest")
+    assert [(item.value, item.site, item.dim) for item in found] == [
+        (item.value, item.site, item.dim) for item in without
+    ]
+    for item, other in zip(found, without, strict=True):
+        assert other.position is None or item == other
+        sequence, position = np.divmod(np.arange(N_SEQUENCES * N_POSITIONS), N_POSITIONS)
+        layer = -1 if item.site == "embed" else int(item.site.split(".")[1])
+        stored = crowded_out(layer, sequence, position)[(sequence == item.sequence) & (position == item.position)]
+        assert abs(float(stored[0, item.dim]) - item.value) <= abs(item.value) / 256
+        assert (item.token_id, item.token) == (1, " the")
+    assert "A dash:" not in to_text(render_summary(run), 200)
+    assert shown_by_summary(run)[7][:7] == ["-376.0", "7", "'", "the'", "2", "5", "blocks.1.resid_post"]
+
+
 @pytest.mark.parametrize("population", ["rest", "first"])
 def test_every_dim_is_listed_once_with_the_largest_magnitude_of_all_sites(population):
     run = run_of(crowded_out)

@@ -23,8 +23,8 @@ __all__ = ["LargestValue", "largest_values"]
 class LargestValue:
     """The value of largest magnitude of one dim.
 
-    Where it is not among the k outliers that were kept of its site, its token is not known: `sequence`, `position`,
-    `token_id` and `token` are None.
+    Where the run has no places of the dims' largest values and it is not among the k outliers that were kept of its
+    site, its token is not known: `sequence`, `position`, `token_id` and `token` are None.
 
     Attributes:
         value: the value.
@@ -51,10 +51,10 @@ class LargestValue:
 def largest_values(view: RunView, population: Population, most: int = 64) -> list[LargestValue]:
     """The largest values of the residual stream, or of all sites where it was not recorded: one for each dim.
 
-    They are the dims' own largest magnitudes, which are kept of every dim of every site; sequence, position and token
-    are known where the value is among the k outliers of its site. Of equal values the first with a token is taken, in
-    order of depth. Outside the residual stream, equal numbers of a dim at different kinds of site mean different
-    things, so each dim of each site is listed by itself.
+    They are the dims' own largest magnitudes, which are kept of every dim of every site, with their places. In runs
+    without these, sequence, position and token are known where the value is among the k outliers of its site. Of equal
+    values the first with a place is taken, in order of depth. Outside the residual stream, equal numbers of a dim at
+    different kinds of site mean different things, so each dim of each site is listed by itself.
 
     Args:
         view: the run.
@@ -107,6 +107,15 @@ def _by_dim(site: SiteRecord) -> dict[int, list[_Outlier]]:
     return found
 
 
+def _place(site: SiteRecord, dim: int, outliers: Sequence[_Outlier]) -> _Outlier | None:
+    """The largest value of a dim with its place, if that is known."""
+    largest = site.largest_of_dims
+    if largest is not None:
+        value, sequence, position, token_id = (of_dims[dim].item() for of_dims in largest)
+        return value, sequence, position, token_id
+    return outliers[0] if outliers and abs(outliers[0][0]) == site.dims.absmax[dim] else None
+
+
 def _largest_of(
     dim: int,
     sites: Mapping[str, SiteRecord],
@@ -116,7 +125,7 @@ def _largest_of(
 ) -> LargestValue:
     """The value of a dim that has this magnitude, the largest at these sites, and the tokens of its other outliers."""
     there = [name for name, site in sites.items() if dim < site.n_dims and site.dims.absmax[dim] == magnitude]
-    known = {name: found[0] for name in there if (found := outliers[name].get(dim)) and abs(found[0][0]) == magnitude}
+    known = {name: found for name in there if (found := _place(sites[name], dim, outliers[name].get(dim, ())))}
     places: dict[tuple[int, int], int] = {}
     for name in sites:
         for _, sequence, position, token_id in outliers[name].get(dim, ()):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from lmfacts.quantities.outlier_criteria import rms_outlier_dims
 from lmfacts.quantities.quantity import COUNT, NONE, VALUE, of_sites
 
@@ -104,6 +106,16 @@ def _dim(name: str, unit: str, definition: str) -> Quantity:
     )
 
 
+def _dim_largest(name: str, unit: str, definition: str, field: str) -> Quantity:
+    """What is known of the dims' largest values, empty where a dim has none; of runs that do not have it, nothing."""
+
+    def compute(figures: SiteFigures) -> Result:
+        largest = figures.site.largest_of_dims
+        return None if largest is None else np.where(largest.position >= 0, getattr(largest, field), np.nan)
+
+    return of_sites(name, unit, definition, compute, per="dim")
+
+
 OF_EACH_DIM: Final = (
     _dim("mean", VALUE, "Mean of the dim's finite values."),
     _dim("std", VALUE, "Their population standard deviation."),
@@ -113,6 +125,10 @@ OF_EACH_DIM: Final = (
     _dim("min", VALUE, "The smallest."),
     _dim("max", VALUE, "The largest."),
     _dim("absmax", VALUE, "The largest magnitude."),
+    _dim_largest("dim_largest", VALUE, "The finite value of largest magnitude, with its sign.", "value"),
+    _dim_largest("dim_largest_sequence", "sequence", "Its sequence, in order of reading, from 0.", "sequence"),
+    _dim_largest("dim_largest_position", "position", "Its position in the sequence, from 0.", "position"),
+    _dim_largest("dim_largest_token_id", "token id", "The token it sits on; -1 where that is unknown.", "token_id"),
     _dim("n_at_least", COUNT, "Values of at least the threshold in magnitude."),
     _dim("n_nonfinite", COUNT, "NaN and infinities."),
 )

@@ -12,7 +12,7 @@ import lmfacts
 from lmfacts import _native
 from lmfacts.models import Architecture, norm_kind
 from lmfacts.models.fingerprint import model_fingerprint
-from lmfacts.run.state import stored_arrays
+from lmfacts.run.statistics import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -71,9 +71,8 @@ def describe_tokens(tokenizer: Any, states: Iterable[SiteState]) -> dict[str, st
         int(i)
         for state in states
         for part in (state.first, state.rest)
-        for name, array in stored_arrays(state.statistics)
-        if array.has_token_ids
-        for i in part.arrays[name][:, -1]
+        for statistic in in_order(state.statistics)
+        for i in statistic(part).token_ids()
     }
     return {str(i): _text(tokenizer, i) for i in sorted(ids) if i >= 0}
 

@@ -13,6 +13,7 @@ from lmfacts.run.dim_histograms import DimHistograms
 from lmfacts.run.record import Record, merge_counts
 from lmfacts.run.statistics.dim_histograms import DimHistogramArrays
 from lmfacts.run.statistics.dim_moments import DimMomentArrays
+from lmfacts.run.statistics.dim_places import LargestOfDims, largest_of_dims
 from lmfacts.run.statistics.sequence_blocks import SequenceBlockArrays
 from lmfacts.run.statistics.token_norms import TokenNormArrays
 from lmfacts.run.statistics.unit_sums import UnitSumArrays
@@ -135,6 +136,11 @@ class SiteRecord(Record):
         Equal magnitudes are in order of (sequence, position, dim).
         """
         return _outliers(*self._largest)
+
+    @cached_property
+    def largest_of_dims(self) -> LargestOfDims | None:
+        """The finite value of largest magnitude of each dim, and where it stands; None where that was not recorded."""
+        return largest_of_dims(self)
 
     @cached_property
     def norms(self) -> TokenNorms:

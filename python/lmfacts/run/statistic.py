@@ -54,23 +54,18 @@ class Array(Generic[S]):
     Attributes:
         dtype: little-endian.
         shape: lengths, `DIMS` or `ANY`.
-        has_token_ids: whether its rows are places: sequence, position, dim, token id.
     """
 
-    def __init__(
-        self, scalar: type[S], *shape: int | str, absent: ArrayLike = 0.0, has_token_ids: bool = False
-    ) -> None:
+    def __init__(self, scalar: type[S], *shape: int | str, absent: ArrayLike = 0.0) -> None:
         """Declare an array.
 
         Args:
             scalar: the type of its entries.
             shape: length of each axis, `DIMS` or `ANY`.
             absent: what it holds where nothing was recorded, repeated along the first axes.
-            has_token_ids: see the class.
         """
         self.dtype: np.dtype[S] = np.dtype(scalar).newbyteorder("<")
         self.shape = shape
-        self.has_token_ids = has_token_ids
         self._absent = absent
         self._absents: dict[int, NDArray[S]] = {}
         self._shapes: dict[int, tuple[int, ...]] = {}
@@ -146,6 +141,10 @@ class Statistic:
             if not fits(found, expected):
                 return f"{name} has shape {list(found)}, expected {describe_shape(expected)}"
         return None
+
+    def token_ids(self) -> NDArray[np.int64]:
+        """The tokens whose text a run is to keep, as ids in any order; -1 says nothing."""
+        return np.empty(0, dtype=np.int64)
 
     def problem(self, n_dims: int) -> str | None:  # noqa: ARG002  for those that need it
         """What contradicts what in arrays of the right shapes, as a sentence without its period, or None.

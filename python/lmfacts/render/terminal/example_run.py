@@ -90,7 +90,7 @@ def example_state(values: NDArray[np.float64], places: NDArray[np.int64], k: int
         "n_dims": values.shape[1],
         "k": k,
         "threshold": _THRESHOLD,
-        "statistics": ("token_norms", "outliers"),
+        "statistics": ("token_norms", "outliers", "dim_places"),
     }
     is_first = places[:, 1] == 0
     for population, chosen in (("first", is_first), ("rest", ~is_first)):
@@ -116,10 +116,20 @@ def example_state(values: NDArray[np.float64], places: NDArray[np.int64], k: int
             "token_mean_rests": np.zeros(3),
             "outlier_values": x[token, dim].astype("<f8"),
             "outlier_index": index.astype("<i8"),
+            **_places_of_dims(x, at),
         }
         state[f"{population}/n_tokens"] = int(chosen.sum())
         state.update({f"{population}/{name}": native_array(array) for name, array in arrays.items()})
     return SiteState.from_native(state)
+
+
+def _places_of_dims(x: NDArray[np.float64], places: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """The largest value of each column, and its place; rows come in the order of their places."""
+    rows = np.abs(x).argmax(axis=0)
+    return {
+        "dim_largest": x[rows, np.arange(x.shape[1])].astype("<f8"),
+        "dim_places": places[rows][:, [0, 1, 3]].T.astype("<i8"),
+    }
 
 
 def _moments(x: NDArray[np.float64]) -> NDArray[np.float64]:

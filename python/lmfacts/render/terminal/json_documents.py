@@ -31,8 +31,9 @@ their definitions.
 Each population: `figures` as above; `n_zero`; `min`, `max`; `quantiles`: list of `q`, `value`, `low`, `high` (equal where
 exact); `histogram`: `edges`, `counts`, `n_below`, `n_above` over 8 stds of the body about the median; `octaves`: `edges`,
 `counts` by powers of two; `outlier_dims`: criterion -> dims; `dims`: `mean`, `std`, `rms`, `skewness`,
-`excess_kurtosis`, `min`, `max`, `n_at_least`, `n_nonfinite`, one number per dim; `outliers`: list of `value`, `sequence`,
-`position`, `dim`, `token_id`, `token`; `norms`: `n`, `mean`, `std`, `min`, `median`, `max`, `mean_log`.
+`excess_kurtosis`, `min`, `max`, `n_at_least`, `n_nonfinite`, one number per dim, and `largest`: null, or `value`, `sequence`,
+`position`, `token_id` of each dim's largest magnitude (-1 where unknown); `outliers`: list of `value`, `sequence`, `position`,
+`dim`, `token_id`, `token`; `norms`: `n`, `mean`, `std`, `min`, `median`, `max`, `mean_log`.
 """  # noqa: E501  tables
 
 from __future__ import annotations
@@ -200,6 +201,7 @@ def _population(site: SiteRecord, text: dict[int, str], kind: str) -> dict[str, 
             "max": dims.max,
             "n_at_least": dims.n_at_least,
             "n_nonfinite": dims.n_nonfinite,
+            "largest": site.largest_of_dims and site.largest_of_dims._asdict(),
         },
         "outliers": [
             {

@@ -27,7 +27,7 @@ __all__ = ["WHAT_A_DASH_SAYS", "LargestValuesSection", "outlier_table", "token_n
 _MOST_TOKENS: Final = 4
 
 WHAT_A_DASH_SAYS: Final = (
-    "A dash: which token it is on is not known; tokens are kept for the largest values of a whole site only."
+    "A dash: which token it is on is not known; this run has tokens for the largest values of a whole site only."
 )
 
 

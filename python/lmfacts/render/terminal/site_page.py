@@ -16,7 +16,7 @@ from lmfacts.quantities.outlier_criteria import rms_outlier_dims, three_sigma_ou
 from lmfacts.quantities.site_figures import SiteFigures
 from lmfacts.render.terminal.console import PROBLEM, STANDOUT, heading, paragraph, result_console, section
 from lmfacts.render.terminal.distribution_section import DistributionSection
-from lmfacts.render.terminal.largest_values import outlier_table
+from lmfacts.render.terminal.largest_values import outlier_table, token_name
 from lmfacts.render.terminal.populations import POPULATION_TITLES
 from lmfacts.render.terminal.run_header import LabeledLines
 from lmfacts.render.terminal.table import Column, NumberTable
@@ -24,13 +24,14 @@ from lmfacts.stats.shape import coarse_problem
 from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
     from rich.console import RenderableType
 
     from lmfacts.run import Run
     from lmfacts.run.site import Population, SiteRecord
+    from lmfacts.run.statistics.dim_places import LargestOfDims
 
 __all__ = ["CRITERIA", "QUANTILES", "render_site"]
 
@@ -82,7 +83,7 @@ def render_site(site: SiteRecord, run: Run) -> RenderableType:
         section("Moments", _moments(figures), *_problem(site.in_population(main))),
         section("Quantiles", _quantile_note(site), _quantiles(figures)),
         section("Dims", _dims(site.in_population(main), main)),
-        *(_outlier_dims(site.in_population(p), p) for p in populations[:2] if p != "all" or p == main),
+        *(_outlier_dims(site.in_population(p), p, run) for p in populations[:2] if p != "all" or p == main),
         *(_outliers(site.in_population(p), p, run) for p in populations[:2] if p != "all" or p == main),
     ]
     return Group(*parts)
@@ -226,7 +227,7 @@ def _dims(site: SiteRecord, population: Population) -> RenderableType:
     )
 
 
-def _outlier_dims(site: SiteRecord, population: Population) -> RenderableType:
+def _outlier_dims(site: SiteRecord, population: Population, run: Run) -> RenderableType:
     """The dims that each criterion names, and the widest dims one by one."""
     lines: list[tuple[str, str | Text]] = []
     for name, criterion in CRITERIA.items():
@@ -236,11 +237,11 @@ def _outlier_dims(site: SiteRecord, population: Population) -> RenderableType:
         text = f"{listed}{more}" if found.size else "none"
         lines.append((name, Text(text, style=STANDOUT if found.size else "")))
     return section(
-        f"Outlier dims: {POPULATION_TITLES[population].lower()}", LabeledLines(lines), Text(""), _widest(site)
+        f"Outlier dims: {POPULATION_TITLES[population].lower()}", LabeledLines(lines), Text(""), _widest(site, run)
     )
 
 
-def _widest(site: SiteRecord) -> RenderableType:
+def _widest(site: SiteRecord, run: Run) -> RenderableType:
     """The dims with the largest RMS."""
     dims = site.dims
     rms = dims.rms
@@ -259,6 +260,13 @@ def _widest(site: SiteRecord) -> RenderableType:
         Column("largest", keep=70),
         Column(f"|x| >= {site.threshold:g}", keep=50),
     ]
+    largest = site.largest_of_dims
+    if largest is not None:
+        columns += [
+            Column("token", "left", group="at the largest |x|", keep=80),
+            Column("sequence", group="at the largest |x|", keep=30),
+            Column("position", group="at the largest |x|", keep=40),
+        ]
     outliers = set(rms_outlier_dims(site).tolist())
     rows: list[list[str | Text]] = [
         [
@@ -271,10 +279,19 @@ def _widest(site: SiteRecord) -> RenderableType:
             numbers.number(float(dims.min[dim])),
             numbers.number(float(dims.max[dim])),
             numbers.percent(float(dims.n_at_least[dim]) / max(site.n_tokens, 1)),
+            *(_place_of_largest(largest, dim, run.tokens) if largest is not None else ()),
         ]
         for dim in order[:n_shown].tolist()
     ]
     return NumberTable(columns, rows)
+
+
+def _place_of_largest(largest: LargestOfDims, dim: int, text: Mapping[int, str]) -> tuple[str | Text, ...]:
+    """Token, sequence and position."""
+    position, token_id = int(largest.position[dim]), int(largest.token_id[dim])
+    if position < 0:
+        return "-", "-", "-"
+    return token_name(token_id, text.get(token_id), 16), str(largest.sequence[dim]), str(position)
 
 
 def _outliers(site: SiteRecord, population: Population, run: Run) -> RenderableType:

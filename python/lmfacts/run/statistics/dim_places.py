@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DimPlaceArrays", "LargestOfDims", "largest_of_dims"]
 
+_NAMED_DIMS: Final = 32
+"""Dims of a population whose tokens are kept as text: those with the largest values."""
+
 
 class DimPlaceArrays(Statistic):
     """The finite value of largest magnitude of each dim; of equal ones that of the earliest sequence and position."""
@@ -25,6 +28,12 @@ class DimPlaceArrays(Statistic):
     """[d], the values; 0 where a dim has no finite one."""
     dim_places = Array(np.int64, 3, DIMS, absent=-1)
     """[3, d], rows sequence, position, token id (-1 where unknown); -1 where a dim has no finite value."""
+
+    def token_ids(self) -> NDArray[np.int64]:
+        """Those of the largest values: the tokens of all dims could be half a vocabulary."""
+        largest = np.argsort(-np.abs(self.dim_largest), kind="stable")[:_NAMED_DIMS]
+        token_ids: NDArray[np.int64] = self.dim_places[2][largest]
+        return token_ids
 
     def problem(self, n_dims: int) -> str | None:  # noqa: ARG002  as the class has it
         """Every place is one of a token that was seen."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from lmfacts.run.statistic import ANY, NO_MOMENTS, Array, Sites, Statistic
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["N_BLOCKS", "N_MAXIMA", "SequenceBlockArrays"]
 
@@ -33,8 +36,12 @@ class SequenceBlockArrays(Statistic):
     maxima_values = Array(np.float64, ANY)
     """[i], i <= 64, the finite value of largest magnitude of each of the first 64 sequences of the scan that has
     one."""
-    maxima_index = Array(np.int64, ANY, 4, has_token_ids=True)
+    maxima_index = Array(np.int64, ANY, 4)
     """[i, 4], columns sequence, position, dim, token id; sequences ascend."""
+
+    def token_ids(self) -> NDArray[np.int64]:
+        """Those of all places."""
+        return self.maxima_index[:, -1]
 
     def problem(self, n_dims: int) -> str | None:  # noqa: ARG002  as the class has it
         """Every token is in a block, and sequences have one largest value each."""
