@@ -28,7 +28,8 @@ ROOMS = {
     "run": {"demo", "errors", "facts", "files", "sites", "stats", "writing"},
     "quantities": {"errors", "run", "stats"},
     "analysis": {"errors", "quantities", "run", "stats"},
-    "facts": {"analysis", "errors", "quantities", "run", "sites", "stats", "writing"},
+    "charts": {"stats", "writing"},
+    "facts": {"analysis", "charts", "errors", "quantities", "run", "sites", "stats", "writing"},
     "text": {"demo", "errors"},
     "models": {"checkpoints", "demo", "errors", "sites"},
     "checkpoints": {"demo", "errors", "files", "models", "stats"},
@@ -38,6 +39,7 @@ ROOMS = {
     "export": {"errors", "files", "quantities", "run", "sites", "stats"},
     "render": {
         "analysis",
+        "charts",
         "comparison",
         "errors",
         "facts",

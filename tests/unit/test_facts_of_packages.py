@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,15 +13,19 @@ from typer.testing import CliRunner
 import lmfacts
 from lmfacts.cli import app
 from lmfacts.errors import UsageError
-from lmfacts.facts import CATALOGUE, Definition, Verdict, catalogue, check, requires
+from lmfacts.facts import CATALOGUE, Definition, Inputs, Verdict, catalogue, check, requires
 from lmfacts.facts.fact import Evidence, Measure
+from lmfacts.facts.runs_view import RunsView
+from lmfacts.render.page.build import build_page
+from lmfacts.render.page.html import to_html
 from support.synthetic_runs import residual_run
 
 MODULE = """
+from lmfacts.charts import Chart, Figure
 from lmfacts.facts import Definition, Verdict, requires
 
-def definition(fact_id, judge):
-    return Definition(fact_id, "Title of it", "A claim.", "nobody", ("activations",), "It is not.", (), (), judge)
+def definition(fact_id, judge, **more):
+    return Definition(fact_id, "Title of it", "A claim.", "nobody", ("activations",), "No.", (), (), judge, **more)
 
 def judge(inputs):
     names = requires.layers_of(inputs, "resid_post")
@@ -29,7 +34,12 @@ def judge(inputs):
 def broken(inputs):
     return 1 / 0
 
-GOOD = definition("x1", judge)
+def figures(view):
+    chart = Chart("x1-layers", "Layers", x="layer")
+    chart.line(list(view.residual), list(view.residual), "blue")
+    return [Figure("Theirs", "How to read it.", (chart.described("The layers."),))]
+
+GOOD = definition("x1", judge, figures=figures)
 BROKEN = definition("X2", broken)
 TAKEN = definition("F2", judge)
 OTHER = 5
@@ -65,6 +75,24 @@ def run():
         return np.random.default_rng(layer).normal(size=(positions.size, 24))
 
     return residual_run(noise, n_layers=3)
+
+
+@pytest.mark.filterwarnings("ignore:The fact")
+def test_their_figures_are_in_the_report_as_ours_are(installed, run):
+    page = build_page(run)
+    assert [figure.title for figure in page.figures if figure.title == "Theirs"] == ["Theirs"]
+    assert "The layers." in to_html(page)
+
+    def failing(_view):
+        raise RuntimeError("no colors left")
+
+    theirs = replace(catalogue()["X1"], figures=failing)
+    with pytest.warns(
+        UserWarning, match="The figures of X1 of the package others are left out: RuntimeError"
+    ):
+        assert theirs.figures_from(RunsView(Inputs.of([run]))) == []
+    with pytest.raises(RuntimeError):
+        replace(theirs, package="").figures_from(RunsView(Inputs.of([run])))
 
 
 def test_facts_of_other_packages_are_checked_like_ours(installed, run):

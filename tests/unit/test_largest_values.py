@@ -10,9 +10,9 @@ import pytest
 from lmfacts.analysis.largest_values import largest_values
 from lmfacts.analysis.run_view import RunView
 from lmfacts.facts import Inputs
+from lmfacts.facts.runs_view import RunsView
 from lmfacts.render.page.document import TableBlock
 from lmfacts.render.page.largest_values import largest_values_section
-from lmfacts.render.page.runs_view import RunsView
 from lmfacts.render.terminal.console import to_text
 from lmfacts.render.terminal.json_documents import summary_json
 from lmfacts.render.terminal.summary import render_summary

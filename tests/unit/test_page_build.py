@@ -10,6 +10,7 @@ import pytest
 from lmfacts.errors import MismatchedRunsError, UsageError
 from lmfacts.facts import CATALOGUE, Evidence, Fact, Inputs, Measure, Table, Verdict, check
 from lmfacts.facts.definition import Objection, PublishedValue
+from lmfacts.facts.runs_view import RunsView
 from lmfacts.render.page.build import build_page
 from lmfacts.render.page.document import (
     Badge,
@@ -28,7 +29,6 @@ from lmfacts.render.page.document import (
 from lmfacts.render.page.fact_section import fact_section
 from lmfacts.render.page.html import to_html
 from lmfacts.render.page.opening import introduction, warnings
-from lmfacts.render.page.runs_view import RunsView
 from support import example_facts
 from support.accumulated_runs import accumulated_run
 from support.synthetic_runs import gaussian_run
@@ -108,10 +108,10 @@ def test_the_same_runs_give_the_same_bytes(page):
 
 
 def test_every_panel_has_a_name_of_its_own_and_says_what_it_shows(page):
-    panels = [panel for figure in page.figures for panel in figure.panels]
-    assert len(panels) > 30
-    assert len({panel.name for panel in panels}) == len(panels)
-    assert all(len(panel.alt) > 20 for panel in panels)
+    charts = [chart for figure in page.figures for chart in figure.charts]
+    assert len(charts) > 30
+    assert len({chart.name for chart in charts}) == len(charts)
+    assert all(len(chart.alt) > 20 for chart in charts)
     assert all(figure.caption for figure in page.figures)
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from lmfacts.charts.chart import Cells, EndLabels, Line, Rule
+from lmfacts.charts.colors import HEAT
+from lmfacts.charts.densities import Body, law_density, log_edges, share_text
+from lmfacts.charts.heat_map import heat_map, step_keys
+from lmfacts.charts.kinds import kind_color
 from lmfacts.facts import CATALOGUE, Inputs
-from lmfacts.render.page.figures.densities import Body, law_density, log_edges, share_text
-from lmfacts.render.page.figures.weights_by_kind import heat_map, kind_color, step_keys
-from lmfacts.render.page.illustrations import figures_of
-from lmfacts.render.page.palette import COLORS, HEAT
-from lmfacts.render.page.runs_view import RunsView, evenly_chosen, model_name
+from lmfacts.facts.definition import Definition
+from lmfacts.facts.runs_view import RunsView, evenly_chosen
+from lmfacts.render.page.draw import draw
+from lmfacts.render.page.model_name import model_name
 from lmfacts.stats.distribution import Distribution
 from lmfacts.stats.laws import fit_families
 from support import oracle
@@ -26,8 +31,12 @@ def view_of(*runs):
     return RunsView(Inputs.of(runs))
 
 
+def figures_of(fact_id, view):
+    return CATALOGUE[fact_id].figures(view)
+
+
 def alts(fact_id, *runs):
-    return {panel.name: panel.alt for figure in figures_of(fact_id, view_of(*runs)) for panel in figure.panels}
+    return {chart.name: chart.alt for figure in figures_of(fact_id, view_of(*runs)) for chart in figure.charts}
 
 
 def distribution_of(values, dtype="bfloat16"):
@@ -131,14 +140,14 @@ def test_outlier_dims_are_named(run):
     assert "the largest are 7 at" in found["f2-dims-first"]
 
 
-def test_a_dim_has_one_color_in_all_panels(run):
+def test_a_dim_has_one_color_in_all_charts(run):
     (figure,) = figures_of("F2", view_of(run))
     colors = [
-        set(re.findall(r'fill:(#[0-9a-f]{6})"[^>]*>5</text>', panel.svg))
-        for panel in figure.panels
-        if panel.name.startswith("f2-depth")
+        {color for mark in chart.marks if isinstance(mark, EndLabels) for name, _, color in mark.labels if name == "5"}
+        for chart in figure.charts
+        if chart.name.startswith("f2-depth")
     ]
-    assert colors == [{COLORS["blue"]}] * 2
+    assert colors == [{"blue"}] * 2
 
 
 def test_the_largest_values_are_found(run):
@@ -194,11 +203,8 @@ def test_gaussian_values_lie_on_the_diagonal():
 def test_maps_have_a_cell_for_each_matrix():
     rows = {"W_O": {0: 0.05, 1: 5.0, 2: 1000.0}, "W_in": {0: 0.2, 2: np.nan}}
     steps = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
-    svg = heat_map("m", "Map", rows, steps, HEAT, alt="").svg
-    fills = re.findall(r'style="fill:(#[0-9a-f]{6})', svg)
-    assert {fill for fill in fills if fill in {COLORS[name] for name in HEAT}} == {
-        COLORS[f"heat-{step}"] for step in (0, 1, 4, 8)
-    }
+    chart = heat_map("m", "Map", rows, steps, HEAT, alt="")
+    assert {mark.color for mark in chart.marks if isinstance(mark, Cells)} == {f"heat-{step}" for step in (0, 1, 4, 8)}
     assert step_keys((-0.1, 1.0)) == ["below \N{MINUS SIGN}0.1", "\N{MINUS SIGN}0.1 to 1", "above 1"]
 
 
@@ -300,10 +306,10 @@ ODD = odd_runs()
 @pytest.mark.parametrize("name", ODD)
 def test_odd_runs_have_figures_without_nonsense_or_none(name, fact_id):
     for figure in figures_of(fact_id, view_of(ODD[name])):
-        assert figure.panels
-        for panel in figure.panels:
-            assert "nan" not in re.sub(r"<text.*?</text>", "", panel.svg).lower()
-            assert not re.search(r"\b(nan|inf)\b", panel.alt)
+        assert figure.charts
+        for chart in figure.charts:
+            assert "nan" not in re.sub(r"<text.*?</text>", "", draw(chart)).lower()
+            assert not re.search(r"\b(nan|inf)\b", chart.alt)
 
 
 def test_a_run_without_a_residual_stream_has_none_of_its_figures():
@@ -318,4 +324,15 @@ def test_a_run_without_a_residual_stream_has_none_of_its_figures():
 
 
 def test_facts_without_figures_have_none():
-    assert figures_of("F99", view_of(ODD["zeros"])) == []
+    assert replace(CATALOGUE["F1"], figures=Definition.figures).figures(view_of(ODD["zeros"])) == []
+
+
+def test_charts_are_data(run):
+    """Who reads a figure finds the numbers that it shows, thresholds among them."""
+    chart = next(chart for figure in figures_of("F5", view_of(run)) for chart in figure.charts)
+    (line,) = (mark for mark in chart.marks if isinstance(mark, Line))
+    sites = view_of(run).residual
+    assert line.x.tolist() == list(sites)
+    assert line.y.tolist() == [float(site.unit_sums.cosine_contributions.sum()) for site in sites.values()]
+    assert (chart.x.label, chart.x.ticks, chart.y.scale) == ("layer", "whole", "linear")
+    assert [mark.y for mark in chart.marks if isinstance(mark, Rule)] == [0.2]

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from lmfacts.charts import Chart, Figure, Key
 from lmfacts.facts import Verdict
 from lmfacts.render.page.document import (
     Badge,
@@ -14,10 +15,7 @@ from lmfacts.render.page.document import (
     Column,
     Context,
     Details,
-    Drawing,
-    Figure,
     Foreign,
-    Key,
     Link,
     Listing,
     Page,
@@ -43,7 +41,7 @@ def test_every_text_is_escaped_and_stays_on_its_line():
         TableBlock((Column(NASTY),), (((NASTY,),),), NASTY, (NASTY,)),
         Details(NASTY, (Paragraph((Strong(NASTY),)),)),
         Paragraph((Code(NASTY), Foreign(NASTY), Context(NASTY, NASTY, NASTY))),
-        Figure(NASTY, NASTY, (Drawing("f", NASTY, "<svg/>"),), (Key(NASTY, "blue"),)),
+        Figure(NASTY, NASTY, (Chart("f", NASTY).described(NASTY),), (Key(NASTY, "blue"),)),
     ):
         text = written(block)
         assert ESCAPED in text
@@ -82,8 +80,8 @@ def test_sections_can_be_linked_to():
 
 
 def test_figures_are_files_in_the_folder_with_their_text_and_legend():
-    panels = (Drawing("f1-a", "It shows [this].", "<svg/>"), Drawing("f1-b", "And that.", "<svg/>"))
-    text = written(Figure("Title", "Caption.", panels, (Key("fit", "orange", "dashed"), Key("all", "fill", "area"))))
+    charts = (Chart("f1-a", "A").described("It shows [this]."), Chart("f1-b", "B").described("And that."))
+    text = written(Figure("Title", "Caption.", charts, (Key("fit", "orange", "dashed"), Key("all", "fill", "area"))))
     assert r"![It shows \[this\].](report_figures/f1-a.svg)" in text
     assert "![And that.](report_figures/f1-b.svg)" in text
     assert "Key: orange dashed line: fit; light blue area: all." in text

@@ -6,16 +6,15 @@ import os
 
 import pytest
 
+from lmfacts.charts import Chart, Figure
 from lmfacts.errors import RunFileError, UsageError
 from lmfacts.render.page import output
-from lmfacts.render.page.document import Drawing, Figure, Page, Paragraph
+from lmfacts.render.page.document import Page, Paragraph
 from lmfacts.render.page.output import checked_destination, write_page
-
-SVG = '<svg viewBox="0 0 10 20" class="drawing"><path d="M0 0" style="stroke:#1f6fb4"/></svg>'
 
 
 def page(*names, text="text"):
-    figures = tuple(Figure("Title", "Caption.", (Drawing(name, "It shows this.", SVG),)) for name in names)
+    figures = tuple(Figure("Title", "Caption.", (Chart(name, "Title").described("It shows this."),)) for name in names)
     return Page("model", "Facts", (Paragraph((text,)), *figures), ())
 
 

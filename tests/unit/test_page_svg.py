@@ -3,33 +3,50 @@
 from __future__ import annotations
 
 import re
+from typing import get_args
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
 
+from lmfacts.charts import Chart
+from lmfacts.charts.chart import (
+    Area,
+    Band,
+    Bars,
+    Cells,
+    Columns,
+    EndLabels,
+    Label,
+    Line,
+    Mark,
+    Note,
+    Points,
+    Rule,
+    chart_name,
+)
 from lmfacts.render.page.document import Page
+from lmfacts.render.page.draw import draw
 from lmfacts.render.page.html import to_html
 from lmfacts.render.page.palette import COLORS, DARK, themed
-from lmfacts.render.page.panel import panel
 from lmfacts.render.page.svg import standalone
 from lmfacts.render.page.ticks import log_ticks, plain, power
 
 
 def drawn(name="one", title="A <title> & more"):
-    with panel(name, title, x="layer", y="number") as p:
-        p.axes.set_xlim(0, 10)
-        p.axes.set_ylim(1, 1000)
-        p.log("y")
-        p.line(np.arange(30), np.arange(1, 31) ** 2.0, "blue")
-        p.points([1, 2], [3, 4], "orange")
-        p.area([0, 5, 10], [1, 1, 1], [10, 20, 30])
-        p.rule(y=100, label="here")
-        return p.drawing("What it shows.")
+    chart = Chart(name, title, x="layer", y="number")
+    chart.limits_x(0, 10)
+    chart.limits_y(1, 1000)
+    chart.log("y")
+    chart.line(np.arange(30), np.arange(1, 31) ** 2.0, "blue")
+    chart.points([1, 2], [3, 4], "orange")
+    chart.area([0, 5, 10], [1, 1, 1], [10, 20, 30])
+    chart.rule(y=100, label="here")
+    return draw(chart)
 
 
 def test_a_drawing_is_one_svg_element_with_text_as_text():
-    root = ET.fromstring(drawn().svg)
+    root = ET.fromstring(drawn())
     assert root.tag == "svg"
     assert root.attrib["viewBox"].split()[:2] == ["0", "0"]
     assert "width" not in root.attrib  # the page says how large it is
@@ -38,7 +55,7 @@ def test_a_drawing_is_one_svg_element_with_text_as_text():
 
 
 def test_a_drawing_names_no_font_and_loads_nothing():
-    svg = drawn().svg
+    svg = drawn()
     assert "font-family" not in svg
     assert not re.findall(r"https?:", svg)
     assert "<image" not in svg
@@ -46,7 +63,7 @@ def test_a_drawing_names_no_font_and_loads_nothing():
 
 
 def test_ids_are_those_of_the_drawing_and_every_reference_is_met():
-    one, other = drawn("one").svg, drawn("other").svg
+    one, other = drawn("one"), drawn("other")
     ids = set(re.findall(r'\bid="([^"]+)"', one))
     assert ids
     assert all(identifier.startswith("one-") for identifier in ids)
@@ -59,13 +76,13 @@ def test_the_same_drawing_is_drawn_twice_with_the_same_bytes():
 
 
 def test_every_color_of_a_drawing_is_a_name_of_the_palette():
-    found = set(re.findall(r"#[0-9a-f]{6}", drawn().svg))
+    found = set(re.findall(r"#[0-9a-f]{6}", drawn()))
     assert found <= set(COLORS.values())
     assert {COLORS[name] for name in ("blue", "orange", "fill", "ink", "muted")} <= found
 
 
 def test_a_themed_drawing_has_variables_in_the_place_of_colors():
-    svg = themed(drawn().svg)
+    svg = themed(drawn())
     assert not re.findall(r"#[0-9a-f]{6}", svg)
     assert "var(--blue)" in svg
 
@@ -76,7 +93,7 @@ def test_no_color_has_two_names():
 
 
 def test_a_file_of_its_own_says_its_size_its_text_and_has_a_background():
-    root = ET.fromstring(standalone(drawn().svg, 'It shows "this" & that.'))
+    root = ET.fromstring(standalone(drawn(), 'It shows "this" & that.'))
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert root.attrib["aria-label"] == 'It shows "this" & that.'
     assert float(root.attrib["width"]) == float(root.attrib["viewBox"].split()[2])
@@ -93,20 +110,56 @@ def test_drawing_leaves_matplotlib_as_it_was():
 
 def test_a_line_is_broken_where_there_is_no_value_and_a_lone_value_is_a_point():
     def n_points(values, **options):
-        with panel("p", "") as p:
-            p.line(np.arange(5), values, "blue", **options)
-            return p.drawing("").svg.count("<use")
+        chart = Chart("p", "")
+        chart.line(np.arange(5), values, "blue", **options)
+        return draw(chart).count("<use")
 
     nothing = n_points([1, 2, 3, 4, 5])
     assert n_points([1, np.nan, 3, np.nan, np.nan]) == nothing + 2
     assert n_points([1, np.nan, 3, np.nan, np.nan], dots=False) == nothing
 
 
+def test_every_kind_of_mark_is_drawn():
+    chart = Chart("p", "")
+    chart.limits_x(0, 3)
+    chart.limits_y(0, 3)
+    marks = {
+        Area: lambda: chart.area([0, 1], [0, 0], [1, 1]),
+        Band: lambda: chart.band(1, 2, "heat-1"),
+        Bars: lambda: chart.bars([0, 1, 2], [1, 2]),
+        Cells: lambda: chart.cells(["a", "b"], {"heat-3": [(0, 0), (1, 1)]}),
+        Columns: lambda: chart.columns([1, 2], [1, 2], "blue"),
+        EndLabels: lambda: chart.labels_at_the_end([("end", 1.0, "blue")]),
+        Label: lambda: chart.label("beside", 1, 1, 6, 0, align="left"),
+        Line: lambda: chart.line([0, 1], [0, 1], "blue"),
+        Note: lambda: chart.note("remark", 0.5, 0.5),
+        Points: lambda: chart.points([1], [1], "blue"),
+        Rule: lambda: chart.rule(x=1.0, label="here"),
+    }
+    assert set(marks) == set(get_args(Mark))
+    words = {EndLabels: "end", Label: "beside", Note: "remark", Rule: "here"}
+    for kind, add in marks.items():
+        chart.marks.clear()
+        add()
+        assert [type(mark) for mark in chart.marks] == [kind]
+        svg = draw(chart)
+        if kind in words:
+            assert f">{words[kind]}</text>" in svg
+        chart.marks.clear()
+        assert draw(chart) != svg
+
+
+def test_a_name_that_is_no_file_s_gets_one():
+    assert chart_name("f9-ln1-gain") == "f9-ln1-gain"
+    assert chart_name("f9 a/b") != chart_name("f9 a.b")
+    assert re.fullmatch(r"[A-Za-z0-9-]+", chart_name("f9 \N{SNOWMAN}/../x"))
+
+
 def test_labels_at_the_end_do_not_cover_each_other():
-    with panel("p", "") as p:
-        p.axes.set_ylim(0, 1)
-        p.labels_at_the_end([(f"line {n}", 0.5, "blue") for n in range(5)])
-        svg = p.drawing("").svg
+    chart = Chart("p", "")
+    chart.limits_y(0, 1)
+    chart.labels_at_the_end([(f"line {n}", 0.5, "blue") for n in range(5)])
+    svg = draw(chart)
     heights = sorted(float(y) for y in re.findall(r'y="([\d.]+)"[^>]*>line', svg))
     assert len(heights) == 5
     assert np.diff(heights).min() > 10

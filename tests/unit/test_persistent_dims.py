@@ -11,8 +11,7 @@ import pytest
 from lmfacts.analysis.outlier_dims import persistence
 from lmfacts.facts import Inputs
 from lmfacts.facts.f02_outlier_dims import DEFINITION
-from lmfacts.render.page.figures.outlier_dims import figures
-from lmfacts.render.page.runs_view import RunsView
+from lmfacts.facts.runs_view import RunsView
 from lmfacts.render.terminal.console import to_text
 from lmfacts.render.terminal.json_documents import summary_json
 from lmfacts.render.terminal.summary import render_summary
@@ -51,10 +50,10 @@ def in_fact(run):
 
 def in_page(run):
     (alt,) = (
-        panel.alt
-        for figure in figures(RunsView(Inputs.of([run])))
-        for panel in figure.panels
-        if panel.name == "f2-depth-rest"
+        chart.alt
+        for figure in DEFINITION.figures(RunsView(Inputs.of([run])))
+        for chart in figure.charts
+        if chart.name == "f2-depth-rest"
     )
     found = re.search(r"persists? \(([\d, ]+)\)", alt)
     return [int(dim) for dim in found[1].split(", ")] if found else []

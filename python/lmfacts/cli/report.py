@@ -43,8 +43,8 @@ def report(
     """
     # No large matrices are multiplied here, and threads would only get into each other's way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from lmfacts.render.page.draw import require_matplotlib
     from lmfacts.render.page.output import checked_destination, write_page
-    from lmfacts.render.page.panel import require_matplotlib
 
     checked_destination(out, runs)
     require_matplotlib()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +13,9 @@ from lmfacts.run.kinds import KINDS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lmfacts.charts import Figure
     from lmfacts.facts.inputs import Inputs
+    from lmfacts.facts.runs_view import RunsView
 
 __all__ = ["Definition", "Objection", "PublishedValue"]
 
@@ -49,6 +52,10 @@ class PublishedValue:
     confidence: Literal["A", "B", "C"]
 
 
+def _no_figures(_view: RunsView) -> list[Figure]:
+    return []
+
+
 @dataclass(frozen=True)
 class Definition:
     """An entry of the catalogue before it meets a model.
@@ -66,6 +73,7 @@ class Definition:
             `facts.requires` raises.
         objections: objections to the claim.
         published: numbers of others.
+        figures: its charts, from the runs; none where what they need was not recorded.
         package: which distribution it comes from; empty for those of lmfacts.
     """
 
@@ -80,6 +88,7 @@ class Definition:
     judge: Callable[[Inputs], Fact]
     objections: tuple[Objection, ...] = ()
     published: tuple[PublishedValue, ...] = ()
+    figures: Callable[[RunsView], list[Figure]] = _no_figures
     package: str = ""
 
     def check(self, inputs: Inputs) -> Fact:
@@ -100,6 +109,17 @@ class Definition:
             # Somebody else's code does not keep the other facts from being checked.
             fact = self.fact(Verdict.INCONCLUSIVE, f"The check failed: {type(error).__name__}: {error}.")
         return replace(fact, id=self.id, package=self.package) if self.package else fact
+
+    def figures_from(self, view: RunsView) -> list[Figure]:
+        """Its figures; none, with a warning, where those of another package cannot be made."""
+        try:
+            return self.figures(view)
+        except Exception as error:
+            if not self.package:
+                raise
+            whose = f"{self.id} of the package {self.package}"
+            warnings.warn(f"The figures of {whose} are left out: {type(error).__name__}: {error}.", stacklevel=2)
+            return []
 
     def fact(
         self, verdict: Verdict, summary: str, evidence: Evidence | None = None, *, fact_class: str | None = None

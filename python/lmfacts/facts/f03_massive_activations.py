@@ -11,16 +11,25 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from lmfacts.charts import Chart, Figure, Key
 from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.intervals import LEAST_SEQUENCES, all_of, any_of, decided, spans
 from lmfacts.facts.site_checks import number_of_layers
 from lmfacts.facts.strictness import Strictness, at_least, at_most, judged
+from lmfacts.stats.cells import Cells
 from lmfacts.stats.jackknife import jackknife
+from lmfacts.writing import numbers
 from lmfacts.writing.numbers import number, percent
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lmfacts.facts.runs_view import RunsView
+    from lmfacts.run.site import Population, SiteRecord
+
+    Floats = NDArray[np.float64]
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
@@ -28,7 +37,6 @@ if TYPE_CHECKING:
     from lmfacts.facts.fact import Cell, Fact
     from lmfacts.facts.inputs import Inputs
     from lmfacts.run import Run
-    from lmfacts.run.site import Population
     from lmfacts.stats.distribution import Distribution
 
 __all__ = ["DEFINITION"]
@@ -381,6 +389,118 @@ def _ranges(layers: Sequence[int]) -> str:
     return ", ".join(str(one[0]) if len(one) == 1 else f"{one[0]}-{one[-1]}" for one in runs)
 
 
+# The figures
+
+_LABELS: Final[dict[Population, str]] = {
+    "first": "largest |x| at position 0",
+    "rest": "largest |x| elsewhere",
+    "all": "largest |x|",
+}
+_COLORS: Final[dict[Population, str]] = {"first": "orange", "rest": "purple", "all": "orange"}
+
+
+def _figures(view: RunsView) -> list[Figure]:
+    """The largest and the median magnitude by depth, and the largest of each sequence."""
+    if view.activations is None:
+        return []
+    largest = {
+        population: {layer: _largest(site) for layer, site in view.residual_over(population).items()}
+        for population in view.activations.populations
+    }
+    medians = {layer: _median(site) for layer, site in view.residual_over("all").items()}
+    drawing = _by_depth(largest, medians)
+    if drawing is None:
+        return []
+    sequences = _by_sequence(view.residual_over("all"))
+    ends = (
+        " The second panel has the largest value of each of the first sequences, at the depth where values are "
+        "largest, in order of size: where the points are level, the value hardly depends on the text."
+        if sequences is not None
+        else ""
+    )
+    return [
+        Figure(
+            "The largest values against the typical ones",
+            "The largest magnitude in the residual stream and the median magnitude over all tokens, by depth. Sun et "
+            "al. "
+            "call a value massive that is above 100 and about 1000 times the median: above both dashed lines." + ends,
+            (drawing, *([sequences] if sequences is not None else [])),
+            (
+                *(Key(_LABELS[population], _COLORS[population]) for population in reversed(largest)),
+                Key("median |x| of all tokens", "blue"),
+                Key("1000 times the median", "blue", "dashed"),
+                Key("100", "gray", "dashed"),
+            ),
+        )
+    ]
+
+
+def _largest(site: SiteRecord) -> float:
+    absmax = site.dims.absmax
+    absmax = absmax[np.isfinite(absmax)]
+    return float(absmax.max()) if absmax.size else float("nan")
+
+
+def _median(site: SiteRecord) -> float:
+    """Median |x|; NaN where it is 0."""
+    median = float(Cells.of(site.distribution).folded().quantile(0.5))
+    return median if median > 0 else float("nan")
+
+
+def _by_depth(largest: dict[Population, dict[int, float]], medians: dict[int, float]) -> Chart | None:
+    layers, median = np.array(list(medians)), np.array(list(medians.values()))
+    tops = [value for line in largest.values() for value in line.values() if value > 0]
+    if not tops or np.isnan(median).all():
+        return None
+    chart = Chart("f3-depth", "Largest and typical magnitudes", x="layer", y="|x|")
+    chart.limits_x(layers[0] - 0.5, layers[-1] + 0.5)
+    top = max(*tops, _VALUE.value, _RATIO.value * float(np.nanmax(median)))
+    chart.limits_y(float(np.nanmin(median)) / 1.8, top * 1.8)
+    chart.log("y")
+    chart.whole_numbers()
+    chart.rule(y=_VALUE.value)
+    chart.line(layers, _RATIO.value * median, "blue", style="dashed", width=1.2)
+    chart.line(layers, median, "blue")
+    told = []
+    for population, line in largest.items():
+        values = np.array(list(line.values()))
+        chart.line(list(line), np.where(values > 0, values, np.nan), _COLORS[population])
+        ratios = {layer: value / medians[layer] for layer, value in line.items() if value / medians[layer] > 0}
+        if ratios:
+            at = max(ratios, key=ratios.__getitem__)
+            told.append(
+                f"{_LABELS[population]} is at most {numbers.number(max(line.values()))}, and "
+                f"{numbers.number(ratios[at])} times the median at layer {at}"
+            )
+    return chart.described(f"Magnitudes by depth: {'; '.join(told)}.")
+
+
+def _by_sequence(sites: dict[int, SiteRecord]) -> Chart | None:
+    """The largest value of each sequence at the depth where the largest of all is."""
+    recorded = {layer: site for layer, site in sites.items() if site.sequence_maxima.size}
+    if not recorded:
+        return None
+    layer = max(recorded, key=lambda which: float(np.nan_to_num(_largest(recorded[which]))))
+    values = np.sort(np.abs(recorded[layer].sequence_maxima["value"]))[::-1]
+    values = values[np.isfinite(values) & (values > 0)]
+    if not values.size:
+        return None
+    chart = Chart("f3-sequences", f"Layer {layer}: largest |x| of each sequence", x="sequences, by size", y="|x|")
+    chart.margins(left=52)
+    chart.limits_x(0, values.size + 1)
+    chart.limits_y(0, float(values[0]) * 1.12)
+    chart.whole_numbers()
+    chart.points(np.arange(1, values.size + 1), values, "orange", size=2.6)
+    spread = float(values.std() / values.mean())
+    return chart.described(
+        f"Layer {layer}: the largest magnitude of each of {values.size} sequences goes from "
+        f"{numbers.number(float(values[0]))} down to {numbers.number(float(values[-1]))}; the coefficient of "
+        f"variation is {numbers.percent(spread)}."
+    )
+
+
+# The catalogue's entry
+
 _SUN: Final = "Sun et al., arXiv:2402.17762"
 _OWEN: Final = "Owen et al. 2025, arXiv:2503.22329"
 _GALLEGO: Final = "Gallego-Feliciano et al., arXiv:2508.03616"
@@ -423,6 +543,7 @@ DEFINITION: Final = Definition(
         "INCONCLUSIVE if no block passes and some were not recorded, or have no finite values or no median (ours)",
     ),
     judge=_check,
+    figures=_figures,
     objections=(
         Objection(
             "Gallego-Feliciano et al.",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from lmfacts.analysis.outlier_dims import INT8_THRESHOLD, int8_features
+from lmfacts.charts import Chart, Figure
+from lmfacts.errors import UsageError
 from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from lmfacts.analysis.outlier_dims import Int8Features
     from lmfacts.facts.fact import Cell, Fact
     from lmfacts.facts.inputs import Inputs
+    from lmfacts.facts.runs_view import RunsView
     from lmfacts.run import Run
     from lmfacts.run.site import SiteRecord
 
@@ -338,6 +342,90 @@ def _table(shares: _Shares) -> Table:
     )
 
 
+# The figures
+
+_MOST_POINTS: Final = 300
+_MOST_NAMED: Final = 8
+_LABEL_WIDTH: Final = 0.12
+_LABEL_HEIGHT: Final = 0.06
+
+
+def _figures(view: RunsView) -> list[Figure]:
+    """The dims that reach the threshold anywhere."""
+    layers = _layers(view)
+    if not layers:
+        return []
+    try:
+        features = int8_features(list(layers.values()))
+    except UsageError:  # other widths or another threshold: F4 says so
+        return []
+    return [
+        Figure(
+            "How often single dims reach 6.0",
+            "Each point is a dim that reaches a magnitude of 6 somewhere at the input of a projection. LLM.int8() "
+            "calls it an outlier feature if it does so in at least a quarter of the layers and at 6 % of the "
+            "positions, here of all pairs of layer and position: the shaded corner. Next to it, the number of dims "
+            "that reach 6 at least once, by layer.",
+            (_dims(features), _counts(layers)),
+        )
+    ]
+
+
+def _layers(view: RunsView) -> dict[int, list[SiteRecord]]:
+    found: dict[int, list[SiteRecord]] = {}
+    for kind in _KINDS:
+        for layer, site in view.sites_of(kind, "all").items():
+            found.setdefault(layer, []).append(site)
+    return dict(sorted(found.items()))
+
+
+def _dims(features: Int8Features) -> Chart:
+    hit = np.flatnonzero(features.n_layers_hit)
+    passed = features.dims(_LAYER_SHARE.value, _POSITION_SHARE.value)
+    order = hit[np.lexsort((hit, -features.position_share[hit]))][:_MOST_POINTS]
+    chart = Chart("f4-dims", "Dims that reach 6.0", x="share of the layers", y="share of the positions")
+    chart.limits_x(-0.02, 1.03)
+    top = max(float(features.position_share.max(initial=0.0)) * 1.15, 2 * _POSITION_SHARE.value)
+    chart.limits_y(-0.02 * top, top)
+    chart.area([_LAYER_SHARE.value, 1.03], _POSITION_SHARE.value, top, "heat-0", above=1)
+    chart.rule(x=_LAYER_SHARE.value)
+    chart.rule(y=_POSITION_SHARE.value)
+    chart.percent("x")
+    chart.percent("y")
+    inside = np.isin(order, passed)
+    for chosen, color in ((order[~inside], "blue"), (order[inside], "orange")):
+        chart.points(features.layer_share[chosen], features.position_share[chosen], color, size=3.0)
+    named: list[tuple[float, float]] = []
+    for dim in order:
+        x, y = float(features.layer_share[dim]), float(features.position_share[dim])
+        covered = any(abs(x - other) < _LABEL_WIDTH and abs(y - at) < _LABEL_HEIGHT * top for other, at in named)
+        if covered or len(named) == _MOST_NAMED:
+            continue
+        named.append((x, y))
+        near_edge = x > 1 - _LABEL_WIDTH
+        chart.label(str(dim), x, y, -6 if near_edge else 6, 0, align="right" if near_edge else "left", is_centered=True)
+    if not hit.size:
+        chart.note("no dim reaches 6.0", 0.5, 0.5, align="center")
+    listed = ", ".join(str(dim) for dim in passed[:_MOST_NAMED]) or "none"
+    return chart.described(
+        f"{hit.size} dims reach 6.0 somewhere; in a quarter of the layers and at 6 % of the positions: {listed}."
+    )
+
+
+def _counts(layers: dict[int, list[SiteRecord]]) -> Chart:
+    counts = [int(np.any([site.dims.n_at_least > 0 for site in sites], axis=0).sum()) for sites in layers.values()]
+    chart = Chart("f4-layers", f"Dims with |x| ≥ {INT8_THRESHOLD:g}", x="layer", y="number of dims")
+    names = list(layers)
+    chart.limits_x(names[0] - 0.6, names[-1] + 0.6)
+    chart.columns(names, counts, "blue")
+    chart.limits_y(0, max(*counts, 4) * 1.1 if len(counts) > 1 else max(counts[0], 4) * 1.1)
+    chart.whole_numbers()
+    chart.whole_numbers("y", 5)
+    return chart.described(f"Number of dims that reach 6.0 by layer: from {min(counts)} to {max(counts)}.")
+
+
+# The catalogue's entry
+
 _TABLE_4: Final = (
     # model, outlier features, of them one-sided, layers %, positions %, quartiles
     ("gpt2 (117M)", 1, 1, 25, 6, (-8, -7, -6)),
@@ -389,6 +477,7 @@ DEFINITION: Final = Definition(
         "INCONCLUSIVE: a site without values or with one value only (ours).",
     ),
     judge=_check,
+    figures=_figures,
     published=(
         *(
             PublishedValue(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lmfacts.charts import Chart, Figure
 from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
@@ -17,11 +18,16 @@ from lmfacts.facts.strictness import Strictness, at_least, judged
 from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lmfacts.facts.runs_view import RunsView
+    from lmfacts.run.site import SiteRecord
+
+    Floats = NDArray[np.float64]
     from collections.abc import Sequence
 
     from lmfacts.facts.fact import Fact
     from lmfacts.facts.inputs import Inputs
-    from lmfacts.run.site import SiteRecord
 
 __all__ = ["DEFINITION"]
 
@@ -216,6 +222,55 @@ def _notes(sites: Sequence[_SiteCosines]) -> tuple[str, ...]:
     return tuple(notes)
 
 
+# The figures
+
+
+def _figures(view: RunsView) -> list[Figure]:
+    """The mean cosine between tokens, and what three dims contribute to it."""
+    cosines, shares = {}, {}
+    for layer, site in view.residual.items():
+        sums = site.unit_sums
+        if sums is not None and sums.n > 1:
+            contributions = sums.cosine_contributions
+            cosines[layer] = float(contributions.sum())
+            top = np.sort(contributions)[::-1][:_N_TOP].sum()
+            shares[layer] = float(top / cosines[layer]) if cosines[layer] > 0 else float("nan")
+    if not cosines:
+        return []
+    drawings = [
+        _share_chart("f5-cosine", "Mean cosine between tokens", "0: no common direction", cosines, _MEAN_COSINE.value),
+        _share_chart(
+            "f5-share", "Part of it from the top 3 dims", "share of the mean cosine", shares, _TOP_SHARE.value
+        ),
+    ]
+    return [
+        Figure(
+            "How far tokens point the same way",
+            "The mean over all pairs of tokens of the cosine between them: 0 where directions are spread evenly, 1 "
+            "where all point one way. It is a sum over dims; the second panel is the part of it that the three largest "
+            "terms make up. Above both dashed lines, a few rogue dims make tokens look alike. Where the first is near "
+            "0 the second means little.",
+            tuple(drawings),
+        )
+    ]
+
+
+def _share_chart(name: str, title: str, y: str, values: dict[int, float], threshold: float) -> Chart:
+    layers, series = list(values), np.array(list(values.values()))
+    finite = series[np.isfinite(series)]
+    low = min(0.0, float(finite.min(initial=0.0)))
+    chart = Chart(name, title, x="layer", y=y)
+    chart.limits_x(layers[0] - 0.5, layers[-1] + 0.5)
+    chart.limits_y(1.1 * low, max(1.05, float(finite.max(initial=0.0)) * 1.05))
+    chart.whole_numbers()
+    chart.rule(y=threshold)
+    chart.line(layers, series, "blue")
+    ends = f"from {numbers.number(float(series[0]))} at layer {layers[0]} to {numbers.number(float(series[-1]))}"
+    return chart.described(f"{title}: {ends} at layer {layers[-1]}; threshold {threshold:g}.")
+
+
+# The catalogue's entry
+
 _ETHAYARAJH: Final = "Ethayarajh, 2019"
 
 DEFINITION: Final = Definition(
@@ -247,6 +302,7 @@ DEFINITION: Final = Definition(
         "INCONCLUSIVE: a layer without values or with one value only (ours).",
     ),
     judge=_check,
+    figures=_figures,
     objections=(
         Objection(
             "Machina and Mercer (NAACL 2024)",

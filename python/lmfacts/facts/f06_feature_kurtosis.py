@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lmfacts.charts import Chart, Figure, Key
 from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
@@ -19,10 +20,15 @@ from lmfacts.writing import numbers
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from lmfacts.facts.runs_view import RunsView
+    from lmfacts.run.site import Population, SiteRecord
+
+    Floats = NDArray[np.float64]
+    from numpy.typing import NDArray
+
     from lmfacts.facts.fact import Fact
     from lmfacts.facts.inputs import Inputs
     from lmfacts.facts.strictness import Strictness
-    from lmfacts.run.site import SiteRecord
 
 __all__ = ["DEFINITION", "feature_kurtosis"]
 
@@ -138,6 +144,60 @@ def _table(layers: list[_Layer]) -> Table:
     )
 
 
+# The figures
+
+
+def _figures(view: RunsView) -> list[Figure]:
+    """He et al.'s kurtosis over dims by depth."""
+    if view.activations is None:
+        return []
+    found = {}
+    for population in view.activations.populations:
+        values = {layer: feature_kurtosis(site.dims.rms) for layer, site in view.residual_over(population).items()}
+        values = {layer: value for layer, value in values.items() if np.isfinite(value)}
+        if values:
+            found[population] = values
+    if not found:
+        return []
+    n_dims = max(site.n_dims for site in view.residual_over("all").values())
+    colors: dict[Population, str] = {"rest": "blue", "all": "blue", "first": "orange"}
+    chart = Chart(
+        "f6-depth", "Kurtosis over the dims' RMS", x="layer", y=f"1: all dims alike; {n_dims:,}: one dim only"
+    )
+    layers = sorted({layer for values in found.values() for layer in values})
+    chart.limits_x(layers[0] - 0.5, layers[-1] + 0.5)
+    chart.limits_y(0.85, n_dims * 1.15)
+    chart.log("y")
+    chart.whole_numbers()
+    chart.rule(y=_MODERATE.value, label="moderate: 3")
+    chart.rule(y=_STRONG_ABOVE, label="strong: 50")
+    for population, values in found.items():
+        chart.line(list(values), list(values.values()), colors[population])
+    told = "; ".join(
+        f"{_WORDS[population]} it is largest at layer {max(values, key=values.__getitem__)}, "
+        f"{numbers.number(max(values.values()))}"
+        for population, values in found.items()
+    )
+    drawing = chart.described(f"Kurtosis over dims by layer: {told}.")
+    return [
+        Figure(
+            "How unequal the dims are",
+            "The mean over dims of the fourth power of their RMS over the squared mean of its square. Unlike the "
+            "excess kurtosis of values, it sees only that dims have different scales. It is 1 where all have the same, "
+            "and the number of dims where one has everything.",
+            (drawing,),
+            tuple(Key(_WORDS[population], colors[population]) for population in found),
+        )
+    ]
+
+
+_WORDS: Final[dict[Population, str]] = {
+    "rest": "without position 0",
+    "first": "at position 0",
+    "all": "over all tokens",
+}
+
+
 DEFINITION: Final = Definition(
     id="F6",
     title="Outlier features by kurtosis",
@@ -159,5 +219,6 @@ DEFINITION: Final = Definition(
         "INCONCLUSIVE: a layer without values or with one value only (ours).",
     ),
     judge=_check,
+    figures=_figures,
     published=(PublishedValue("any, at initialization", "kurtosis", "about 1", "He et al. (arXiv:2405.19279)", "B"),),
 )

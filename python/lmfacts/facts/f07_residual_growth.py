@@ -5,20 +5,32 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from lmfacts.analysis.residual_norms import mean_log_norm
+from lmfacts.charts import Chart, Figure, Key
+from lmfacts.charts.colors import depth_color
 from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.intervals import all_of, decided
+from lmfacts.facts.runs_view import evenly_chosen
 from lmfacts.facts.strictness import at_least, judged
+from lmfacts.stats.cells import Cells
 from lmfacts.stats.growth_laws import exp, growth_fit
 from lmfacts.stats.jackknife import jackknife
+from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lmfacts.facts.runs_view import RunsView
+    from lmfacts.run.site import SiteRecord
+
+    Floats = NDArray[np.float64]
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
@@ -324,6 +336,137 @@ def _counted(n: int) -> str:
     return "1 layer" if n == 1 else f"{n} layers"
 
 
+# The figures
+
+_BINS: Final = 36
+
+
+def _figures(view: RunsView) -> list[Figure]:
+    """Norms by depth with the exponential that is fitted, the growth of each layer, and the norms of tokens."""
+    centered = view.inputs.norm_kind == "layernorm"
+    sites = view.sites_of("resid_pre", view.population) or view.residual
+    main = _norms(sites, centered=centered)
+    if np.isnan(list(main.values())).all():
+        return []
+    first = _norms(view.sites_of("resid_pre", "first") or view.residual_over("first"), centered=centered)
+    if view.population != "rest" or np.isnan(list(first.values())).all():
+        first = {}
+    drawings = [_by_depth(view, main, first), _growth(main)]
+    keys = [Key("without position 0" if view.population == "rest" else "all tokens", "blue")]
+    if first:
+        keys.append(Key("position 0", "orange"))
+    if _fitted(view, main).any():
+        keys.append(Key("fitted exponential", "ink", "dashed"))
+    chosen = evenly_chosen([layer for layer, site in sites.items() if site.norms.n and site.norms.max > 0])
+    if chosen:
+        drawings.append(_distributions({layer: sites[layer] for layer in chosen}))
+        keys += [Key(f"norms at layer {layer}", depth_color(i, len(chosen))) for i, layer in enumerate(chosen)]
+    minus = " after the token's mean is subtracted, as LayerNorm does" if centered else ""
+    return [
+        Figure(
+            "Norm of the residual stream by depth",
+            f"The geometric mean of the tokens' L2 norms as they enter each layer{minus}. On this axis exponential "
+            "growth is a straight line; a dashed one, where there is one, is fitted over the layers that decide. The "
+            "second panel is the factor from each layer to the next: a constant one is exponential growth. The third "
+            "is how the norms of single tokens are distributed.",
+            tuple(drawings),
+            tuple(keys),
+        )
+    ]
+
+
+def _norms(sites: dict[int, SiteRecord], *, centered: bool) -> dict[int, float]:
+    """Layer -> mean ln norm."""
+    return {layer: mean_log_norm(site, centered=centered) for layer, site in sites.items()}
+
+
+def _by_depth(view: RunsView, main: dict[int, float], first: dict[int, float]) -> Chart:
+    layers = np.array(list(main))
+    y = np.array(list(main.values()))
+    chart = Chart("f7-depth", "Norm by depth", x="layer", y="L2 norm")
+    found = np.array([*main.values(), *first.values()])
+    found = np.exp(found[np.isfinite(found)])
+    chart.limits_x(layers[0] - 0.5, layers[-1] + 0.5)
+    chart.limits_y(float(found.min()) / 1.3, float(found.max()) * 1.3)
+    chart.log("y")
+    chart.whole_numbers()
+    chart.line(layers, np.exp(y), "blue")
+    chart.points(layers, np.exp(y), "blue", size=2.0)
+    if first:
+        chart.line(list(first), np.exp(list(first.values())), "orange")
+    chosen = _fitted(view, main)
+    growth = ""
+    if chosen.any():
+        slope, start = np.polyfit(layers[chosen], y[chosen], 1)
+        ends = layers[chosen][[0, -1]]
+        chart.line(ends, np.exp(start + slope * ends), "ink", style="dashed", width=1.5, above=4)
+        growth = f"; fitted over layers {ends[0]} to {ends[1]}, a factor of {np.exp(slope):.3f} per layer"
+    return chart.described(
+        f"The norm goes from {numbers.number(float(np.exp(y[0])))} at layer {layers[0]} to "
+        f"{numbers.number(float(np.exp(y[-1])))} at layer {layers[-1]}{growth}."
+    )
+
+
+def _fitted(view: RunsView, main: dict[int, float]) -> NDArray[np.bool_]:
+    """Which layers decide: those of F7, or none where they are too few."""
+    layers, y = np.array(list(main)), np.array(list(main.values()))
+    chosen = np.isin(layers, list(fit_window(view.inputs.n_layers or int(layers[-1]) + 1))) & np.isfinite(y)
+    return chosen if chosen.sum() >= _LEAST_LAYERS else np.zeros(layers.size, dtype=bool)
+
+
+def _growth(main: dict[int, float]) -> Chart:
+    factors = {a: float(np.exp(main[b] - main[a])) for a, b in pairwise(main)}
+    layers, values = np.array(list(factors)), np.array(list(factors.values()))
+    finite = values[np.isfinite(values)]
+    chart = Chart("f7-factor", "Factor to the next layer", x="layer", y="1: no growth")
+    if not finite.size:
+        chart.note("one layer only", 0.5, 0.5, align="center")
+        return chart.described("There is one layer only.")
+    # The first layers often grow many times over: the axis is for the others.
+    low = float(finite.min())
+    top = max(float(np.quantile(finite, 0.9)) * 1.15, 1.1)
+    chart.limits_x(layers[0] - 0.5, layers[-1] + 0.5)
+    chart.limits_y(min(0.95, low * 0.97), top)
+    chart.whole_numbers()
+    chart.rule(y=1.0, color="ink")
+    chart.line(layers, values, "blue")
+    chart.points(layers, values, "blue", size=2.0)
+    over = np.flatnonzero(values > top)
+    if over.size:
+        told = ", ".join(f"{numbers.number(float(values[i]), 2)} at {layers[i]}" for i in over[:3])
+        chart.note(f"off the axis: {told}", 0.98, 0.95, align="right")
+    return chart.described(
+        f"Factors from each layer to the next: median {numbers.number(float(np.median(finite)))}, from "
+        f"{numbers.number(low)} to {numbers.number(float(finite.max()))}."
+    )
+
+
+def _distributions(sites: dict[int, SiteRecord]) -> Chart:
+    """Histograms of the norms of tokens on a logarithmic axis, each with bins of its own and as tall as the others."""
+    ends = {layer: site.norms.quantile([0.001, 0.999]) for layer, site in sites.items()}
+    ends = {layer: end for layer, end in ends.items() if 0 < end[0] < end[1]}
+    chart = Chart("f7-tokens", "Norms of single tokens", x="L2 norm", y="number of tokens, over its peak")
+    if not ends:
+        chart.note("all tokens have the same norm", 0.5, 0.5, align="center")
+        return chart.described("All tokens of a layer have the same norm.")
+    chart.limits_x(min(end[0] for end in ends.values()) / 1.2, max(end[1] for end in ends.values()) * 1.2)
+    chart.log("x")
+    chart.limits_y(0, 1.05)
+    for i, (layer, site) in enumerate(sites.items()):
+        if layer in ends:
+            edges = np.geomspace(ends[layer][0], ends[layer][1], _BINS + 1)
+            masses = np.diff(Cells.of(site.norms.distribution).cdf(edges))
+            heights = np.concatenate([[0.0], masses / masses.max(), [0.0]])
+            middles = np.concatenate([[edges[0]], np.sqrt(edges[:-1] * edges[1:]), [edges[-1]]])
+            chart.line(middles, heights, depth_color(i, len(sites)), width=1.5)
+    told = "; ".join(
+        f"layer {layer}: half of the tokens between {numbers.number(float(a))} and {numbers.number(float(b))}"
+        for layer, site in sites.items()
+        for a, b in [site.norms.quantile([0.25, 0.75])]
+    )
+    return chart.described(f"Norms of tokens by depth. {told}.")
+
+
 DEFINITION: Final = Definition(
     id="F7",
     title="Residual norm growth",
@@ -361,6 +504,7 @@ DEFINITION: Final = Definition(
         "10 % looser or stricter: of the distance of 0.97, 1.01 and 1.5 from 1 (ours)",
     ),
     judge=_check,
+    figures=_figures,
     published=(
         PublishedValue("gpt2-xl", "factor per layer, layers 5-41 of 48", "1.045", "Heimersheim & Turner 2023", "B"),
         PublishedValue(

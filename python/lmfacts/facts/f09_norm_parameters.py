@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from lmfacts.analysis.block_matrices import block_matrices, by_kind, matrix_shapes, median
+from lmfacts.charts import Chart, Figure, Key
+from lmfacts.charts.colors import SERIES
 from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from lmfacts.analysis.weights_view import WeightGroup
     from lmfacts.facts.fact import Cell, Fact
     from lmfacts.facts.inputs import Inputs
+    from lmfacts.facts.runs_view import RunsView
     from lmfacts.run import Run
     from lmfacts.run.weight import WeightRecord
 
@@ -391,6 +395,133 @@ def _notes(run: Run[WeightRecord], gains: Sequence[_Vector], kept: Sequence[_Vec
     return tuple(notes)
 
 
+# The figures
+
+_BANDS: Final = (0.0, 0.05, 0.5, 0.95, 1.0)
+_MOST_KINDS: Final = 4
+_BINS: Final = 60
+
+
+def _figures(view: RunsView) -> list[Figure]:
+    """Gains by depth, the gains of the final norm, and kurtosis beside that of the matrices."""
+    if view.weights is None:
+        return []
+    gains = [group for group in view.weights.vectors if group.kind.endswith("gain") and _filled(group)]
+    if not gains:
+        return []
+    blocks = [group for group in gains if len(_filled(group)) > 1][:_MOST_KINDS]
+    drawings = [_by_depth(group) for group in blocks]
+    final = [weight for group in gains if group not in blocks for weight in _filled(group)]
+    drawings += [_entries(weight) for weight in final[:1]]
+    drawings.append(_kurtosis(view, gains))
+    n = len(blocks)
+    return [
+        Figure(
+            "Gains of the norms",
+            (
+                "By depth: the darker band holds 90 % of a norm's gains, the lines are the smallest and the largest. "
+                if n
+                else ""
+            )
+            + ("Then the gains of the final norm as a histogram, with its extremes marked. " if final else "")
+            + "The last panel compares the excess kurtosis of gains with that of the matrices of the same layer: the "
+            "claim is that norms are the exception. A kurtosis alone misses gains with two humps.",
+            tuple(drawings),
+            (
+                Key("90 % of the gains", "fill", "area"),
+                Key("median gain", "blue"),
+                Key("smallest and largest gain", "orange"),
+            )
+            if n
+            else (),
+        )
+    ]
+
+
+def _filled(group: WeightGroup) -> list[WeightRecord]:
+    return [figures.weight for figures in group.figures if figures.weight.n]
+
+
+def _by_depth(group: WeightGroup) -> Chart:
+    weights = _filled(group)
+    layers = [index if weight.layer is None else weight.layer for index, weight in enumerate(weights)]
+    bands = np.array([weight.quantile(_BANDS) for weight in weights])
+    bands[:, 0], bands[:, -1] = [weight.min for weight in weights], [weight.max for weight in weights]
+    name = f"f9-{group.kind.replace('.', '-').replace('*', 'n')}"
+    chart = Chart(name, f"{group.kind} by depth", x="layer", y="gain")
+    low, lower, median, upper, high = bands.T
+    chart.limits_x(layers[0] - 0.5, layers[-1] + 0.5)
+    chart.whole_numbers()
+    chart.rule(y=0.0, color="ink")
+    chart.area(layers, lower, upper)
+    chart.line(layers, low, "orange", width=1.3)
+    chart.line(layers, high, "orange", width=1.3)
+    chart.line(layers, median, "blue")
+    return chart.described(
+        f"{group.kind} by layer: medians from {numbers.number(float(median.min()))} to "
+        f"{numbers.number(float(median.max()))}, single gains from {numbers.number(float(low.min()))} to "
+        f"{numbers.number(float(high.max()))}."
+    )
+
+
+def _entries(weight: WeightRecord) -> Chart:
+    """The gains of one norm as a histogram over their whole range; the smallest and the largest with their dims."""
+    values = weight.dims.mean  # a vector is one row: the mean of each dim is its value
+    finite = np.flatnonzero(np.isfinite(values))
+    least, most = finite[np.argmin(values[finite])], finite[np.argmax(values[finite])]
+    margin = 0.05 * float(values[most] - values[least]) or 0.5
+    edges = np.linspace(values[least] - margin, values[most] + margin, _BINS + 1)
+    counts, _ = np.histogram(values[finite], edges)
+    chart = Chart("f9-final", weight.name, x="gain", y="number of gains per bin")
+    floor = 0.5
+    chart.limits_x(edges[0], edges[-1])
+    chart.limits_y(floor, max(float(counts.max()) * 1.6, 4.0))
+    chart.log("y")
+    chart.bars(edges, np.maximum(counts, floor), "blue", floor=floor)
+    for dim, word, place in ((least, "smallest", 0.02), (most, "largest", 0.985)):
+        value = numbers.number(float(values[dim])).replace("-", "\N{MINUS SIGN}")
+        chart.note(f"{word}: {value}, dim {dim}", place, 0.95, align="left" if dim == least else "right")
+    return chart.described(
+        f"Gains of {weight.name}: median {numbers.number(float(np.median(values[finite])))}, from "
+        f"{numbers.number(float(values[least]))} at dim {least} to {numbers.number(float(values[most]))} at dim "
+        f"{most}."
+    )
+
+
+def _kurtosis(view: RunsView, gains: list[WeightGroup]) -> Chart:
+    """Excess kurtosis of gains and of matrices by layer."""
+    every: dict[int, list[float]] = {}
+    for group in view.matrices:
+        for layer, value in group.by_layer("excess_kurtosis").items():
+            if math.isfinite(value):
+                every.setdefault(layer, []).append(value)
+    medians = {layer: float(np.median(values)) for layer, values in sorted(every.items())}
+    chart = Chart("f9-kurtosis", "Excess kurtosis: gains and matrices", x="layer", y="Gaussian: 0")
+    chart.margins(right=66)
+    labels, tops, span = [], [_KURTOSIS.value * 2], [*medians]
+    for group, color in zip(gains, ("orange", "green", "purple", *SERIES), strict=False):
+        values = group.by_layer("excess_kurtosis")
+        if len(values) > 1:
+            chart.line(list(values), list(values.values()), color)
+            last = next((v for v in reversed(values.values()) if math.isfinite(v)), math.nan)
+            labels.append((group.kind.removesuffix(".gain"), last, color))
+            tops += [value for value in values.values() if math.isfinite(value)]
+            span += list(values)
+    chart.line(list(medians), list(medians.values()), "blue")
+    if medians:
+        labels.append(("matrices", list(medians.values())[-1], "blue"))
+        tops += list(medians.values())
+    chart.limits_x(min(span, default=0) - 0.5, max(span, default=0) + 0.5)
+    chart.symmetric_log(min(tops), max(tops))
+    chart.whole_numbers()
+    chart.rule(y=_KURTOSIS.value)
+    chart.labels_at_the_end(labels)
+    told = "; ".join(f"{kind} ends at {numbers.number(value)}" for kind, value, _ in labels)
+    return chart.described(f"Excess kurtosis by layer: {told}.")
+
+
+# The catalogue's entry
+
 _LMF: Final = "LM_facts_across_training, weight_statistics, step 142,000"
 
 DEFINITION: Final = Definition(
@@ -420,6 +551,7 @@ DEFINITION: Final = Definition(
         "10 % looser or stricter: of the distance of 80 % from 1 and of 0.6 from 5/9, and of the other limits (ours)",
     ),
     judge=_check,
+    figures=_figures,
     objections=(
         Objection(
             "Kovaleva et al. (arXiv:2105.06990)",

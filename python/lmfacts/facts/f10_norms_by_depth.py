@@ -6,17 +6,24 @@ import functools
 import math
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from lmfacts.analysis.weight_norms import NormTrend, norm_trends
+from lmfacts.charts import Chart, Figure, Key
+from lmfacts.charts.kinds import kind_color, kind_name
 from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.strictness import Strictness, at_least, at_most, judged
+from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lmfacts.analysis.weight_norms import NormTrend
     from lmfacts.facts.fact import Cell, Fact
     from lmfacts.facts.inputs import Inputs
+    from lmfacts.facts.runs_view import RunsView
 
 __all__ = ["DEFINITION"]
 
@@ -236,6 +243,88 @@ def _published(model: str, *values: str) -> PublishedValue:
     return PublishedValue(model, quantity, ", ".join(values), _LMF, "A")
 
 
+# The figures
+
+_LEAST_REACH: Final = 1.4
+
+
+def _figures(view: RunsView) -> list[Figure]:
+    """Norms by depth, of weights that write and of weights that read, raw and folded."""
+    if view.weights is None:
+        return []
+    trends = [trend for trend in norm_trends(view.weights.run) if _relative(trend)]
+    raw = [trend for trend in trends if not trend.folded]
+    folded = {trend.kind: trend for trend in trends if trend.folded}
+    if not raw:
+        return []
+    panels: list[tuple[str, str, list[NormTrend]]] = []
+    for group, word in ((("writing", "value"), "Writing"), (("reading",), "Reading")):
+        chosen = [trend for trend in raw if trend.group in group]
+        panels.append((f"f10-{word.lower()}", f"{word}, raw", chosen))
+        if any(trend.kind in folded for trend in chosen):
+            both = [folded.get(trend.kind, trend) for trend in chosen]
+            panels.append((f"f10-{word.lower()}-folded", f"{word}, folded", both))
+    shown = [(name, title, chosen) for name, title, chosen in panels if chosen]
+    limits = _limits([trend for _, _, chosen in shown for trend in chosen])
+    centered = (
+        "; of those that write, the output is centered, as the next norm does"
+        if view.inputs.norm_kind == "layernorm"
+        else ""
+    )
+    return [
+        Figure(
+            "Frobenius norms by depth",
+            "The norm of each kind of weight over the geometric mean of its own line, so that a constant kind is a "
+            "flat line at 1. The claim is that weights which write to the residual stream grow and that those which "
+            "read it are constant. W_V reads, and is half of what attention writes: it is drawn with the latter. "
+            f"Folded, weights that read are multiplied by the gain of the norm before them{centered}: that is what "
+            "acts on the stream. The first layer decides nothing and may lie off the axis.",
+            tuple(_by_depth(name, title, chosen, limits) for name, title, chosen in shown),
+            tuple(Key(kind_name(trend.kind), kind_color(trend.kind)) for trend in raw),
+        )
+    ]
+
+
+def _limits(trends: Sequence[NormTrend]) -> tuple[float, float]:
+    """One axis for all panels, from every layer but the first."""
+    values = [value for trend in trends for layer, value in _relative(trend).items() if layer > 0]
+    return min(*values, 1 / _LEAST_REACH) / 1.06, max(*values, _LEAST_REACH) * 1.06
+
+
+def _by_depth(name: str, title: str, trends: Sequence[NormTrend], limits: tuple[float, float]) -> Chart:
+    chart = Chart(name, title, x="layer", y="norm over its geometric mean")
+    chart.margins(right=52)
+    lines = {trend.kind: (_relative(trend), kind_color(trend.kind)) for trend in trends}
+    layers = [layer for line, _ in lines.values() for layer in line]
+    chart.limits_x(min(layers) - 0.5, max(layers) + 0.5)
+    chart.limits_y(*limits)
+    chart.log("y")
+    chart.whole_numbers()
+    chart.rule(y=1.0)
+    for line, color in lines.values():
+        chart.line(list(line), list(line.values()), color)
+    chart.labels_at_the_end(
+        [(kind_name(kind), list(line.values())[-1], color) for kind, (line, color) in lines.items()]
+    )
+    told = "; ".join(
+        f"{kind_name(trend.kind)} changes by a factor of {numbers.number(trend.total_factor)}, rank correlation "
+        f"with depth {trend.spearman:+.2f}"
+        for trend in trends
+        if not math.isnan(trend.total_factor)
+    )
+    return chart.described(f"{title}, without the first layer: {told or 'too few layers for a trend'}.")
+
+
+def _relative(trend: NormTrend) -> dict[int, float]:
+    """Layer -> norm over the geometric mean of the line, the first layer left out of the mean."""
+    good = {layer: norm for layer, norm in trend.norms.items() if math.isfinite(norm) and norm > 0}
+    deciding = [norm for layer, norm in good.items() if layer > 0]
+    if not deciding:
+        return {}
+    middle = math.exp(float(np.mean(np.log(deciding))))
+    return {layer: norm / middle for layer, norm in good.items()}
+
+
 DEFINITION: Final = Definition(
     id="F10",
     title="Writing weights grow, reading weights are constant",
@@ -264,6 +353,7 @@ DEFINITION: Final = Definition(
         "10 % looser or stricter: of 0.7, and of the distance of 1.25 and 1.35 from 1 (ours)",
     ),
     judge=_check,
+    figures=_figures,
     objections=(
         Objection(
             "lmfacts",

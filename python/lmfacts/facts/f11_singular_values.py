@@ -10,21 +10,32 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from lmfacts.analysis.block_matrices import NO_MATRICES, block_matrices, by_kind, median
+from lmfacts.charts import Chart, Figure, Key
+from lmfacts.charts.kinds import kind_color, kind_name
 from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
 from lmfacts.facts.strictness import Strictness, at_least, at_most, judged
-from lmfacts.stats.spectrum import marchenko_pastur_slope
+from lmfacts.stats.spectrum import marchenko_pastur_edge, marchenko_pastur_quantiles, marchenko_pastur_slope
+from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from lmfacts.facts.runs_view import RunsView
+    from lmfacts.run.weight import WeightRecord
+    from lmfacts.stats.spectrum import Spectrum
+
+    Floats = NDArray[np.float64]
+    from collections.abc import Sequence
 
     from lmfacts.analysis.block_matrices import BlockMatrix
     from lmfacts.facts.fact import Cell, Fact
     from lmfacts.facts.inputs import Inputs
     from lmfacts.run import Run
-    from lmfacts.run.weight import WeightRecord
-    from lmfacts.stats.spectrum import Spectrum, WindowFit
+    from lmfacts.stats.spectrum import WindowFit
 
 __all__ = ["DEFINITION", "spectra_command"]
 
@@ -299,6 +310,123 @@ def _notes(n_matrices: int, found: Sequence[_Spectral], judged: Sequence[_Spectr
     return tuple(notes)
 
 
+# The figures
+
+_LEAST_DRAWN_RANK: Final = 16
+_MOST_DRAWN: Final = 220
+
+
+def _figures(view: RunsView) -> list[Figure]:
+    """The spectra of one layer's matrices, and what all layers have."""
+    chosen = {kind: weight for kind, weight in view.middle_matrices.items() if _spectrum(weight) is not None}
+    if not chosen:
+        return []
+    drawings = tuple(_one(kind, weight) for kind, weight in chosen.items())
+    one = Figure(
+        "Singular values of one matrix of each kind",
+        "Singular values by rank on logarithmic axes, over the largest that a random matrix of the same size and scale "
+        "has: those above 1 are structure. A power law is a straight line, but so, nearly, is pure noise (dotted) over "
+        "most of its ranks: what counts is how much steeper the values fall, and whether the power law (orange) "
+        "follows the body better than an exponential in rank (green).",
+        drawings,
+        (
+            Key("singular values", "blue"),
+            Key("random matrix", "ink", "dotted"),
+            Key("power law, fitted to the body", "orange", "dashed"),
+            Key("exponential, fitted to the body", "green", "dashed"),
+        ),
+    )
+    slopes = _by_depth(view, "f11-slope", "Slope of the body", "ln s against ln rank", lambda s: s.body.slope)
+    above = _by_depth(
+        view,
+        "f11-above",
+        "Share above the edge of noise",
+        "share of the singular values",
+        lambda s: s.n_above(s.marchenko_pastur_edge) / max(s.values.size, 1),
+    )
+    kinds = [kind_name(group.kind) for group in view.matrices]
+    depth = Figure(
+        "The same by depth",
+        "Lines of one kind that stay together and near those of the others would be one pattern for all. The slope is "
+        "that of the power law fitted to the middle ranks.",
+        (slopes, above),
+        tuple(Key(kind, kind_color(kind)) for kind in kinds),
+    )
+    return [one, depth]
+
+
+def _spectrum(weight: WeightRecord) -> Spectrum | None:
+    spectrum = weight.spectrum
+    usable = spectrum is not None and spectrum.rank >= _LEAST_DRAWN_RANK and spectrum.marchenko_pastur_edge > 0
+    return spectrum if usable else None
+
+
+def _one(kind: str, weight: WeightRecord) -> Chart:
+    spectrum = weight.spectrum
+    assert spectrum is not None
+    values = spectrum.values[: spectrum.rank] / spectrum.marchenko_pastur_edge
+    noise = marchenko_pastur_quantiles(*spectrum.shape) / marchenko_pastur_edge(*spectrum.shape, 1.0)
+    drawn = np.unique(np.geomspace(1, values.size, _MOST_DRAWN).round().astype(int))
+    ranks = np.arange(1, noise.size + 1)
+    name = f"f11-{kind.replace(' ', '-').replace('_', '-')}"
+    chart = Chart(name, f"{kind}, layer {weight.layer}", x="rank", y="over the edge of noise")
+    top = max(float(values[0]), 1.0) * 1.5
+    chart.limits_x(0.85, noise.size * 1.2)
+    # The very last ranks fall off a cliff that would take most of the axis.
+    chart.limits_y(max(float(values[int(0.97 * (values.size - 1))]) * 0.7, top * 1e-4), top)
+    chart.log("x")
+    chart.log("y")
+    chart.rule(y=1.0)
+    null = np.unique(np.geomspace(1, noise.size, _MOST_DRAWN).round().astype(int))
+    chart.line(null, noise[null - 1], "ink", style="dotted", width=1.5)
+    chart.line(drawn, values[drawn - 1], "blue", width=2.0)
+    body = spectrum.body
+    if math.isfinite(body.slope):
+        _fits(chart, values, ranks, body.first, body.last)
+    return chart.described(
+        f"Spectrum of {weight.name}: the largest singular value is {numbers.number(float(values[0]))} times the "
+        f"edge of noise, {spectrum.n_above(spectrum.marchenko_pastur_edge)} of {spectrum.values.size} lie above "
+        f"it. Body: slope {numbers.number(body.slope)}, R2 {numbers.number(body.r2_power)} for a power law and "
+        f"{numbers.number(body.r2_exponential)} for an exponential."
+    )
+
+
+def _fits(chart: Chart, values: Floats, ranks: NDArray[np.int64], first: int, last: int) -> None:
+    """Both least-squares fits of the body, drawn over it."""
+    x, y = ranks[first - 1 : last].astype(float), np.log(values[first - 1 : last])
+    for of, color in ((np.log, "orange"), (np.asarray, "green")):
+        slope, start = np.polyfit(of(x), y, 1)
+        chart.line(x, np.exp(start + slope * of(x)), color, style="dashed", width=1.6, above=4)
+
+
+def _by_depth(view: RunsView, name: str, title: str, y: str, value: Callable[[Spectrum], float]) -> Chart:
+    chart = Chart(name, title, x="layer", y=y)
+    told, span, ends = [], [0], [0.0]
+    for group in view.matrices:
+        found: dict[int, list[float]] = {}
+        for figures_of_one in group.figures:
+            weight = figures_of_one.weight
+            spectrum = _spectrum(weight)
+            if spectrum is not None and weight.layer is not None:
+                found.setdefault(weight.layer, []).append(value(spectrum))
+        line = {layer: float(np.median(values)) for layer, values in sorted(found.items())}
+        if line:
+            chart.line(list(line), list(line.values()), kind_color(group.kind))
+            middle = float(np.median(list(line.values())))
+            told.append(f"{kind_name(group.kind)} {numbers.number(middle)}")
+            span += list(line)
+            ends += [v for v in line.values() if math.isfinite(v)]
+    chart.limits_x(min(span) - 0.5, max(span) + 0.5)
+    reach = max(ends) - min(ends) or 1.0
+    chart.limits_y(min(ends) - 0.06 * reach * (min(ends) < 0), max(ends) + 0.06 * reach)
+    chart.whole_numbers()
+    if min(ends) >= 0:
+        chart.percent("y")
+    return chart.described(f"{title}, median over the layers: {', '.join(told)}.")
+
+
+# The catalogue's entry
+
 _GAUSSIAN: Final = "i.i.d. Gaussian 768 x 768"
 _LINES: Final = "slope, R2_pow, R2_exp on ranks"
 
@@ -330,6 +458,7 @@ DEFINITION: Final = Definition(
         f"matrices of rank below {_LEAST_RANK} are left out; INCONCLUSIVE if none is left (ours)",
     ),
     judge=_check,
+    figures=_figures,
     objections=(
         Objection(
             "lmfacts",

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from lmfacts.analysis.block_matrices import (
     NO_MATRICES,
     block_matrices,
@@ -15,18 +17,25 @@ from lmfacts.analysis.block_matrices import (
     median,
     without_k,
 )
+from lmfacts.charts import Chart, Figure, Key
+from lmfacts.charts.kinds import kind_color, kind_name
 from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.f11_singular_values import spectra_command
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
+from lmfacts.facts.runs_view import evenly_chosen
+from lmfacts.stats.shape import GAUSSIAN_WEIBULL_K
 from lmfacts.stats.spectrum import weightwatcher
+from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lmfacts.analysis.block_matrices import BlockMatrix, MatrixShape
+    from lmfacts.analysis.weights_view import WeightGroup
     from lmfacts.facts.fact import Cell, Fact
     from lmfacts.facts.inputs import Inputs
+    from lmfacts.facts.runs_view import RunsView
     from lmfacts.run import Run
     from lmfacts.run.weight import WeightRecord
     from lmfacts.stats.spectrum import PowerLawFit
@@ -193,6 +202,88 @@ def _logs(model: str, values: str) -> PublishedValue:
     )
 
 
+# The figures
+
+_TRANSMISSION_BAND: Final = (1.186, 1.204)
+_HEAVY_TAILED: Final = (2.0, 6.0)
+_MOST_DRAWN: Final = 12
+_MOST_ALPHA: Final = 12.0
+
+
+def _figures(view: RunsView) -> list[Figure]:
+    """Weibull k and alpha by depth."""
+    groups = view.matrices
+    shapes = {kind_name(group.kind): _finite(group.by_layer("weibull_k")) for group in groups}
+    shapes = {kind: line for kind, line in shapes.items() if line}
+    if not shapes:
+        return []
+    alphas = {kind_name(group.kind): line for group in groups if (line := _alphas(group))}
+    drawings = [_shapes(shapes)]
+    if alphas:
+        drawings.append(_tails(alphas))
+    return [
+        Figure(
+            "Weibull shape and WeightWatcher's alpha by depth",
+            f"First, the shape k of the body of |w|: {GAUSSIAN_WEIBULL_K:.3f} for a Gaussian; the band is what "
+            "arXiv:2605.18898 found for W_O and the MLP."
+            + (
+                " Then the exponent alpha of a power law fitted to the tail of the squared singular values; within the "
+                "band, from 2 to 6, WeightWatcher calls a matrix heavy-tailed. It is noisy: a few matrices of each "
+                "kind, and values above 12 are off the axis."
+                if alphas
+                else ""
+            ),
+            tuple(drawings),
+            tuple(Key(kind, kind_color(kind)) for kind in shapes),
+        )
+    ]
+
+
+def _finite(line: Mapping[int, float]) -> dict[int, float]:
+    return {layer: value for layer, value in line.items() if math.isfinite(value)}
+
+
+def _alphas(group: WeightGroup) -> dict[int, float]:
+    """Layer -> alpha, at some layers evenly over depth."""
+    by_layer = {f.weight.layer: f.weight for f in group.figures if f.weight.layer is not None}
+    chosen = evenly_chosen(sorted(by_layer), _MOST_DRAWN)
+    values = {layer: by_layer[layer].singular_values for layer in chosen}
+    return _finite({layer: weightwatcher(found).alpha for layer, found in values.items() if found is not None})
+
+
+def _shapes(shapes: Mapping[str, Mapping[int, float]]) -> Chart:
+    chart = Chart("f15-k", "Weibull shape of the body", x="layer", y="k")
+    chart.band(*_TRANSMISSION_BAND, "heat-1")
+    low = min(min(line.values()) for line in shapes.values())
+    high = max(max(line.values()) for line in shapes.values())
+    _lines(chart, shapes, min(low - 0.02, 1.1), max(high + 0.02, 1.26))
+    chart.rule(y=GAUSSIAN_WEIBULL_K, label="Gaussian", color="ink")
+    return chart.described(f"Weibull k, median over the layers: {_medians(shapes)}.")
+
+
+def _tails(alphas: Mapping[str, Mapping[int, float]]) -> Chart:
+    chart = Chart("f15-alpha", "WeightWatcher's alpha", x="layer", y="alpha")
+    chart.band(*_HEAVY_TAILED, "heat-1")
+    high = max(max(line.values()) for line in alphas.values())
+    _lines(chart, alphas, 1.0, min(max(high * 1.05, 7.0), _MOST_ALPHA))
+    for kind, line in alphas.items():
+        chart.points(list(line), list(line.values()), kind_color(kind), size=2.4)
+    return chart.described(f"WeightWatcher's alpha, median over the layers: {_medians(alphas)}.")
+
+
+def _lines(chart: Chart, lines: Mapping[str, Mapping[int, float]], low: float, high: float) -> None:
+    for kind, line in lines.items():
+        chart.line(list(line), list(line.values()), kind_color(kind), width=1.6)
+    layers = [layer for line in lines.values() for layer in line]
+    chart.limits_x(min(layers) - 0.5, max(layers) + 0.5)
+    chart.limits_y(low, high)
+    chart.whole_numbers()
+
+
+def _medians(lines: Mapping[str, Mapping[int, float]]) -> str:
+    return ", ".join(f"{kind} {numbers.number(float(np.median(list(line.values()))))}" for kind, line in lines.items())
+
+
 DEFINITION: Final = Definition(
     id="F15",
     title="Weibull and WeightWatcher panels",
@@ -215,6 +306,7 @@ DEFINITION: Final = Definition(
         "no k where a tenth of the values or more have one magnitude, as in weights of few bits (ours)",
     ),
     judge=_check,
+    figures=_figures,
     objections=(
         Objection("lmfacts", "k sees only the body of |w|: about 1.20 does not mean that the tails are Gaussian."),
         Objection("lmfacts", "alpha is noisy, and differs between fused and split projections of q, k and v."),

@@ -6,21 +6,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lmfacts.facts import Inputs, Verdict, check, definition
+from lmfacts.facts.runs_view import RunsView
 from lmfacts.render.page.document import Page
 from lmfacts.render.page.fact_section import fact_section
-from lmfacts.render.page.illustrations import figures_of
 from lmfacts.render.page.largest_values import largest_values_section
 from lmfacts.render.page.method import method_section
+from lmfacts.render.page.model_name import model_name
 from lmfacts.render.page.opening import introduction, runs_section, verdict_table, warnings
-from lmfacts.render.page.runs_view import RunsView, model_name
 from lmfacts.run import Run
 from lmfacts.writing.visible_text import shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from lmfacts.charts import Figure
     from lmfacts.facts import Fact
-    from lmfacts.render.page.document import Figure
 
 __all__ = ["build_page"]
 
@@ -70,4 +70,4 @@ def _without_paths(fact: Fact, inputs: Inputs) -> Fact:
 
 
 def _figures(fact: Fact, view: RunsView) -> list[Figure]:
-    return [] if fact.verdict is Verdict.NOT_APPLICABLE else figures_of(fact.id, view)
+    return [] if fact.verdict is Verdict.NOT_APPLICABLE else definition(fact.id).figures_from(view)

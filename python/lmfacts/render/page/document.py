@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from lmfacts.charts import Figure
+
 if TYPE_CHECKING:
     from lmfacts.facts.fact import Verdict
 
@@ -16,11 +18,8 @@ __all__ = [
     "Column",
     "Context",
     "Details",
-    "Drawing",
-    "Figure",
     "Foreign",
     "Inline",
-    "Key",
     "Link",
     "Listing",
     "Page",
@@ -144,53 +143,6 @@ class TableBlock:
     title: str = ""
     note: Words = ()
     layout: Literal["data", "stacked", "pairs", "verdicts"] = "data"
-
-
-@dataclass(frozen=True)
-class Key:
-    """An entry of a figure's legend.
-
-    Attributes:
-        label: what it stands for.
-        color: a name of `palette.COLORS`.
-        style: `line`, `dashed`, `dotted`, `area` or `point`.
-    """
-
-    label: str
-    color: str
-    style: Literal["line", "dashed", "dotted", "area", "point"] = "line"
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """One panel of a figure.
-
-    Attributes:
-        name: unique on the page; letters, digits and hyphens.
-        alt: what it shows, in words and numbers.
-        svg: the drawing, colored from `palette.COLORS` for a light background, without `xmlns`.
-    """
-
-    name: str
-    alt: str
-    svg: str
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Panels that are read together.
-
-    Attributes:
-        title: a few words.
-        caption: how to read it.
-        panels: the drawings.
-        keys: the legend.
-    """
-
-    title: str
-    caption: str
-    panels: tuple[Drawing, ...]
-    keys: tuple[Key, ...] = ()
 
 
 @dataclass(frozen=True)

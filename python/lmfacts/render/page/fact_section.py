@@ -21,9 +21,10 @@ from lmfacts.render.terminal.verdicts import neighbors
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lmfacts.charts import Figure
     from lmfacts.facts.definition import Definition
     from lmfacts.facts.fact import Fact, Measure, Table
-    from lmfacts.render.page.document import Block, Figure, Words
+    from lmfacts.render.page.document import Block, Words
 
 __all__ = ["fact_section", "section_id"]
 

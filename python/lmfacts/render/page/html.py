@@ -7,6 +7,7 @@ from html import escape as escape_html
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
+from lmfacts.charts import Figure
 from lmfacts.render.page.document import (
     Badge,
     Block,
@@ -15,7 +16,6 @@ from lmfacts.render.page.document import (
     Column,
     Context,
     Details,
-    Figure,
     Foreign,
     Inline,
     Link,
@@ -26,13 +26,15 @@ from lmfacts.render.page.document import (
     TableBlock,
     Words,
 )
+from lmfacts.render.page.draw import draw
 from lmfacts.render.page.palette import style_sheet, themed
 from lmfacts.render.terminal.verdicts import SIGNS
 from lmfacts.writing.visible_text import visible
 
 if TYPE_CHECKING:
+    from lmfacts.charts import Key
     from lmfacts.facts.fact import Verdict
-    from lmfacts.render.page.document import Key, Page
+    from lmfacts.render.page.document import Page
 
 __all__ = ["to_html"]
 
@@ -125,9 +127,9 @@ def _kind(column: Column) -> str:
 
 
 def _figure(figure: Figure) -> str:
-    panels = "".join(f'<div class="panel">{_labelled(drawing.svg, drawing.alt)}</div>\n' for drawing in figure.panels)
+    panels = "".join(f'<div class="panel">{_labelled(draw(chart), chart.alt)}</div>\n' for chart in figure.charts)
     keys = f'<ul class="keys">{"".join(map(_key, figure.keys))}</ul>\n' if figure.keys else ""
-    columns = {1: 1, 2: 2, 4: 2}.get(len(figure.panels), 3)
+    columns = {1: 1, 2: 2, 4: 2}.get(len(figure.charts), 3)
     return (
         f'<figure>\n<p class="figure-title">{escape(figure.title)}</p>\n'
         f'<div class="panels of-{columns}">\n{panels}</div>\n{keys}<figcaption>{escape(figure.caption)}</figcaption>\n'

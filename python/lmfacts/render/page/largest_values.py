@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lmfacts.analysis.largest_values import LargestValue
+    from lmfacts.facts.runs_view import RunsView
     from lmfacts.render.page.document import Block, Words
-    from lmfacts.render.page.runs_view import RunsView
     from lmfacts.run.info import ContextInfo
 
 __all__ = ["largest_values_section"]

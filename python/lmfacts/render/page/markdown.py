@@ -9,6 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from lmfacts.charts import Figure
 from lmfacts.render.page.document import (
     Badge,
     Block,
@@ -16,7 +17,6 @@ from lmfacts.render.page.document import (
     CodeBlock,
     Context,
     Details,
-    Figure,
     Foreign,
     Inline,
     Link,
@@ -33,7 +33,8 @@ from lmfacts.writing.visible_text import visible
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lmfacts.render.page.document import Key, Page
+    from lmfacts.charts import Key
+    from lmfacts.render.page.document import Page
 
 __all__ = ["to_markdown"]
 
@@ -48,7 +49,7 @@ def to_markdown(page: Page, figures_folder: str) -> str:
 
     Args:
         page: the page.
-        figures_folder: where its drawings are, relative to the file: `NAME.svg` for each `Drawing`.
+        figures_folder: where its drawings are, relative to the file: `NAME.svg` for each chart.
     """
     parts = [f"# {_escaped(page.title)}", _escaped(page.subtitle)]
     parts += [_block(block, figures_folder) for block in page.opening]
@@ -105,7 +106,7 @@ def _table(table: TableBlock) -> str:
 
 
 def _figure(figure: Figure, folder: str) -> str:
-    images = "\n".join(f"![{_escaped(drawing.alt)}]({_file(folder)}/{drawing.name}.svg)" for drawing in figure.panels)
+    images = "\n".join(f"![{_escaped(chart.alt)}]({_file(folder)}/{chart.name}.svg)" for chart in figure.charts)
     keys = [f"Key: {'; '.join(map(_key, figure.keys))}."] if figure.keys else []
     return "\n\n".join([f"**{_escaped(figure.title)}**", images, *keys, _escaped(figure.caption)])
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Final
 from lmfacts.facts.intervals import COVERAGE
 from lmfacts.facts.strictness import STEP_IN_WORDS
 from lmfacts.render.page.document import CodeBlock, Listing, Paragraph, Section, Strong
-from lmfacts.render.page.runs_view import model_name
+from lmfacts.render.page.model_name import model_name
 from lmfacts.render.terminal.verdicts import MEANINGS
 from lmfacts.stats.codes import is_exact
 from lmfacts.writing.visible_text import shell_word
 
 if TYPE_CHECKING:
+    from lmfacts.facts.runs_view import RunsView
     from lmfacts.render.page.document import Block, Words
-    from lmfacts.render.page.runs_view import RunsView
 
 __all__ = ["method_section"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lmfacts.facts.fact import Verdict
 from lmfacts.render.page.document import Badge, Code, Column, Link, Paragraph, Section, Strong, TableBlock
 from lmfacts.render.page.fact_section import section_id
-from lmfacts.render.page.runs_view import model_name
+from lmfacts.render.page.model_name import model_name
 from lmfacts.render.page.words import linked
 from lmfacts.render.terminal.run_header import never_reached, notes
 from lmfacts.stats.codes import is_exact
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lmfacts.facts.fact import Fact
+    from lmfacts.facts.runs_view import RunsView
     from lmfacts.render.page.document import Block, Words
-    from lmfacts.render.page.runs_view import RunsView
     from lmfacts.run import Run
     from lmfacts.run.info import CorpusInfo, SettingsInfo
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from lmfacts.errors import RunFileError, UsageError
 from lmfacts.files.atomic import replacing, workshop
 from lmfacts.files.destination import check_destination
+from lmfacts.render.page.draw import draw
 from lmfacts.render.page.html import to_html
 from lmfacts.render.page.markdown import to_markdown
 from lmfacts.render.page.svg import standalone
@@ -69,18 +70,18 @@ def write_page(page: Page, path: str | os.PathLike[str]) -> list[Path]:
         with replacing(given) as temporary:
             temporary.write_text(to_html(page), encoding="utf-8", errors="replace", newline="\n")
         return [given]
-    drawings = [drawing for figure in page.figures for drawing in figure.panels]
+    charts = [chart for figure in page.figures for chart in figure.charts]
     folder = _figures_folder(Path(os.path.realpath(given)))
     text = to_markdown(page, folder.name)
     with _replacing_folder(folder) as (new, put_in_place):
-        for drawing in drawings:
-            svg = standalone(drawing.svg, drawing.alt)
-            (new / f"{drawing.name}.svg").write_text(svg, encoding="utf-8", errors="replace", newline="\n")
+        for chart in charts:
+            svg = standalone(draw(chart), chart.alt)
+            (new / f"{chart.name}.svg").write_text(svg, encoding="utf-8", errors="replace", newline="\n")
         with replacing(given) as temporary:
             temporary.write_text(text, encoding="utf-8", errors="replace", newline="\n")
             put_in_place()
     shown = given.with_name(folder.name)
-    return [given, *(shown / f"{drawing.name}.svg" for drawing in drawings)]
+    return [given, *(shown / f"{chart.name}.svg" for chart in charts)]
 
 
 def _figures_folder(page: Path) -> Path:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["COLORS", "DARK", "DEPTHS", "DIVERGING", "HEAT", "SERIES", "depth_color", "style_sheet", "themed"]
+__all__ = ["COLORS", "DARK", "style_sheet", "themed"]
 
 _PAIRS: Final = {
     "ink": ("#1f2328", "#e6e8eb"),
@@ -62,25 +62,8 @@ COLORS: Final[Mapping[str, str]] = MappingProxyType({name: light for name, (ligh
 DARK: Final[Mapping[str, str]] = MappingProxyType({name: dark for name, (_, dark) in _PAIRS.items()})
 """Name -> color on a dark background."""
 
-SERIES: Final = ("blue", "orange", "green", "purple", "red", "teal", "brown")
-"""Names for things without an order."""
-
-DEPTHS: Final = tuple(f"depth-{i}" for i in range(5))
-"""Names for depths, the shallowest first."""
-
-HEAT: Final = tuple(f"heat-{i}" for i in range(9))
-"""Names for amounts, the smallest first."""
-
-DIVERGING: Final = ("low-4", "low-3", "low-2", "low-1", "level", "high-1", "high-2", "high-3", "high-4")
-"""Names for deviations, the most negative first."""
-
 _NAMES: Final = {light: name for name, light in COLORS.items()}
 _COLOR: Final = re.compile(r"#[0-9a-f]{6}")
-
-
-def depth_color(index: int, n: int) -> str:
-    """The color of one of n depths, from the shallowest to the deepest."""
-    return DEPTHS[round(index * (len(DEPTHS) - 1) / max(n - 1, 1))]
 
 
 def themed(svg: str) -> str:

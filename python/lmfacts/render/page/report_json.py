@@ -64,5 +64,5 @@ def report_json(inputs: Inputs, facts: Sequence[Fact], page: Page, files: Sequen
             for fact in facts
         ],
         "n_figures": len(page.figures),
-        "n_panels": sum(len(figure.panels) for figure in page.figures),
+        "n_panels": sum(len(figure.charts) for figure in page.figures),
     }

@@ -14,13 +14,13 @@ from lmfacts.writing import numbers
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from lmfacts.render.page.panel import Panel
+    from lmfacts.charts import Chart
     from lmfacts.stats.distribution import Distribution
     from lmfacts.stats.laws import FamilyFit
 
     Floats = NDArray[np.float64]
 
-__all__ = ["Body", "gaussian_density", "law_density", "linear_panel", "log_line", "log_panel", "share_text"]
+__all__ = ["Body", "add_linear", "add_log", "add_log_line", "gaussian_density", "law_density", "share_text"]
 
 _GAUSSIAN_MAD: Final = 0.6744897501960817
 _LEAST_OCCUPIED: Final = 3
@@ -124,23 +124,23 @@ def share_text(value: float) -> str:
     return f"{100 * value:.2g} %" if value >= _LEAST_PERCENT else numbers.share(value)
 
 
-def linear_panel(panel: Panel, body: Body, fit: FamilyFit | None = None) -> None:
-    """Density against t with linear axes, a Gaussian of the same body, and a fitted law."""
+def add_linear(chart: Chart, body: Body, fit: FamilyFit | None = None) -> None:
+    """Add density against t with linear axes, a Gaussian of the same body, and a fitted law."""
     edges = np.linspace(-LINEAR_RANGE, LINEAR_RANGE, 101)
-    panel.bars(edges, body.densities(edges))
+    chart.bars(edges, body.densities(edges))
     t = np.linspace(-LINEAR_RANGE, LINEAR_RANGE, 161)
-    panel.line(t, gaussian_density(t), "ink", style="dashed", width=1.5)
+    chart.line(t, gaussian_density(t), "ink", style="dashed", width=1.5)
     if fit is not None:
-        panel.line(t, law_density(fit, body.center + body.scale * t) * body.scale, "orange", width=1.5)
-    panel.axes.set_xlim(-LINEAR_RANGE, LINEAR_RANGE)
-    panel.axes.set_ylim(bottom=0)
+        chart.line(t, law_density(fit, body.center + body.scale * t) * body.scale, "orange", width=1.5)
+    chart.limits_x(-LINEAR_RANGE, LINEAR_RANGE)
+    chart.limits_y(0)
 
 
-def log_panel(panel: Panel, body: Body, fit: FamilyFit | None = None, everything: Body | None = None) -> None:
-    """Density against t with a logarithmic axis; what lies beyond the axis is said in words.
+def add_log(chart: Chart, body: Body, fit: FamilyFit | None = None, everything: Body | None = None) -> None:
+    """Add density against t with a logarithmic axis; what lies beyond the axis is said in words.
 
     Args:
-        panel: where to draw.
+        chart: what they are added to.
         body: the values.
         fit: a fitted law to draw with them.
         everything: these and further values in the same unit, drawn as a line.
@@ -149,32 +149,32 @@ def log_panel(panel: Panel, body: Body, fit: FamilyFit | None = None, everything
     densities = body.densities(edges)
     # A bin with less than a third of a value is empty.
     floor = max(0.3 / (body.n * _TAIL_BIN), _LEAST_DENSITY)
-    panel.axes.set_xlim(-LOG_RANGE, LOG_RANGE)
-    panel.axes.set_ylim(floor, 2.0 * max(float(densities.max()), 0.4))
-    panel.log("y")
-    panel.bars(edges, np.maximum(densities, floor), floor=floor)
+    chart.limits_x(-LOG_RANGE, LOG_RANGE)
+    chart.limits_y(floor, 2.0 * max(float(densities.max()), 0.4))
+    chart.log("y")
+    chart.bars(edges, np.maximum(densities, floor), floor=floor)
     if everything is not None:
-        log_line(panel, everything, "blue")
+        add_log_line(chart, everything, "blue")
     t = np.linspace(-LOG_RANGE, LOG_RANGE, 161)
-    panel.line(t, gaussian_density(t), "ink", style="dashed", width=1.5)
+    chart.line(t, gaussian_density(t), "ink", style="dashed", width=1.5)
     if fit is not None:
-        panel.line(t, law_density(fit, body.center + body.scale * t) * body.scale, "orange", width=1.5)
+        chart.line(t, law_density(fit, body.center + body.scale * t) * body.scale, "orange", width=1.5)
     whole = everything or body
     beyond = whole.beyond(LOG_RANGE)
     if beyond > 0:
-        panel.note(f"{share_text(beyond)} beyond,", 0.985, 0.95, align="right")
-        panel.note(f"up to {numbers.number(whole.farthest(), 2)} std", 0.985, 0.87, align="right")
+        chart.note(f"{share_text(beyond)} beyond,", 0.985, 0.95, align="right")
+        chart.note(f"up to {numbers.number(whole.farthest(), 2)} std", 0.985, 0.87, align="right")
 
 
-def log_line(panel: Panel, body: Body, color: str) -> None:
-    """Further values in a panel of `log_panel`, as a line."""
+def add_log_line(chart: Chart, body: Body, color: str) -> None:
+    """Add further values to a chart of `add_log`, as a line."""
     edges = log_edges()
     found = body.densities(edges)
-    panel.line((edges[:-1] + edges[1:]) / 2, np.where(found > 0, found, np.nan), color, width=1.5, dots=False)
+    chart.line((edges[:-1] + edges[1:]) / 2, np.where(found > 0, found, np.nan), color, width=1.5, dots=False)
 
 
 def log_edges() -> Floats:
-    """Edges of the bins of a panel of `log_panel`: wider where values are rare."""
+    """Edges of the bins of a chart of `add_log`: wider where values are rare."""
     core = np.arange(0.0, _CORE, _CORE_BIN)
     tail = np.arange(_CORE, LOG_RANGE + _TAIL_BIN / 2, _TAIL_BIN)
     half = np.concatenate([core, tail])

@@ -1,23 +1,24 @@
-"""The runs that a page is about, as its figures read them."""
+"""The runs of a model as charts read them."""
 
 from __future__ import annotations
 
-import re
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lmfacts.analysis.run_view import RunView
 from lmfacts.analysis.weights_view import WeightsView
+from lmfacts.charts.kinds import kind_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lmfacts.analysis.weights_view import WeightGroup
     from lmfacts.facts.inputs import Inputs
     from lmfacts.run.site import Population, SiteRecord
+    from lmfacts.run.weight import WeightRecord
 
-__all__ = ["RunsView", "evenly_chosen", "model_name"]
+__all__ = ["RunsView", "evenly_chosen"]
 
-_PATH_END = re.compile(r"[^/\\]+$")
 N_DEPTHS = 5
 
 
@@ -67,15 +68,24 @@ class RunsView:
         in_detail = [layer for layer, site in self.residual.items() if site.dim_histograms is not None]
         return evenly_chosen(in_detail or list(self.residual))
 
+    @cached_property
+    def matrices(self) -> list[WeightGroup]:
+        """The kinds of matrices of the blocks, embeddings left out, in the order of the forward pass."""
+        if self.weights is None:
+            return []
+        return [group for group in self.weights.matrices if any(f.weight.layer is not None for f in group.figures)]
+
+    @cached_property
+    def middle_matrices(self) -> dict[str, WeightRecord]:
+        """Kind, as charts write it -> its matrix in the middle of the model."""
+        found = {}
+        for group in self.matrices:
+            weights = [figures.weight for figures in group.figures if figures.weight.layer is not None]
+            found[kind_name(group.kind)] = weights[len(weights) // 2]
+        return found
+
 
 def evenly_chosen(layers: Sequence[int], most: int = N_DEPTHS) -> list[int]:
     """The layers at the shares 0, 1/4, 1/2, 3/4 and 1 of the depth."""
     last = len(layers) - 1
     return [layers[i] for i in sorted({round(share * last / (most - 1)) for share in range(most)})] if layers else []
-
-
-def model_name(model_id: str) -> str:
-    """A model's id to show: the last part of a path, so that a page tells nobody where files lie; else the id."""
-    is_path = model_id.startswith(("/", "\\", ".", "~")) or bool(re.match(r"[A-Za-z]:[\\/]", model_id))
-    end = _PATH_END.search(model_id.rstrip("/\\"))
-    return end[0] if is_path and end else model_id
