@@ -106,8 +106,16 @@ def test_the_largest_values_are_those_of_the_dims_and_not_of_what_was_kept(runs)
     assert [item["dim"] for item in largest] == order.tolist()
     assert [abs(item["value"]) for item in largest] == absmax.max(axis=0)[order].tolist()
     assert [item["site"] for item in largest] == [stream[row] for row in absmax.argmax(axis=0)[order]]
-    unknown = {item["dim"] for item in largest[:8] if item["position"] is None}
-    assert {31, 322} <= unknown
+    for item in largest:
+        record = run[item["site"]].rest
+        found = record.largest_of_dims
+        assert found is not None
+        keys = ("value", "sequence", "position", "token_id")
+        assert [item[key] for key in keys] == [of_dims[item["dim"]].item() for of_dims in found]
+    # Two of the first eight are not among those 64, and have their tokens all the same.
+    crowded_out = {item["dim"] for item in largest[:8] if item["dim"] not in run[item["site"]].rest.outliers["dim"]}
+    assert {31, 322} <= crowded_out
+    assert all(item["token"] for item in largest[:8])
 
 
 def test_a_run_against_itself_has_no_difference(runs):

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason=NO_COMPILER)
         ("i64 row_stride, column_stride;", "i64 column_stride, row_stride;", "Argument, row_stride"),
         ("} Moments;", "    f64 more;\n} Moments;", r"sizeof\(Moments\)"),
         ("#define N_MAXIMA 64", "#define N_MAXIMA 65", "N_MAXIMA == 64"),
-        ("P_UNIT_SQUARE, N_PARTIALS", "P_UNIT_SQUARE, P_MORE, N_PARTIALS", "N_PARTIALS == 12"),
+        ("P_REACHED, N_PARTIALS", "P_REACHED, P_MORE, N_PARTIALS", "N_PARTIALS == 12"),
     ],
 )
 def test_what_moves_on_one_side_is_an_error_that_names_it(here, there, named):

@@ -87,9 +87,7 @@ def test_their_figures_are_in_the_report_as_ours_are(installed, run):
         raise RuntimeError("no colors left")
 
     theirs = replace(catalogue()["X1"], figures=failing)
-    with pytest.warns(
-        UserWarning, match="The figures of X1 of the package others are left out: RuntimeError"
-    ):
+    with pytest.warns(UserWarning, match="The figures of X1 of the package others are left out: RuntimeError"):
         assert theirs.figures_from(RunsView(Inputs.of([run]))) == []
     with pytest.raises(RuntimeError):
         replace(theirs, package="").figures_from(RunsView(Inputs.of([run])))

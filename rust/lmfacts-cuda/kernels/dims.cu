@@ -36,7 +36,6 @@ typedef f32 Part;
 enum { P_N, P_PIVOT, P_T1, P_T2, P_T3, P_T4, P_UNIT, P_UNIT_SQUARE, P_NOT_FINITE, P_MIN, P_MAX, P_REACHED, N_PARTIALS };
 // What a thread sums in shared memory: the partials from P_T1 to P_NOT_FINITE. The three behind them it has in registers.
 #define N_TOTALS (P_MIN - P_T1)
-#define N_IN_REGISTERS (N_PARTIALS - P_MIN)
 
 typedef f64 Totals[N_TOTALS][4][DIMS_THREADS];
 
