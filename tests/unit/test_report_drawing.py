@@ -189,7 +189,14 @@ def test_histogram_plot_counts_everything():
     assert counts.sum() + n_below + n_above == site.n
     assert (edges[0] + edges[-1]) / 2 == pytest.approx(figures.median)
     lines = [line.plain for line in HistogramPlot(figures, n_bins=41, limit=2, height=5).lines()]
-    assert f"beyond: {n_below:,} below, {n_above:,} above" in lines[-1]
+    assert f"beyond: {n_below:,} below, {n_above:,} above ({numbers.share((n_below + n_above) / site.n)} of all)" in (
+        HistogramPlot(figures, n_bins=71, limit=2).lines()[-1].plain
+    )
+    for n_bins in range(21, 73, 2):
+        plot = HistogramPlot(figures, n_bins=n_bins, limit=2)
+        told = plot.lines()[-1].plain
+        assert "beyond: " in told
+        assert len(told) <= plot.width, told
     assert figures.body_std == pytest.approx(1.0, abs=0.05)
     # The dots of the Gaussian and the histogram of Gaussian values are in the same place, up to noise.
     peak = lines[1]

@@ -81,9 +81,20 @@ class HistogramPlot:
             lines.append(line)
         lines += self._axis(edges)
         if n_below or n_above:
-            share = numbers.share((n_below + n_above) / self.figures.n_values)
-            lines.append(Text(f"{'':{_LABEL_WIDTH}}  beyond: {n_below:,} below, {n_above:,} above ({share} of all)"))
+            lines.append(Text(f"{'':{_LABEL_WIDTH}}  {self._beyond(n_below, n_above)}"))
         return lines
+
+    def _beyond(self, n_below: int, n_above: int) -> str:
+        """How many values lie outside the plot, in as much detail as there is room below it."""
+        share = numbers.share((n_below + n_above) / self.figures.n_values)
+        short = f"beyond: {numbers.approximate(n_below)} below, {numbers.approximate(n_above)} above"
+        told = (
+            f"beyond: {n_below:,} below, {n_above:,} above ({share} of all)",
+            f"{short} ({share} of all)",
+            short,
+            f"beyond: {share} of all",
+        )
+        return next((text for text in told if len(text) <= self.n_bins), told[-1])
 
     def _axis(self, edges: NDArray[np.float64]) -> list[Text]:
         """The horizontal axis: a line with ticks, stds of the body, and values."""
