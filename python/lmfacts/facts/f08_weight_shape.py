@@ -375,7 +375,7 @@ def _notes(matrices: Sequence[MatrixShape], kept: Sequence[MatrixShape]) -> tupl
 
 def _not_finite(run: Run[WeightRecord], matrices: Sequence[MatrixShape]) -> tuple[str, ...]:
     names = {matrix.matrix.name for matrix in matrices}
-    n = sum(entry["name"] in names and bool(entry.get("n_nonfinite")) for entry in run.metadata["sites"])
+    n = sum(entry.name in names and bool(entry.n_nonfinite) for entry in run.info.weights)
     if not n:
         return ()
     return (f"{n} of {len(matrices)} matrices hold NaN or infinities; all figures are of their finite values.",)
@@ -383,9 +383,7 @@ def _not_finite(run: Run[WeightRecord], matrices: Sequence[MatrixShape]) -> tupl
 
 def _quantized(run: Run[WeightRecord], matrices: Sequence[MatrixShape]) -> tuple[str, ...]:
     names = {matrix.matrix.name for matrix in matrices}
-    kinds = Counter(
-        entry["quantization"] for entry in run.metadata["sites"] if entry["name"] in names and entry["quantization"]
-    )
+    kinds = Counter(entry.quantization for entry in run.info.weights if entry.name in names and entry.quantization)
     if not kinds:
         return ()
     note = (

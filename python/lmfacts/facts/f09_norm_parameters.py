@@ -251,14 +251,14 @@ def _norm_vectors(run: Run[WeightRecord]) -> list[_Vector]:
     """The gains and biases of norms: by role, and by name where a family's table names none."""
     offset = float(run.model.get("gain_offset") or 0.0)
     found = []
-    for entry in run.metadata["sites"]:
-        if len(entry["shape"]) != 1:
+    for entry in run.info.weights:
+        if len(entry.shape) != 1:
             continue
-        kind = entry["weight_kind"]
-        name = entry["name"]
+        kind = entry.weight_kind
+        name = entry.name
         if kind is not None and not kind.rpartition(".")[0].startswith("ln"):
             continue
-        if kind is None and _NORM.search(entry["parameter"].rpartition(".")[0]) is None:
+        if kind is None and _NORM.search(entry.parameter.rpartition(".")[0]) is None:
             continue
         is_gain = not name.endswith("bias")
         values = np.array(run[name].dims.mean)
@@ -266,9 +266,9 @@ def _norm_vectors(run: Run[WeightRecord]) -> list[_Vector]:
             _Vector(
                 name=name,
                 kind=_LAYER.sub("*", name) if kind is None else kind,
-                layer=entry["layer"],
+                layer=entry.layer,
                 is_gain=is_gain,
-                of_stream=_HEAD_NORM.search(entry["parameter"]) is None,
+                of_stream=_HEAD_NORM.search(entry.parameter) is None,
                 values=values + offset if is_gain else values,
             )
         )

@@ -102,7 +102,7 @@ def _check(inputs: Inputs) -> Fact:
     found = [spectral for matrix in matrices if (spectral := _spectral(run, matrix)) is not None]
     if not found:
         names = {matrix.name for matrix in matrices}
-        if all(entry.get("n_nonfinite") for entry in run.metadata["sites"] if entry["name"] in names):
+        if all(entry.n_nonfinite for entry in run.info.weights if entry.name in names):
             raise requires.Inconclusive("Every matrix in the blocks holds NaN or infinities.")
         command = spectra_command(inputs.model_argument, matrices)
         raise requires.NotApplicable("The run has no singular values of matrices in the blocks.", command)
