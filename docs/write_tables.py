@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmfacts.export.formats import FORMATS
 from lmfacts.export.tables import columns_of
 from lmfacts.quantities.catalogue import QUANTITIES
 
@@ -39,6 +40,8 @@ def with_tables(text: str) -> str:
     for heading, (table, kind) in COLUMNS.items():
         rows = [f"| `{column.name}` | {column.type} | {column.definition} |" for column in columns_of(table, kind)]
         text = _replaced(text, heading, ["| column | type | meaning |", "|---|---|---|", *rows])
+    formats = [f"| `{suffix}` | {each.definition} |" for suffix, each in FORMATS.items()]
+    text = _replaced(text, "Formats", ["| name ends in | is |", "|---|---|", *formats])
     return _replaced(text, "Statistics", statistics_table())
 
 
@@ -57,7 +60,7 @@ def _written(quantity: Quantity) -> str:
 
 def _replaced(text: str, heading: str, table: list[str]) -> str:
     """The document with another table under a heading."""
-    pattern = re.compile(rf"(^## {re.escape(heading)}\n(?:(?!## )[^|].*\n|\n)*)((?:\|.*\n)+)", re.MULTILINE)
+    pattern = re.compile(rf"(^## {re.escape(heading)}\n(?:(?!## )[^|\n].*\n|\n)*)((?:\|.*\n)+)", re.MULTILINE)
     written, n = pattern.subn(lambda found: found[1] + "\n".join(table) + "\n", text)
     if n != 1:
         raise ValueError(f"{DOCUMENT.name} has {n} tables under {heading!r}, expected one.")

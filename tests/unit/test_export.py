@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lmfacts.export import export_run
+from lmfacts.export.formats import FORMATS
 from lmfacts.quantities.catalogue import QUANTITIES
 from lmfacts.quantities.outlier_criteria import rms_outlier_dims
 from lmfacts.quantities.site_figures import SiteFigures
@@ -23,7 +24,6 @@ from support.exported_tables import read, statistics_of
 from support.synthetic_runs import gaussian_run, residual_run, tokens
 from support.synthetic_weights import weights_run
 
-FORMATS = [".parquet", ".csv", ".csv.gz", ".json"]
 QUANTILES = (0.0001, 0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999, 0.9999)
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lmfacts.export.formats import SUFFIXES
+from lmfacts.export.formats import FORMATS
 from lmfacts.export.run_export import VERSION
 from lmfacts.export.tables import columns_of
 from lmfacts.quantities.catalogue import QUANTITIES
@@ -20,6 +20,13 @@ def test_every_table_is_what_the_code_has():
         [sys.executable, ROOT / "docs" / "write_tables.py", "--check"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_every_table_has_one_heading():
+    lines = DOCUMENT.splitlines()
+    starts = [i for i, line in enumerate(lines) if line.startswith("|") and not lines[i - 1].startswith("|")]
+    assert len(starts) > 5
+    assert all(set(lines[i + 1]) == {"|", "-"} for i in starts)
 
 
 def test_a_table_that_is_not_what_the_code_has_is_seen(tmp_path):
@@ -37,7 +44,7 @@ def test_columns_do_not_depend_on_the_kind_where_the_document_has_them_once():
 
 
 def test_the_document_names_every_format_and_the_version():
-    for suffix in SUFFIXES:
+    for suffix in FORMATS:
         assert f"`{suffix}`" in DOCUMENT
     assert f"version {VERSION}" in DOCUMENT
 

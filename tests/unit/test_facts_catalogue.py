@@ -9,6 +9,7 @@ import pytest
 from lmfacts.errors import MismatchedRunsError, UsageError
 from lmfacts.facts import CATALOGUE, Definition, Inputs, Verdict, check, definition
 from lmfacts.run import Run
+from lmfacts.run.kinds import KINDS
 from support.example_facts import inputs as example_inputs
 from support.synthetic_runs import gaussian_run
 from support.synthetic_weights import weights_run
@@ -105,7 +106,7 @@ def test_every_entry_is_whole(entry):
     assert entry.title
     assert entry.source
     assert entry.needs
-    assert set(entry.needs) <= {"activations", "weights"}
+    assert set(entry.needs) <= set(KINDS)
     assert entry.measured.endswith(".")
     assert all(value.confidence in "ABC" and value.source for value in entry.published)
     assert all(objection.who and objection.what for objection in entry.objections)

@@ -31,7 +31,7 @@ def test_runs_are_sorted_by_kind_in_whatever_order_they_come():
     g = Run({"kind": "gradients", "model": {}, "sites": []}, {})
     for order in ((a, w, g), (g, w, a), (w, g, a)):
         inputs = Inputs.of(iter(order))
-        assert (inputs.activations, inputs.weights, inputs.gradients) == (a, w, g)
+        assert (inputs.activations, inputs.weights, inputs.of_kind("gradients")) == (a, w, g)
         assert inputs.runs == (a, w, g)
         assert (inputs.model_id, inputs.n_layers, inputs.norm_kind) == ("m", 2, "rmsnorm")
 

@@ -205,6 +205,8 @@ def test_maps_have_a_cell_for_each_matrix():
     steps = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
     chart = heat_map("m", "Map", rows, steps, HEAT, alt="")
     assert {mark.color for mark in chart.marks if isinstance(mark, Cells)} == {f"heat-{step}" for step in (0, 1, 4, 8)}
+    long = heat_map("m", "Map", {"W" * 300: {0: 1.0}}, (0.5,), HEAT[:2], alt="")
+    assert "WWW…<" in draw(long)
     assert step_keys((-0.1, 1.0)) == ["below \N{MINUS SIGN}0.1", "\N{MINUS SIGN}0.1 to 1", "above 1"]
 
 

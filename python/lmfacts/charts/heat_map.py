@@ -18,6 +18,9 @@ __all__ = ["heat_map", "step_keys"]
 _ROW: Final = 21.0
 """Pixels that a row is high."""
 
+_LONGEST: Final = 24
+"""Characters of a row's name that there is room for."""
+
 
 def heat_map(
     name: str,
@@ -40,13 +43,14 @@ def heat_map(
     """
     last = max((layer for row in rows.values() for layer in row), default=0)
     chart = Chart(name, title, x="layer", height=74.0 + _ROW * len(rows))
-    chart.margins(left=8 + 6.6 * max((len(kind) for kind in rows), default=1))
+    names = [kind if len(kind) <= _LONGEST else f"{kind[: _LONGEST - 1]}…" for kind in rows]
+    chart.margins(left=8 + 6.6 * max(map(len, names), default=1))
     places: dict[str, list[tuple[int, int]]] = {}
     for place, row in enumerate(rows.values()):
         for layer, value in row.items():
             if math.isfinite(value):
                 places.setdefault(colors[int(np.searchsorted(steps, value))], []).append((layer, place))
-    chart.cells(list(rows), places)
+    chart.cells(names, places)
     chart.limits_x(-0.5, last + 0.5)
     chart.limits_y(len(rows) - 0.5, -0.5)
     chart.whole_numbers()

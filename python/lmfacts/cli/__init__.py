@@ -7,25 +7,21 @@ fact or threshold failed, 130 interrupted.
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Annotated
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 import lmfacts
-from lmfacts.cli.compare import compare
-from lmfacts.cli.demo import demo
-from lmfacts.cli.export import export
-from lmfacts.cli.facts import facts
-from lmfacts.cli.info import info
-from lmfacts.cli.report import report
-from lmfacts.cli.scan import scan
-from lmfacts.cli.show import show
-from lmfacts.cli.weights import weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["app", "main"]
+
+_FIRST: Final = ("scan", "weights", "show", "facts", "compare", "report", "export", "demo", "info")
+"""The order in which the help lists them; others follow."""
 
 app = typer.Typer(
     name="lmfacts",
@@ -43,7 +39,18 @@ def _help(command: Callable[..., object]) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
-for _command in (scan, weights, show, facts, compare, report, export, demo, info):
+def _commands() -> list[Callable[..., object]]:
+    """The commands: of each file here the function that has its name and ends with an exit code."""
+    found: dict[str, Callable[..., object]] = {}
+    for module in iter_modules(__path__):
+        command = getattr(import_module(f"{__name__}.{module.name}"), module.name, None)
+        if command is not None and getattr(command, "is_command", False):
+            found[module.name] = command
+    order = [*(name for name in _FIRST if name in found), *sorted(found.keys() - set(_FIRST))]
+    return [found[name] for name in order]
+
+
+for _command in _commands():
     app.command(help=_help(_command))(_command)
 
 

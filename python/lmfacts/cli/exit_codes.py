@@ -63,4 +63,5 @@ def sentences(command: Callable[P, ExitCode | None]) -> Callable[P, None]:
                 silence_stdout()  # what is left cannot be written, and Python would say so again when it ends
         raise typer.Exit(code)
 
+    run.is_command = True  # type: ignore[attr-defined]  # what `lmfacts.cli` lists
     return run

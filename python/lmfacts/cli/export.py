@@ -37,7 +37,9 @@ def export(
     *,
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="The file: .parquet, .csv, .csv.gz or .json.", show_default=False),
+        typer.Option(
+            "--out", "-o", help="The file; its ending says the format: .csv, .parquet, ...", show_default=False
+        ),
     ],
     table: Annotated[
         Table, typer.Option(help="One row per statistic, per largest value, or per 16-bit code.")

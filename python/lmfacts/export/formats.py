@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from io import TextIOWrapper
@@ -31,10 +32,7 @@ if TYPE_CHECKING:
     Write = Callable[[Block], None]
     Writer = Callable[[Path, Sequence[Column], Mapping[str, Any]], AbstractContextManager[Write]]
 
-__all__ = ["METADATA_KEY", "SUFFIXES", "require", "suffix_of", "writing"]
-
-SUFFIXES: Final = (".parquet", ".csv", ".csv.gz", ".json")
-"""How the name of a file can end."""
+__all__ = ["FORMATS", "METADATA_KEY", "Format", "require", "suffix_of", "writing"]
 
 METADATA_KEY: Final = "lmfacts"
 """The key of Parquet's metadata under which the JSON text about the run stands."""
@@ -44,18 +42,17 @@ _ROWS_OF_A_GROUP: Final = 1 << 18
 
 
 def suffix_of(path: str | os.PathLike[str]) -> str:
-    """The entry of `SUFFIXES` that a name ends with.
+    """The entry of `FORMATS` that a name ends with.
 
     Raises:
         UsageError: there is none.
     """
     name = str(path).casefold()
-    for suffix in SUFFIXES:
+    for suffix in FORMATS:
         if name.endswith(suffix):
             return suffix
-    raise UsageError(
-        f"Cannot tell the format from the name {path}: it has to end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}."
-    )
+    *others, last = FORMATS
+    raise UsageError(f"Cannot tell the format from the name {path}: it has to end in {', '.join(others)} or {last}.")
 
 
 def require(suffix: str) -> None:
@@ -64,7 +61,7 @@ def require(suffix: str) -> None:
     Raises:
         MissingExtraError: it is not.
     """
-    if suffix == ".parquet":
+    if FORMATS[suffix].needs_arrow:
         _arrow("pyarrow.parquet")
 
 
@@ -81,8 +78,7 @@ def writing(path: Path, suffix: str, columns: Sequence[Column], header: Mapping[
     Yields:
         What writes a block.
     """
-    writers: dict[str, Writer] = {".parquet": _parquet, ".csv": _csv, ".csv.gz": _csv_gz, ".json": _json}
-    with writers[suffix](path, columns, header) as write:
+    with FORMATS[suffix].writer(path, columns, header) as write:
         yield write
 
 
@@ -267,3 +263,41 @@ def _arrow(module: str) -> Any:
         raise MissingExtraError(
             "Writing Parquet needs the package pyarrow; install: pip install 'lmfacts[export]'. CSV needs nothing."
         ) from None
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a table can be written as.
+
+    Attributes:
+        writer: opens a file for the columns and what is said of the table, and gives what writes a block.
+        definition: what such a file is, in Markdown.
+        needs_arrow: whether it is written with pyarrow, which is an extra.
+    """
+
+    writer: Writer
+    definition: str
+    needs_arrow: bool = False
+
+
+FORMATS: Final[dict[str, Format]] = {
+    ".parquet": Format(
+        _parquet,
+        'needs pyarrow: `pip install "lmfacts[export]"`. The smallest, and the fastest to read. What is known about '
+        f"the run is a JSON text in the file's metadata under the key `{METADATA_KEY}`",
+        needs_arrow=True,
+    ),
+    ".csv": Format(
+        _csv,
+        r"UTF-8, comma, a header line, `\n`; cells are quoted where they have to be. It holds the table and nothing "
+        "else: `--json` prints what is known about the run",
+    ),
+    ".csv.gz": Format(_csv_gz, "the same, compressed"),
+    ".json": Format(
+        _json,
+        'one object: `document` (`"lmfacts.export"`), `version`, `lmfacts` (the version that wrote it), `table`, '
+        "`columns`, `run` (kind, model, tokenizer, settings, numbers of sequences and tokens, token hash, whether it "
+        "is complete), and `rows`: a list of objects, one a line",
+    ),
+}
+"""By how the name of a file ends."""

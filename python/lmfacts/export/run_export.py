@@ -76,7 +76,7 @@ def export_run(
 
     Args:
         run: a run of activations, gradients or weights.
-        path: ends in `.parquet` (needs pyarrow), `.csv`, `.csv.gz` or `.json`.
+        path: its ending is one of `lmfacts.export.formats.FORMATS`; `.parquet` needs pyarrow.
         table: `statistics`; `outliers`, the largest values and where they are; `codes`, the code histograms.
         sites: presets, globs and names as `Run.select` takes them; all by default.
         populations: `all`, `first`, `rest`; by default the three of them, for weights `all`.

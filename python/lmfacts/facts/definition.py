@@ -65,7 +65,7 @@ class Definition:
         title: a few words.
         claim: the claim, as a sentence.
         source: who made it, with a link or identifier.
-        needs: the kinds of run that it cannot do without.
+        needs: the kinds of run (`lmfacts.run.kinds.KINDS`) that it cannot do without.
         measured: how it is measured: sites, population, statistics; a short paragraph.
         formula: the formulas, one a line, in plain text.
         thresholds: the rules from numbers to a verdict, one a line.
@@ -81,7 +81,7 @@ class Definition:
     title: str
     claim: str
     source: str
-    needs: tuple[Literal["activations", "weights"], ...]
+    needs: tuple[str, ...]
     measured: str
     formula: tuple[str, ...]
     thresholds: tuple[str, ...]
@@ -94,7 +94,7 @@ class Definition:
     def check(self, inputs: Inputs) -> Fact:
         """Check the fact on runs of one model: NOT-APPLICABLE where a run that it needs is not there."""
         for kind in self.needs:
-            if getattr(inputs, kind) is None:
+            if inputs.of_kind(kind) is None:
                 command = KINDS[kind].command.format(model=inputs.model_argument)
                 return self.not_applicable(f"It needs a run of {kind}, and none was given.", command)
         try:

@@ -25,12 +25,12 @@ class Inputs:
     Attributes:
         activations: a run of activations, or None.
         weights: a run of weights, or None.
-        gradients: a run of gradients, or None.
+        others: runs of further kinds.
     """
 
     activations: Run | None = None
     weights: Run[WeightRecord] | None = None
-    gradients: Run | None = None
+    others: tuple[Run[Any], ...] = ()
 
     @classmethod
     def of(cls, runs: Iterable[Run[Any]]) -> Self:
@@ -53,12 +53,17 @@ class Inputs:
             by_kind[run.kind] = run
         for other in given[1:]:
             check_same_model(given[0], other)
-        return cls(**by_kind)
+        activations, weights = by_kind.pop("activations", None), by_kind.pop("weights", None)
+        return cls(activations, weights, tuple(by_kind.values()))
+
+    def of_kind(self, kind: str) -> Run[Any] | None:
+        """The run of a kind, if there is one."""
+        return next((run for run in self.runs if run.kind == kind), None)
 
     @property
     def runs(self) -> tuple[Run[Any], ...]:
         """The runs that are there."""
-        return tuple(run for run in (self.activations, self.weights, self.gradients) if run is not None)
+        return tuple(run for run in (self.activations, self.weights, *self.others) if run is not None)
 
     @property
     def model_argument(self) -> str:

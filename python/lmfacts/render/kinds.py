@@ -16,7 +16,7 @@ __all__ = ["record_json", "render_record", "render_run", "run_json"]
 
 @dataclass(frozen=True)
 class _Renderers:
-    """The renderers of a kind of run, each as `module:function`; one is loaded when it is first needed.
+    """The renderers of runs, each as `module:function`; one is loaded when it is first needed.
 
     Attributes:
         run, run_as_json: take a run.
@@ -29,46 +29,49 @@ class _Renderers:
     record_as_json: str
 
 
-_OF_SITES: Final = _Renderers(
-    run="summary:render_summary",
-    run_as_json="json_documents:summary_json",
-    record="site_page:render_site",
-    record_as_json="json_documents:site_json",
-)
-_OF_KIND: Final = {
-    "activations": _OF_SITES,
-    "gradients": _OF_SITES,
-    "weights": _Renderers(
+_OF_NOUN: Final = {
+    "site": _Renderers(
+        run="summary:render_summary",
+        run_as_json="json_documents:summary_json",
+        record="site_page:render_site",
+        record_as_json="json_documents:site_json",
+    ),
+    "weight": _Renderers(
         run="weights_summary:render_weights_summary",
         run_as_json="weights_json:weights_summary_json",
         record="weight_page:render_weight",
         record_as_json="weights_json:weight_json",
     ),
 }
+"""By what the records of a kind are of."""
 
 
 def render_run(run: Run[Any]) -> RenderableType:
     """The summary of a run."""
-    shown: RenderableType = _loaded(_OF_KIND[run.kind].run)(run)
+    shown: RenderableType = _loaded(_renderers(run).run)(run)
     return shown
 
 
 def run_json(run: Run[Any]) -> dict[str, Any]:
     """The same as a JSON document."""
-    document: dict[str, Any] = _loaded(_OF_KIND[run.kind].run_as_json)(run)
+    document: dict[str, Any] = _loaded(_renderers(run).run_as_json)(run)
     return document
 
 
 def render_record(run: Run[Any], name: str) -> RenderableType:
     """One site or weight of a run in full."""
-    shown: RenderableType = _loaded(_OF_KIND[run.kind].record)(run[name], run)
+    shown: RenderableType = _loaded(_renderers(run).record)(run[name], run)
     return shown
 
 
 def record_json(run: Run[Any], name: str) -> dict[str, Any]:
     """The same as a JSON document."""
-    document: dict[str, Any] = _loaded(_OF_KIND[run.kind].record_as_json)(run[name], run)
+    document: dict[str, Any] = _loaded(_renderers(run).record_as_json)(run[name], run)
     return document
+
+
+def _renderers(run: Run[Any]) -> _Renderers:
+    return _OF_NOUN[run.info.run_kind.noun]
 
 
 def _loaded(renderer: str) -> Any:

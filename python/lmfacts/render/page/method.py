@@ -86,12 +86,9 @@ def _commands(view: RunsView) -> tuple[str, ...]:
     for run in view.inputs.runs:
         name = shell_word(run.path.name if run.path is not None else f"{run.kind}.lmfacts")
         names.append(name)
-        words = [
-            "lmfacts",
-            "weights" if run.kind == "weights" else "scan",
-            shell_word(model_name(str(run.model.id or "MODEL"))),
-        ]
-        if run.kind != "weights":
+        command, _, _ = run.info.run_kind.command.partition(" {model}")
+        words = [command, shell_word(model_name(str(run.model.id or "MODEL")))]
+        if run.info.run_kind.reads_text:
             sites, limit = run.settings.get("sites"), run.settings.max_tokens
             words += ["--sites", shell_word(sites)] if isinstance(sites, str) else []
             words += ["--max-tokens", str(limit)] if isinstance(limit, int) else []
