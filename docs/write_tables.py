@@ -1,4 +1,7 @@
-"""Write the tables of `docs/export.md` from the code: `make tables`; `--check` says whether they are what it has."""
+"""Write the tables of `docs/export.md` from the code: `make tables`; `--check` says whether they are what it has.
+
+The examples in the document are written by hand.
+"""
 
 from __future__ import annotations
 

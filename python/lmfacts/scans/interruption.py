@@ -1,4 +1,8 @@
-"""Ctrl-C, SIGTERM and SIGHUP as requests to stop, which are met where nothing is left half done."""
+"""Ctrl-C, SIGTERM and SIGHUP as requests to stop, which are met where nothing is left half done.
+
+What is said of them is elsewhere: `activations.py` gives the run its reason to be incomplete, `lmfacts.cli.scan` prints
+it, and `lmfacts.uncaught` has the sentence for where nothing was saved.
+"""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["CRITERIA", "QUANTILES", "render_site"]
 
 QUANTILES: Final = (0.0, 1e-4, 1e-3, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999, 0.9999, 1.0)
-"""The quantiles that are shown."""
+"""The quantiles that are shown, here and in the JSON document; `GAUSSIAN_QUANTILES` has one for each."""
 
 GAUSSIAN_QUANTILES: Final = (
     *(-math.inf, -3.719016485455709, -3.090232306167813, -2.3263478740408408, -1.6448536269514729, -0.6744897501960817),

@@ -1,4 +1,5 @@
-//! AVX2: four f64 lanes a register, and sixteen registers, so that one group of four dims keeps all its sums in them.
+//! AVX2: four f64 lanes a register, and sixteen registers, so that one group of four dims keeps all its sums in them. The bodies of all
+//! kernels are in `rows.rs`, `generic.rs` and `sketch.rs`.
 
 use crate::dtype::F16;
 use crate::kernel::lines::{Instructions, LINE};

@@ -1,5 +1,6 @@
 //! AVX-512: eight f64 lanes a register, and thirty-two registers, so that sixteen dims, one cache line of f32, go together where a kernel
-//! takes group by group, and four rows where it goes along them.
+//! takes group by group, and four rows where it goes along them. Here are sizes and what has instructions of its own; the bodies of all
+//! kernels are in `rows.rs`, `generic.rs` and `sketch.rs`, the element types in `dtype.rs`.
 
 use crate::dtype::F16;
 use crate::kernel::lines::{Instructions, LINE, Lines};
