@@ -35,6 +35,12 @@ def runs(tmp_path_factory):
     return {"activations": folder / "a.lmfacts", "weights": folder / "w.lmfacts"}
 
 
+def test_one_row_of_one_site_is_told_in_the_singular(runs, tmp_path):
+    one = ("--sites", "embed", "--statistics", "n", "--population", "all")
+    done = export(runs["activations"], "-o", tmp_path / "t.csv", *one, cwd=tmp_path)
+    assert ": 1 row, 1 site, " in done.stderr.decode()
+
+
 @pytest.mark.parametrize("kind", ["activations", "weights"])
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".csv.gz", ".json"])
 def test_a_table_has_the_numbers_of_the_run(runs, tmp_path, kind, suffix):

@@ -278,7 +278,7 @@ def _can_be_dequantized(type_number: int) -> bool:
     kind = gguf.GGMLQuantizationType(type_number)
     try:
         gguf.dequantize(np.zeros((1, gguf.GGML_QUANT_SIZES[kind][1]), np.uint8), kind)
-    except NotImplementedError:
+    except NotImplementedError:  # gguf's own, for types that it only knows by name
         return False
     return True
 

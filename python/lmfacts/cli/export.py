@@ -70,7 +70,7 @@ def export(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no matrices are multiplied here: see show
     from lmfacts.export import export_run
     from lmfacts.run import load
-    from lmfacts.writing.numbers import file_size
+    from lmfacts.writing.numbers import counted, file_size
 
     written = export_run(
         load(run),
@@ -86,8 +86,6 @@ def export(
 
         print_json(written.as_dict())
     hidden = table is Table.STATISTICS and not statistics and dims is None
-    complain(
-        f"saved {out}: {written.n_rows:,} rows, {written.n_sites:,} sites, {file_size(written.n_bytes)}"
-        + ("; --dims adds the statistics of each dim" if hidden else "")
-    )
+    size = f"{counted(written.n_rows, 'row')}, {counted(written.n_sites, 'site')}, {file_size(written.n_bytes)}"
+    complain(f"saved {out}: {size}" + ("; --dims adds the statistics of each dim" if hidden else ""))
     return ExitCode.FINE
