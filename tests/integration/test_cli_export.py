@@ -36,7 +36,7 @@ def runs(tmp_path_factory):
 
 
 def test_one_row_of_one_site_is_told_in_the_singular(runs, tmp_path):
-    one = ("--sites", "embed", "--statistics", "n", "--population", "all")
+    one = ("--sites", "blocks.0.resid_post", "--statistics", "n", "--population", "all")
     done = export(runs["activations"], "-o", tmp_path / "t.csv", *one, cwd=tmp_path)
     assert ": 1 row, 1 site, " in done.stderr.decode()
 
