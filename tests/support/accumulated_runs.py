@@ -55,7 +55,7 @@ def accumulated_run(
     for layer in range(-1, n_layers):
         name = "embed" if layer < 0 else f"blocks.{layer}.resid_post"
         kept = ["unit_sums", "dim_places"] if places else ["unit_sums"]
-        kept += ["sequence_blocks"] if blocks else []
+        kept += ["sequence_blocks", "dim_blocks"] if blocks else []
         kept += ["block_codes", "dim_histograms"] if blocks and name in detailed else []
         accumulator = SiteAccumulator(statistics=kept)
         accumulator.update(_stored(values_of(layer, sequence, position), dtype), batch)

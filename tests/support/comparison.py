@@ -45,8 +45,8 @@ EXACT_FIELDS = (
 )
 """The arrays whose bytes depend on nothing but the values."""
 
-OF_THEIR_OWN = {"dim_places", "token_maxima"}
-"""Statistics that the oracle's states lack: `test_dim_places.py` and `test_token_maxima.py` have theirs."""
+OF_THEIR_OWN = {"dim_blocks", "dim_places", "token_maxima"}
+"""Statistics that the oracle's states lack: `test_dim_blocks.py` and the tests of the others have theirs."""
 
 _EPSILON = 8 * 2.0**-52
 
@@ -128,9 +128,13 @@ def assert_matches_oracle(
             squares = float((np.abs(tokens).max(axis=1, initial=0.0) ** 2).sum())
             np.testing.assert_allclose(ours["token_maxima_squares"][0], squares, rtol=1e-12, err_msg=population)
         _assert_norms(population, tokens, ours, theirs, tolerance)
+        of_token = np.zeros(len(values), np.int64) if sequence is None else np.asarray(sequence)
+        blocks = of_token[chosen][np.isfinite(values[chosen]).all(axis=1)] % N_BLOCKS
+        if "block_dim_sums" in ours:
+            for block in range(N_BLOCKS):
+                sums = ours["block_dim_sums"][:, block]
+                _assert_block_sums(f"{population}, block {block}", tokens[blocks == block], sums, tolerance)
         if settings["blocks"]:
-            of_token = np.zeros(len(values), np.int64) if sequence is None else np.asarray(sequence)
-            blocks = of_token[chosen][np.isfinite(values[chosen]).all(axis=1)] % N_BLOCKS
             for block in range(N_BLOCKS):
                 rows = (ours["block_token_moments"][block], theirs["block_token_moments"][block])
                 _assert_token_moments(f"{population}, block {block}", tokens[blocks == block], *rows, tolerance)
@@ -209,6 +213,15 @@ def _sums_exactly(tokens: Floats) -> NDArray[np.bool_]:
     with np.errstate(over="ignore"):
         exact: NDArray[np.bool_] = (tokens.astype(np.float32).astype(np.float64) == tokens).all(axis=1)
     return exact
+
+
+def _assert_block_sums(name: str, tokens: Floats, ours: Floats, tolerance: float) -> None:
+    norms = np.sqrt((tokens**2).sum(axis=1, keepdims=True))
+    units = tokens / np.where(norms > 0, norms, 1.0)
+    for row, terms in enumerate((tokens, tokens**2, units)):
+        off = np.abs(ours[row] - terms.sum(axis=0))
+        bounds = (tolerance + _EPSILON) * np.abs(terms).sum(axis=0)
+        assert (off <= bounds).all(), f"{name}, sums {row}: off by {off.max()}"
 
 
 def _assert_unit_sums(name: str, tokens: Floats, ours: Floats, tolerance: float) -> None:

@@ -11,6 +11,7 @@ from lmfacts.errors import UsageError
 from lmfacts.run.blocks import Histogram, SequenceBlocks, left_out
 from lmfacts.run.dim_histograms import DimHistograms
 from lmfacts.run.record import Record, merge_counts
+from lmfacts.run.statistics.dim_blocks import DimBlockArrays, DimBlocks
 from lmfacts.run.statistics.dim_histograms import DimHistogramArrays
 from lmfacts.run.statistics.dim_moments import DimMomentArrays
 from lmfacts.run.statistics.dim_places import LargestOfDims, largest_of_dims
@@ -165,6 +166,16 @@ class SiteRecord(Record):
     def blocks(self) -> SequenceBlocks | None:
         """The tokens in eight blocks of sequences; None where they were not recorded (outside the residual stream)."""
         return SequenceBlocks.of(self.parts, self.dtype) if self.state.has(SequenceBlockArrays) else None
+
+    @cached_property
+    def dim_blocks(self) -> DimBlocks | None:
+        """Sums of each dim in eight blocks of sequences; None where they were not recorded.
+
+        They are for population `rest` of the residual stream.
+        """
+        if self.population != "rest" or not self.state.has(DimBlockArrays):
+            return None
+        return DimBlocks.of(self.state.rest)
 
     @cached_property
     def sequence_maxima(self) -> NDArray[np.void]:

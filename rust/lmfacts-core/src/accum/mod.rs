@@ -12,6 +12,7 @@
 mod accumulator;
 mod codes;
 mod device;
+mod dim_blocks;
 mod dim_histograms;
 mod dim_places;
 mod free_lists;
@@ -32,6 +33,7 @@ mod unit_sums;
 
 pub use codes::CodeHistogram;
 pub use device::{Blocks, DeviceCall, OnDevice};
+pub use dim_blocks::DimBlocks;
 pub use dim_histograms::{DimHistograms, N_BINS};
 pub use dim_places::DimPlaces;
 pub(crate) use free_lists::FreeLists;
@@ -68,6 +70,8 @@ macro_rules! for_each_statistic {
             dim_places: DimPlaces as DIM_PLACES,
             /// How large the largest value of a token is.
             token_maxima: TokenMaxima as TOKEN_MAXIMA,
+            /// Sums of each dim by blocks of sequences, of all tokens but the first of sequences.
+            dim_blocks: DimBlocks as DIM_BLOCKS,
         }
     };
 }
@@ -83,6 +87,7 @@ macro_rules! for_each_statistic_on_devices {
             dim_histograms: $crate::device::DimHistograms as DIM_HISTOGRAMS,
             dim_places: $crate::device::DimPlaces as DIM_PLACES,
             token_maxima: $crate::device::TokenMaxima as TOKEN_MAXIMA,
+            dim_blocks: $crate::device::DimBlocks as DIM_BLOCKS,
         }
     };
 }

@@ -86,6 +86,41 @@ fn add_units<E: Element, const LANES: usize>(
 }
 
 #[inline(always)]
+pub(super) fn block_sums<E: Element, const LANES: usize>(
+    tile: &[UnitRow<'_, E>],
+    sums: &mut [f64],
+    squares: &mut [f64],
+    units: &mut [f64],
+) {
+    let n_dims = sums.len();
+    let mut dim = 0;
+    while dim + LANES <= n_dims {
+        add_rows::<E, LANES>(tile, dim, [group_of(sums, dim), group_of(squares, dim), group_of(units, dim)]);
+        dim += LANES;
+    }
+    while dim < n_dims {
+        add_rows::<E, 1>(tile, dim, [group_of(sums, dim), group_of(squares, dim), group_of(units, dim)]);
+        dim += 1;
+    }
+}
+
+/// Adds the rows of a tile, their squares, and the rows times their factors, to the sums of one group of dims.
+#[inline(always)]
+fn add_rows<E: Element, const LANES: usize>(tile: &[UnitRow<'_, E>], dim: usize, totals: [&mut [f64; LANES]; 3]) {
+    let [sums, squares, units] = totals;
+    let (mut sum, mut square, mut unit) = (*sums, *squares, *units);
+    for (row, factor) in tile {
+        let x = load::<E, LANES>(row, dim);
+        for lane in 0..LANES {
+            sum[lane] += x[lane];
+            square[lane] += x[lane] * x[lane];
+            unit[lane] += x[lane] * factor;
+        }
+    }
+    (*sums, *squares, *units) = (sum, square, unit);
+}
+
+#[inline(always)]
 fn load<E: Element, const LANES: usize>(row: &[E], dim: usize) -> [f64; LANES] {
     let mut values = [0.0; LANES];
     let group = &row[dim..dim + LANES];

@@ -57,6 +57,10 @@ macro_rules! kernels {
             pub(crate) fn unit_sums(tile: &[UnitRow<'_, E>], sums: &mut [f64], squares: &mut [f64])
                 = generic::unit_sums::<E, DIMS>;
 
+            /// Adds the rows of a tile to `sums`, their squares to `squares`, and each row times its factor to `units`.
+            pub(crate) fn block_sums(tile: &[UnitRow<'_, E>], sums: &mut [f64], squares: &mut [f64], units: &mut [f64])
+                = generic::block_sums::<E, DIMS>;
+
             /// Multiplies each value by its column's inverse scale; gives the sums of the row before and after.
             pub(crate) fn divide_columns(row: &[E], inverse_columns: &[f64], out: &mut [f32]) -> ScaledSums
                 = generic::divide_columns::<E>;

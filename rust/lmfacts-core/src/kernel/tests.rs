@@ -27,6 +27,7 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers {
     let mut codes_alone = CodeHistogram::zeroed_table();
     let mut sums = vec![0.0; n_dims];
     let mut squares = vec![0.0; n_dims];
+    let mut raw: [_; 3] = std::array::from_fn(|_| vec![0.0; n_dims]);
     let (mut absmax, mut floats) = (Vec::new(), Vec::new());
     let mut interleaved = CodeHistogram::zeroed_tables();
     let (dim_sums, figures) = pass_over(kernels, rows, |rows, sums, figures| kernels.row_pass(rows, &mut table, sums, figures));
@@ -47,7 +48,11 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers {
     for tile in rows.chunks(TILE_ROWS) {
         let units: Vec<_> = tile.iter().map(|&row| (row, 1.0 / (1.0 + row.len() as f64))).collect();
         kernels.unit_sums(&units, &mut sums, &mut squares);
+        let [raw_sums, raw_squares, raw_units] = &mut raw;
+        kernels.block_sums(&units, raw_sums, raw_squares, raw_units);
     }
+    let is_same = raw[2].iter().zip(&sums).all(|(a, b)| a.to_bits() == b.to_bits());
+    assert!(is_same, "a row times its factor is the same with or without the other sums");
     let mut n_at_least = vec![0; n_dims];
     for threshold in THRESHOLDS {
         n_at_least.fill(0);
@@ -85,7 +90,7 @@ fn answers<E: Element>(kernels: &Kernels<E>, rows: &[&[E]]) -> Answers {
         kernels.sketch_columns(columns, 5, &mut sketch);
     }
     floats.extend(sketch.0.as_flattened().iter().filter(|&&bucket| bucket != 0.0));
-    floats.extend(lists.into_iter().chain(merged).flatten().chain(sums).chain(squares));
+    floats.extend(lists.into_iter().chain(merged).flatten().chain(sums).chain(squares).chain(raw.into_iter().flatten()));
     Answers {
         absmax,
         counts: (0..N_CODES).map(|code| (code, table[code])).filter(|&(_, count)| count > 0).collect(),
