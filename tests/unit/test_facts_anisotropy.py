@@ -8,11 +8,13 @@ from scipy.optimize import brentq
 
 from lmfacts.facts import Inputs, Verdict
 from lmfacts.facts.f05_anisotropy import ANISOTROPIC, DEFINITION, ISOTROPIC, ROGUE
+from lmfacts.facts.intervals import NO_DIM_BLOCKS
 from lmfacts.run import Run
 from lmfacts.run.site import SiteRecord
 from lmfacts.run.state import SiteState
 from lmfacts.run.tokens import UnitSums
 from support import oracle
+from support.accumulated_runs import accumulated_run
 from support.synthetic_runs import residual_run, tokens
 
 D = 64
@@ -303,3 +305,98 @@ def test_a_run_without_what_it_needs_says_which_command_has_it(run):
     fact = check(run)
     assert fact.verdict is Verdict.NOT_APPLICABLE
     assert fact.command == "lmfacts scan synthetic --sites default"
+
+
+# With intervals
+
+
+def with_blocks(*shapes):
+    """Layers of Gaussian values: from these, the sequences and a generator, to what is recorded."""
+
+    def values_of(layer, sequence, position):
+        values = np.random.default_rng(100).normal(size=(position.size, D))
+        return values if layer < 0 else shapes[layer](values, sequence)
+
+    return accumulated_run(values_of, n_layers=len(shapes), n_positions=33)
+
+
+def constant_in(n_dims, size, varying=0.0):
+    """A constant in the first dims; it varies from sequence to sequence."""
+
+    def shape(values, sequence):
+        values[:, :n_dims] += size * (1 + varying * np.cos(sequence % 8))[:, None] / np.sqrt(n_dims)
+        return values
+
+    return shape
+
+
+SURE = constant_in(1, 8.0)
+NEVER = constant_in(1, 0.0)
+COSINE_OPEN = constant_in(1, 4.1, varying=0.5)
+SHARE_OPEN = constant_in(6, 8.0, varying=0.05)
+
+
+def test_open_layers_are_what_they_are_made_to_be():
+    """The intervals span the thresholds: 0.2 of the mean cosine, and half of it from three dims."""
+    fact = check(with_blocks(COSINE_OPEN))
+    assert fact.verdict is Verdict.INCONCLUSIVE
+    low, high = fact.evidence.measures[2].interval
+    assert low < 0.2 < high
+    fact = check(with_blocks(SHARE_OPEN))
+    assert fact.verdict is Verdict.INCONCLUSIVE
+    assert fact.evidence.measures[2].interval[0] > 0.2
+    low, high = fact.evidence.measures[3].interval
+    assert low < 0.5 < high
+
+
+@pytest.mark.parametrize(
+    ("shapes", "verdict", "fact_class"),
+    [
+        ((SURE, NEVER), Verdict.HOLDS, ROGUE),
+        ((SURE, NEVER, NEVER), Verdict.FAILS, ISOTROPIC),
+        ((SURE, COSINE_OPEN, NEVER), Verdict.INCONCLUSIVE, None),
+        ((SURE, SHARE_OPEN, NEVER), Verdict.INCONCLUSIVE, None),
+        ((SURE, SURE, COSINE_OPEN, NEVER), Verdict.HOLDS, ROGUE),
+        ((SURE, COSINE_OPEN, NEVER, NEVER, NEVER), Verdict.FAILS, ISOTROPIC),
+        ((COSINE_OPEN, NEVER, NEVER), Verdict.FAILS, ISOTROPIC),
+    ],
+)
+def test_layers_whose_interval_spans_a_threshold_leave_open_what_depends_on_them(shapes, verdict, fact_class):
+    fact = check(with_blocks(*shapes))
+    assert (fact.verdict, fact.fact_class) == (verdict, fact_class)
+    is_open = "it is open, as an interval spans a threshold." in fact.summary
+    assert is_open == (verdict is Verdict.INCONCLUSIVE)
+    assert NO_DIM_BLOCKS not in fact.evidence.notes
+
+
+def test_the_intervals_are_those_of_leaving_blocks_out():
+    run = with_blocks(constant_in(4, 8.0, varying=0.3))
+    measures = check(run).evidence.measures
+    values = constant_in(4, 8.0, varying=0.3)(
+        np.random.default_rng(100).normal(size=(16 * 33, D)), np.arange(16 * 33) // 33
+    )
+    sequence, position = np.divmod(np.arange(16 * 33), 33)
+    values = values.astype(np.float32).astype(np.float64)
+    units = values / np.linalg.norm(values, axis=1, keepdims=True)
+
+    def numbers(chosen):
+        u = units[chosen & (position > 0)]
+        n = len(u)
+        parts = (u.sum(axis=0) ** 2 - (u**2).sum(axis=0)) / (n * (n - 1))
+        top = np.argsort(-numbers.full)[:3] if hasattr(numbers, "full") else np.argsort(-parts)[:3]
+        numbers.full = getattr(numbers, "full", parts)
+        return parts.sum(), parts[top].sum() / parts.sum()
+
+    full = np.array(numbers(position >= 0))
+    left_out = np.array([numbers(sequence % 8 != block) for block in range(8)])
+    half = 1.8945786 * np.sqrt(7 / 8 * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0))
+    assert [measure.value for measure in measures[2:]] == pytest.approx(full, rel=1e-9)
+    for measure, value, side in zip(measures[2:], full, half, strict=True):
+        # What a block has of the squares is estimated, in a term that is one of n.
+        assert measure.interval == pytest.approx((value - side, value + side), rel=2e-3)
+
+
+def test_runs_of_earlier_versions_have_none_and_say_so():
+    fact = check(run_of(rogue, rogue))
+    assert [measure.interval for measure in fact.evidence.measures] == [None] * 4
+    assert NO_DIM_BLOCKS in fact.evidence.notes

@@ -7,6 +7,8 @@ import pytest
 
 from lmfacts.facts import Inputs, Verdict
 from lmfacts.facts.f06_feature_kurtosis import DEFINITION, feature_kurtosis
+from lmfacts.facts.intervals import NO_DIM_BLOCKS
+from support.accumulated_runs import accumulated_run
 from support.synthetic_runs import residual_run
 
 D = 768
@@ -178,3 +180,73 @@ def test_a_run_without_the_residual_stream_says_which_command_has_it():
     fact = check(one_large_dim())
     assert fact.verdict is Verdict.NOT_APPLICABLE
     assert fact.command == "lmfacts scan synthetic --sites default"
+
+
+# With intervals
+
+
+def with_blocks(kurtosis, spread=0.0):
+    """One large dim, whose scale varies by this factor from block to block of sequences; all other RMS are exact."""
+    scale = scale_for(kurtosis)
+
+    def values_of(layer, sequence, position):
+        values = np.random.default_rng(layer + 1).choice([-1.0, 1.0], size=(position.size, D))
+        values[:, 5] *= scale * (1 + spread * (-1.0) ** sequence)
+        return values
+
+    return accumulated_run(values_of, n_layers=2, n_positions=16)
+
+
+@pytest.mark.parametrize(
+    ("kurtosis", "spread", "verdict", "fact_class"),
+    [
+        (2.99, 0.0, Verdict.FAILS, "none"),
+        (3.01, 0.0, Verdict.HOLDS, "moderate"),
+        (2.99, 0.01, Verdict.INCONCLUSIVE, None),
+        (3.01, 0.01, Verdict.INCONCLUSIVE, None),
+        (2.0, 0.01, Verdict.FAILS, "none"),
+        (4.5, 0.01, Verdict.HOLDS, "moderate"),
+    ],
+)
+def test_an_interval_decides_where_there_is_one(kurtosis, spread, verdict, fact_class):
+    fact = check(with_blocks(kurtosis, spread))
+    assert (fact.verdict, fact.fact_class) == (verdict, fact_class)
+    measure = fact.evidence.measures[0]
+    assert measure.value == pytest.approx(kurtosis, rel=1e-3)
+    low, high = measure.interval
+    assert low - 1e-9 < measure.value < high + 1e-9
+    assert (high - low < 1e-6) == (spread == 0)
+    assert fact.summary.endswith("Its interval spans 3.") == (verdict is Verdict.INCONCLUSIVE)
+    assert NO_DIM_BLOCKS not in fact.evidence.notes
+
+
+@pytest.mark.parametrize(("kurtosis", "is_open"), [(49.0, True), (60.0, False)])
+def test_an_interval_that_spans_50_leaves_the_class_open(kurtosis, is_open):
+    fact = check(with_blocks(kurtosis, 0.02))
+    assert fact.verdict is Verdict.HOLDS
+    assert any("the class is open between moderate and strong" in note for note in fact.evidence.notes) == is_open
+
+
+def test_the_interval_is_that_of_leaving_blocks_out():
+    rng = np.random.default_rng(1)
+    scales = np.exp(0.2 * rng.normal(size=16))
+    values = rng.normal(size=(2, 16 * 16, 24))
+    values[:, :, 5] *= 3 * np.repeat(scales, 16)
+    run = accumulated_run(lambda layer, *_: values[layer], n_layers=2, n_positions=16)
+    low, high = check(run).evidence.measures[0].interval
+    sequence, position = np.divmod(np.arange(256), 16)
+    stored = values.astype(np.float32).astype(np.float64)
+
+    def median(chosen):
+        return np.median([feature_kurtosis(np.sqrt((x[chosen & (position > 0)] ** 2).mean(axis=0))) for x in stored])
+
+    left_out = np.log([median(sequence % 8 != block) for block in range(8)])
+    half = 1.8945786 * np.sqrt(7 / 8 * ((left_out - left_out.mean()) ** 2).sum())
+    full = np.log(median(position >= 0))
+    assert [low, high] == pytest.approx(np.exp([full - half, full + half]), rel=1e-6)
+
+
+def test_runs_of_earlier_versions_have_none_and_say_so():
+    fact = check(one_large_dim(8))
+    assert fact.evidence.measures[0].interval is None
+    assert NO_DIM_BLOCKS in fact.evidence.notes

@@ -9,7 +9,9 @@ import pytest
 
 from lmfacts.facts import Inputs, Verdict
 from lmfacts.facts.f02_outlier_dims import DEFINITION
+from lmfacts.facts.intervals import NO_DIM_BLOCKS
 from lmfacts.facts.site_checks import listed
+from support.accumulated_runs import accumulated_run
 from support.synthetic_runs import residual_run
 
 N_DIMS = 64
@@ -308,3 +310,77 @@ def test_a_site_without_tokens_past_position_0_is_called_so():
     fact = check(residual_run(lambda _, at: np.ones((at.size, 8)), n_layers=4, n_sequences=200, n_positions=1))
     assert fact.verdict is Verdict.INCONCLUSIVE
     assert fact.summary == "blocks.1.resid_post has no tokens past position 0."
+
+
+# With intervals
+
+
+def with_blocks(scales_of, *, n_layers, n_sequences=16):
+    """Values +1 or -1, times `scales_of(layer, block of sequences)[dim]`: their RMS in a block are exact."""
+
+    def values_of(layer, sequence, position):
+        values = np.random.default_rng(layer + 1).choice([-1.0, 1.0], size=(position.size, N_DIMS))
+        for block in range(8):
+            for dim, scale in scales_of(layer, block).items():
+                values[sequence % 8 == block, dim] *= scale
+        return values
+
+    return accumulated_run(values_of, n_layers=n_layers, n_sequences=n_sequences, n_positions=16)
+
+
+def around(mean, spread):
+    """A scale of each block whose mean square is that of the mean: its interval is about +-0.7 of the spread."""
+    return lambda block: mean * np.sqrt(1 + spread * (-1) ** block)
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread", "expected"),
+    [
+        (5.01, 0.0, Verdict.HOLDS),
+        (4.99, 0.0, Verdict.FAILS),
+        (5.01, 0.1, Verdict.INCONCLUSIVE),
+        (4.99, 0.1, Verdict.INCONCLUSIVE),
+        (5.4, 0.1, Verdict.HOLDS),
+        (4.6, 0.1, Verdict.FAILS),
+    ],
+)
+def test_an_interval_decides_where_there_is_one(mean, spread, expected):
+    scale = around(mean, spread)
+    fact = check(with_blocks(lambda _, block: {5: scale(block)}, n_layers=6))
+    assert fact.verdict is expected
+    assert fact.summary.endswith("depends on dim 5, whose interval spans 5 x the median.") == (
+        expected is Verdict.INCONCLUSIVE
+    )
+    largest = measure(fact, "largest RMS / median RMS")
+    assert largest.value == pytest.approx(mean)
+    low, high = largest.interval
+    assert (low < 5 < high) == (expected is Verdict.INCONCLUSIVE)
+    assert NO_DIM_BLOCKS not in fact.evidence.notes
+
+
+def test_dims_that_are_open_leave_open_only_what_depends_on_them():
+    open_at = around(5.0, 0.1)
+    beside_a_sure_one = check(with_blocks(lambda _, block: {5: open_at(block), 9: 20.0}, n_layers=6))
+    assert beside_a_sure_one.verdict is Verdict.HOLDS
+    at_few_layers = check(with_blocks(lambda layer, block: {5: open_at(block)} if layer == 2 else {}, n_layers=8))
+    assert at_few_layers.verdict is Verdict.FAILS
+    # Dim 5 persists if it is one at layers 1 to 6 of 8: at two of them it is open.
+    at_two = check(with_blocks(lambda layer, block: {5: open_at(block) if layer in (2, 4) else 20.0}, n_layers=9))
+    assert at_two.verdict is Verdict.INCONCLUSIVE
+    assert "dim 5" in at_two.summary
+
+
+def test_the_interval_is_that_of_leaving_blocks_out():
+    scales = np.exp(0.3 * np.random.default_rng(0).normal(size=8))
+    fact = check(with_blocks(lambda _, block: {5: 8 * scales[block]}, n_layers=3))
+    squares = 64 * scales**2
+    left_out = np.sqrt((squares.sum() - squares) / 7)
+    half = 1.8945786 * np.sqrt(7 / 8 * ((left_out - left_out.mean()) ** 2).sum())
+    full = np.sqrt(squares.mean())
+    assert measure(fact, "largest RMS / median RMS").interval == pytest.approx((full - half, full + half), rel=1e-6)
+
+
+def test_runs_of_earlier_versions_have_none_and_say_so():
+    fact = check(planted(lambda _: (3,)))
+    assert measure(fact, "largest RMS / median RMS").interval is None
+    assert NO_DIM_BLOCKS in fact.evidence.notes

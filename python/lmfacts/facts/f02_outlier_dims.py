@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
@@ -17,7 +17,7 @@ from lmfacts.charts.colors import SERIES
 from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
-from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS
+from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, NO_DIM_BLOCKS
 from lmfacts.facts.site_checks import listed, number_of_layers, unrecorded_layers
 from lmfacts.facts.strictness import Strictness, at_least, judged
 from lmfacts.quantities.outlier_criteria import (
@@ -26,24 +26,21 @@ from lmfacts.quantities.outlier_criteria import (
     three_sigma_outlier_dims,
     variance_outlier_dims,
 )
+from lmfacts.stats.jackknife import jackknives
 from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from lmfacts.analysis.outlier_dims_by_depth import OutlierDims
+    from lmfacts.facts.fact import Cell, Fact
+    from lmfacts.facts.inputs import Inputs
     from lmfacts.facts.runs_view import RunsView
     from lmfacts.run.site import Population, SiteRecord
 
     Floats = NDArray[np.float64]
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
-    from lmfacts.facts.fact import Cell, Fact
-    from lmfacts.facts.inputs import Inputs
 
 __all__ = ["DEFINITION"]
 
@@ -88,7 +85,10 @@ class _Reading:
 
 @dataclass(frozen=True)
 class _Depths:
-    """RMS of each dim at the layers looked at; arrays [layers, dims], over `rest` unless they say otherwise."""
+    """RMS of each dim at the layers looked at; arrays [layers, dims], over `rest` unless they say otherwise.
+
+    `intervals` are the ends of those of `ratios`; None where the run keeps nothing to take them from.
+    """
 
     layers: tuple[int, ...]
     rms: NDArray[np.float64]
@@ -96,6 +96,7 @@ class _Depths:
     means: NDArray[np.float64]
     first_energy: NDArray[np.float64]
     share_of_first: float
+    intervals: tuple[NDArray[np.float64], NDArray[np.float64]] | None
 
     @classmethod
     def of(cls, sites: Mapping[int, SiteRecord]) -> _Depths:
@@ -112,6 +113,7 @@ class _Depths:
             means=np.stack([dims.mean for dims in rest]),
             share_of_first=float(np.mean([site.first.n_tokens / site.n_tokens for site in sites.values()])),
             first_energy=energy_first / np.where(energy > 0, energy, np.nan),
+            intervals=_intervals(rms, [site.rest for site in sites.values()]),
         )
 
     @cached_property
@@ -128,6 +130,22 @@ class _Depths:
         """Share of position 0 in the dim's sum of squares, averaged over the layers; NaN without values."""
         shares = self.first_energy[:, dim]
         return float(shares[np.isfinite(shares)].mean()) if np.isfinite(shares).any() else float("nan")
+
+
+def _intervals(rms: Floats, sites: Sequence[SiteRecord]) -> tuple[Floats, Floats] | None:
+    """The ends of the intervals of each dim's RMS over the median one's; a dim without values has none: 0, 0."""
+    left_out = [blocks.rms_left_out for site in sites if (blocks := site.dim_blocks) is not None]
+    if len(left_out) < len(sites):
+        return None
+    with np.errstate(all="ignore"):
+        low, high = jackknives(_over_median(rms), np.stack([_over_median(of_site) for of_site in left_out], axis=1))
+    return np.nan_to_num(low), np.nan_to_num(high)
+
+
+def _over_median(rms: Floats) -> Floats:
+    """Each row over its median, which dims without values have no part in."""
+    medians = [np.median(row[np.isfinite(row)]) if np.isfinite(row).any() else np.nan for row in rms]
+    return np.asarray(rms / np.array(medians)[:, np.newaxis])
 
 
 def _check(inputs: Inputs) -> Fact:
@@ -154,9 +172,9 @@ def _check(inputs: Inputs) -> Fact:
     notes = (
         *_said_of(counted, list(names), n_layers),
         *unrecorded_layers(list(names), n_layers, _KIND),
-        _NO_INTERVAL,
+        *([NO_DIM_BLOCKS] if depths.intervals is None else []),
     )
-    return judged(functools.partial(_judge, sites, depths, notes), has_interval=False)
+    return judged(functools.partial(_judge, sites, depths, notes), has_interval=depths.intervals is not None)
 
 
 def _judge(sites: Mapping[int, SiteRecord], depths: _Depths, notes: tuple[str, ...], strictness: Strictness) -> Fact:
@@ -171,9 +189,16 @@ def _judge(sites: Mapping[int, SiteRecord], depths: _Depths, notes: tuple[str, .
         if population == "rest" or all(site.in_population(population).n_tokens for site in sites.values())
     ]
     main = {reading.population: reading for reading in readings if reading.criterion == _MAIN}
+    open_dims = _deciding_dims(main["rest"], depths)
+    summary = _summary(main, depths)
+    if open_dims:
+        summary += (
+            f" It depends on dim{'' if len(open_dims) == 1 else 's'} {listed(open_dims)}, whose interval spans "
+            f"{_FACTOR.at(strictness):g} x the median."
+        )
     return DEFINITION.fact(
-        Verdict.HOLDS if main["rest"].holds else Verdict.FAILS,
-        _summary(main, depths),
+        Verdict.INCONCLUSIVE if open_dims else Verdict.HOLDS if main["rest"].holds else Verdict.FAILS,
+        summary,
         Evidence(
             measures=_measures(main["rest"], depths),
             tables=(_dims_table(main, depths), _criteria_table(readings), _layers_table(main["rest"], depths)),
@@ -182,11 +207,20 @@ def _judge(sites: Mapping[int, SiteRecord], depths: _Depths, notes: tuple[str, .
     )
 
 
-_NO_INTERVAL: Final = (
-    "There is no interval: statistics of single dims are not kept for each block of sequences. Instead the verdict has "
-    "to be the same with thresholds 10 % looser or stricter; the ratios of RMS to the median show how far a dim is "
-    "from the limit of 5."
-)
+def _deciding_dims(rest: _Reading, depths: _Depths) -> list[int]:
+    """The dims whose interval spans the factor somewhere, where the verdict depends on the side they are on."""
+    if depths.intervals is None:
+        return []
+    factor = _FACTOR.at(rest.strictness)
+    low, high = (ends > factor for ends in depths.intervals)
+
+    def holds(is_outlying: NDArray[np.bool_]) -> bool:
+        by_layer = {layer: np.flatnonzero(row) for layer, row in zip(depths.layers, is_outlying, strict=True)}
+        return replace(rest, found=Persistence(by_layer, is_outlying.sum(axis=0))).holds
+
+    if holds(low) == holds(high) == rest.holds:
+        return []
+    return [int(dim) for dim in np.flatnonzero((high & ~low).any(axis=0))]
 
 
 def _said_of(counted: list[int], recorded: list[int], n_layers: int) -> tuple[str, ...]:
@@ -253,6 +287,9 @@ def _measures(rest: _Reading, depths: _Depths) -> tuple[Measure, ...]:
         Measure(
             "largest RMS / median RMS",
             float(ratios[layer, dim]),
+            interval=None
+            if depths.intervals is None
+            else (float(depths.intervals[0][layer, dim]), float(depths.intervals[1][layer, dim])),
             note=f"dim {dim}, layer {depths.layers[layer]}; above 5 it is an outlier dim there",
         ),
     )
@@ -509,8 +546,9 @@ DEFINITION: Final = Definition(
         "HOLDS: some dim has a persistence of at least 0.75, and the median overlap of neighbors is at least 0.5.",
         "FAILS: otherwise.",
         (
-            "INCONCLUSIVE: the verdict would change with the factor of 5, the persistence and the overlap all 10 % "
-            "lower or all 10 % higher (ours)."
+            "INCONCLUSIVE: it depends on dims whose interval of RMS over the median spans 5; of runs that keep none, "
+            "the verdict would change with the factor of 5, the persistence and the overlap all 10 % lower or higher "
+            "(ours)."
         ),
         "The verdict is that of `rest`; those of `all` and `first` are in the evidence.",
         f"INCONCLUSIVE: fewer than {LEAST_SEQUENCES} sequences, {LEAST_TOKENS} tokens or {LEAST_LAYERS} layers (ours).",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -12,22 +12,23 @@ from lmfacts.charts import Chart, Figure
 from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, Objection, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
-from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS
+from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, NO_DIM_BLOCKS, all_of, decided
 from lmfacts.facts.site_checks import listed, number_of_layers, unrecorded_layers
 from lmfacts.facts.strictness import Strictness, at_least, judged
+from lmfacts.stats.jackknife import jackknife
 from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from lmfacts.facts.runs_view import RunsView
-    from lmfacts.run.site import SiteRecord
-
-    Floats = NDArray[np.float64]
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from lmfacts.facts.fact import Fact
     from lmfacts.facts.inputs import Inputs
+    from lmfacts.facts.runs_view import RunsView
+    from lmfacts.run.site import SiteRecord
+    from lmfacts.run.statistics.dim_blocks import DimBlocks
+    from lmfacts.run.tokens import UnitSums
 
 __all__ = ["DEFINITION"]
 
@@ -40,6 +41,8 @@ _LEAST_SHARE_NAMED: Final = 0.05
 _CLEARLY_ABOVE: Final = 10.0
 _KIND: Final = "resid_post"
 _FINAL: Final = "final_norm_out"
+
+Interval = tuple[float, float]
 
 ROGUE: Final = "rogue"
 ANISOTROPIC: Final = "anisotropic, not rogue"
@@ -57,6 +60,7 @@ class _SiteCosines:
         shares: their shares of A; NaN where A is not clearly above 0.
         spread: standard deviation of A if the tokens were isotropic.
         n_undirected: tokens without a direction: zero or not finite.
+        intervals: of A and of the sum of the shares; None where the run keeps nothing to take them from.
     """
 
     name: str
@@ -65,6 +69,7 @@ class _SiteCosines:
     shares: tuple[float, ...]
     spread: float
     n_undirected: int
+    intervals: tuple[Interval, Interval] | None
 
     @classmethod
     def of(cls, name: str, site: SiteRecord) -> _SiteCosines:
@@ -82,6 +87,7 @@ class _SiteCosines:
             shares=tuple(float(c) / mean_cosine if meaningful else np.nan for c in contributions[order]),
             spread=spread,
             n_undirected=site.n_tokens - unit_sums.n,
+            intervals=None if site.dim_blocks is None else _intervals(unit_sums, site.dim_blocks, order),
         )
 
     @property
@@ -98,10 +104,28 @@ class _SiteCosines:
         return float(sum(share for share in self.shares if share >= _LEAST_SHARE_NAMED))
 
     def kind(self, strictness: Strictness = Strictness.STATED) -> str:
-        """The class of the site."""
+        """The class of the site by its numbers alone."""
         if not self.mean_cosine > _MEAN_COSINE.at(strictness):
             return ISOTROPIC
         return ROGUE if _TOP_SHARE.passed(self.top_share, strictness) else ANISOTROPIC
+
+    def is_anisotropic(self, strictness: Strictness) -> bool | None:
+        """Whether A is above its threshold; None where its interval spans that."""
+        passed = self.kind(strictness) != ISOTROPIC
+        if self.intervals is None:
+            return passed
+        return decided(self.mean_cosine, self.intervals[0], _MEAN_COSINE.at(strictness), passed=passed)
+
+    def is_rogue(self, strictness: Strictness) -> bool | None:
+        """Whether the top dims bring half of a large A as well; None where an interval leaves that open."""
+        if self.intervals is None:
+            return self.kind(strictness) == ROGUE
+        is_anisotropic = self.is_anisotropic(strictness)
+        if is_anisotropic is False:
+            return False
+        passed = _TOP_SHARE.passed(self.top_share, strictness)
+        by_top = decided(self.top_share, self.intervals[1], _TOP_SHARE.at(strictness), passed=passed)
+        return all_of(is_anisotropic, by_top)
 
     def in_words(self) -> str:
         """The deciding numbers: `mean cosine 0.83, 71 % of it from dims 1, 2, 3`."""
@@ -112,6 +136,24 @@ class _SiteCosines:
             return f"{cosine}, to which no dim brings {100 * _LEAST_SHARE_NAMED:g} %"
         dims = f"dim{'' if len(self.named) == 1 else 's'} {listed(self.named)}"
         return f"{cosine}, {numbers.percent(self.named_share)} of it from {dims}"
+
+
+def _intervals(unit_sums: UnitSums, blocks: DimBlocks, top: NDArray[np.int64]) -> tuple[Interval, Interval]:
+    """Of the mean cosine, and of the part of it that the top dims bring.
+
+    What the sum of squares loses with a block is taken as the block's share of the tokens: it is one of n terms.
+    """
+    cosines, shares = [], []
+    for n, units in zip(blocks.n_directed, blocks.units, strict=True):
+        n_left = unit_sums.n - int(n)
+        squares = unit_sums.squares * (n_left / unit_sums.n)
+        contributions = replace(unit_sums, n=n_left, sums=unit_sums.sums - units, squares=squares).cosine_contributions
+        cosines.append(float(contributions.sum()))
+        shares.append(float(contributions[top].sum()) / cosines[-1] if cosines[-1] else np.nan)
+    contributions = unit_sums.cosine_contributions
+    mean_cosine = float(contributions.sum())
+    share = float(contributions[top].sum()) / mean_cosine if mean_cosine else np.nan
+    return jackknife(mean_cosine, cosines), jackknife(share, shares)
 
 
 def _check(inputs: Inputs) -> Fact:
@@ -130,8 +172,9 @@ def _check(inputs: Inputs) -> Fact:
         raise requires.Inconclusive(f"Fewer than two tokens of {without[0]} have a direction.")
     final = [_SiteCosines.of(_FINAL, run[_FINAL].rest)] if _has_unit_sums(run.get(_FINAL)) else []
     recorded = unrecorded_layers(list(names), number_of_layers(inputs, names), _KIND)
-    notes = (*recorded, *_notes([*layers, *final]))
-    return judged(functools.partial(_judge, layers, final, notes), has_interval=False)
+    has_interval = all(site.intervals is not None for site in layers)
+    notes = (*recorded, *_notes([*layers, *final]), *([] if has_interval else [NO_DIM_BLOCKS]))
+    return judged(functools.partial(_judge, layers, final, notes), has_interval=has_interval)
 
 
 def _judge(
@@ -139,19 +182,39 @@ def _judge(
 ) -> Fact:
     n_rogue = sum(site.kind(strictness) == ROGUE for site in layers)
     n_anisotropic = sum(site.kind(strictness) != ISOTROPIC for site in layers)
-    holds = _LAYERS.passed(n_rogue / len(layers), strictness)
-    anisotropic = _LAYERS.passed(n_anisotropic / len(layers), strictness)
-    return DEFINITION.fact(
-        Verdict.HOLDS if holds else Verdict.FAILS,
+    rogue = [site.is_rogue(strictness) for site in layers]
+    holds = _in_half_of(rogue, strictness)
+    anisotropic = _in_half_of([site.is_anisotropic(strictness) for site in layers], strictness)
+    summary = (
         f"{n_rogue} of {len(layers)} layers {'is' if n_rogue == 1 else 'are'} rogue, {n_anisotropic} anisotropic; "
-        f"deepest layer: {layers[-1].in_words()}.",
+        f"deepest layer: {layers[-1].in_words()}."
+    )
+    n_open = rogue.count(None)
+    if holds is None:
+        summary += f" Of {n_open} layer{'' if n_open == 1 else 's'} it is open, as an interval spans a threshold."
+    return DEFINITION.fact(
+        Verdict.INCONCLUSIVE if holds is None else Verdict.HOLDS if holds else Verdict.FAILS,
+        summary,
         Evidence(
             measures=_measures(layers, n_rogue, n_anisotropic, strictness),
             tables=(_table([*layers, *final]),),
             notes=notes,
         ),
-        fact_class=ROGUE if holds else ANISOTROPIC if anisotropic else ISOTROPIC,
+        fact_class=_class_of(rogue=holds, anisotropic=anisotropic),
     )
+
+
+def _in_half_of(conditions: Sequence[bool | None], strictness: Strictness) -> bool | None:
+    """Whether at least half of the layers pass; None where that depends on layers of which it is open."""
+    n_sure, n_open = conditions.count(True), conditions.count(None)
+    sure, possible = (_LAYERS.passed(n / len(conditions), strictness) for n in (n_sure, n_sure + n_open))
+    return sure if sure == possible else None
+
+
+def _class_of(*, rogue: bool | None, anisotropic: bool | None) -> str | None:
+    if rogue is None or (not rogue and anisotropic is None):
+        return None
+    return ROGUE if rogue else ANISOTROPIC if anisotropic else ISOTROPIC
 
 
 def _has_unit_sums(site: SiteRecord | None) -> bool:
@@ -164,6 +227,7 @@ def _measures(
     share = n_rogue / len(layers)
     deepest = layers[-1]
     anisotropic = deepest.kind(strictness) != ISOTROPIC
+    of_cosine, of_share = deepest.intervals or (None, None)
     least_cosine = f"> {_MEAN_COSINE.at(strictness):g}"
     least_layers = _LAYERS.words(strictness)
     if strictness is not Strictness.STATED:
@@ -171,12 +235,13 @@ def _measures(
     return (
         Measure("share of rogue layers", share, least_layers, _LAYERS.passed(share, strictness)),
         Measure("share of anisotropic layers", n_anisotropic / len(layers)),
-        Measure(f"mean cosine, {deepest.name}", deepest.mean_cosine, least_cosine, anisotropic),
+        Measure(f"mean cosine, {deepest.name}", deepest.mean_cosine, least_cosine, anisotropic, of_cosine),
         Measure(
             f"share of the top {_N_TOP} dims in it, {deepest.name}",
             deepest.top_share,
             _TOP_SHARE.words(strictness),
             _TOP_SHARE.passed(deepest.top_share, strictness) if anisotropic else None,
+            of_share if anisotropic else None,
             note=f"dim{'' if len(deepest.named) == 1 else 's'} {listed(deepest.named)}"
             if anisotropic and deepest.named
             else "",
@@ -209,10 +274,6 @@ def _notes(sites: Sequence[_SiteCosines]) -> tuple[str, ...]:
     notes = [
         f"Isotropic tokens would have a mean cosine of 0, give or take {numbers.number(spread, 1)}.",
         "The mean cosine after each dim's mean is removed is not recorded: it needs a second pass over the text.",
-        (
-            "There is no interval: sums of directions are not kept for each block of sequences. Instead the verdict "
-            "has to be the same with thresholds 10 % looser or stricter."
-        ),
     ]
     notes += [
         f"{site.name}: {numbers.count(site.n_undirected)} tokens without a direction (zero or not finite) are left out."
@@ -294,8 +355,8 @@ DEFINITION: Final = Definition(
         "FAILS: otherwise.",
         "Class: rogue, or anisotropic, not rogue if at least half of the layers are anisotropic, else near-isotropic.",
         (
-            "INCONCLUSIVE: the verdict would change with 0.2, the half of A and the half of the layers all 10 % lower "
-            "or all 10 % higher (ours)."
+            "INCONCLUSIVE: it depends on layers whose interval spans 0.2 or the half of A; of runs that keep none, the "
+            "verdict would change with these and the half of the layers all 10 % lower or all 10 % higher (ours)."
         ),
         "A dim is named if its CC_j is at least 5 % of A (ours).",
         f"INCONCLUSIVE: fewer than {LEAST_SEQUENCES} sequences or {LEAST_TOKENS} tokens (ours).",

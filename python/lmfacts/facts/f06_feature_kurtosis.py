@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,23 +13,22 @@ from lmfacts.charts import Chart, Figure, Key
 from lmfacts.facts import requires
 from lmfacts.facts.definition import Definition, PublishedValue
 from lmfacts.facts.fact import Evidence, Measure, Table, Verdict
-from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS
+from lmfacts.facts.intervals import LEAST_SEQUENCES, LEAST_TOKENS, NO_DIM_BLOCKS, decided, spans
 from lmfacts.facts.site_checks import number_of_layers, unrecorded_layers
 from lmfacts.facts.strictness import at_least, judged
+from lmfacts.stats.jackknife import jackknife
 from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Iterable
 
-    from lmfacts.facts.runs_view import RunsView
-    from lmfacts.run.site import Population, SiteRecord
-
-    Floats = NDArray[np.float64]
     from numpy.typing import NDArray
 
     from lmfacts.facts.fact import Fact
     from lmfacts.facts.inputs import Inputs
+    from lmfacts.facts.runs_view import RunsView
     from lmfacts.facts.strictness import Strictness
+    from lmfacts.run.site import Population, SiteRecord
 
 __all__ = ["DEFINITION", "feature_kurtosis"]
 
@@ -96,29 +96,53 @@ def _check(inputs: Inputs) -> Fact:
     sites = {layer: run[name] for layer, name in names.items()}
     requires.values(site.rest for site in sites.values())
     layers = [_Layer.of(layer, site) for layer, site in sites.items()]
-    notes = (
+    interval = _interval(layers, sites.values())
+    notes = [
         *unrecorded_layers(list(names), number_of_layers(inputs, names), _KIND),
         "The other measure of the paper, the mean over tokens of max|x| / median|x| (MMR), is not recorded.",
-        (
-            "There is no interval: statistics of single dims are not kept for each block of sequences. Instead the "
-            "verdict has to be the same with a limit 10 % lower or higher."
-        ),
-    )
-    return judged(functools.partial(_judge, layers, notes), has_interval=False)
+    ]
+    if interval is None:
+        notes.append(NO_DIM_BLOCKS)
+    elif spans(interval, _STRONG_ABOVE):
+        notes.append(f"The interval spans {_STRONG_ABOVE:g}, so the class is open between moderate and strong.")
+    return judged(functools.partial(_judge, layers, interval, tuple(notes)), has_interval=interval is not None)
 
 
-def _judge(layers: list[_Layer], notes: tuple[str, ...], strictness: Strictness) -> Fact:
-    median = float(np.median([layer.kurtosis for layer in layers]))
+def _interval(layers: list[_Layer], sites: Iterable[SiteRecord]) -> tuple[float, float] | None:
+    """That of the median kurtosis, by way of its logarithm; None where the run keeps nothing to take it from."""
+    blocks = [site.rest.dim_blocks for site in sites]
+    left_out = [[feature_kurtosis(rms) for rms in of_site.rms_left_out] for of_site in blocks if of_site is not None]
+    if len(left_out) < len(layers):
+        return None
+    low, high = jackknife(math.log(_median(layers)), list(np.log(np.median(left_out, axis=0))))
+    return math.exp(low), math.exp(high)
+
+
+def _median(layers: list[_Layer]) -> float:
+    return float(np.median([layer.kurtosis for layer in layers]))
+
+
+def _judge(
+    layers: list[_Layer], interval: tuple[float, float] | None, notes: tuple[str, ...], strictness: Strictness
+) -> Fact:
+    median = _median(layers)
     top = max(layers, key=lambda layer: layer.kurtosis)
-    holds = _MODERATE.passed(median, strictness)
-    return DEFINITION.fact(
-        Verdict.HOLDS if holds else Verdict.FAILS,
+    passed = _MODERATE.passed(median, strictness)
+    holds = passed if interval is None else decided(median, interval, _MODERATE.at(strictness), passed=passed)
+    summary = (
         f"The dims' RMS has a median kurtosis of {numbers.number(median)} over {len(layers)} "
         f"layer{'' if len(layers) == 1 else 's'} (1 if all dims were alike), at most {numbers.number(top.kurtosis)} "
-        f"at layer {top.layer} (dim {top.dim}).",
+        f"at layer {top.layer} (dim {top.dim})."
+    )
+    if holds is None:
+        unknown = math.isnan(interval[0]) if interval is not None else True
+        summary += " It has no interval." if unknown else f" Its interval spans {_MODERATE.at(strictness):g}."
+    return DEFINITION.fact(
+        Verdict.INCONCLUSIVE if holds is None else Verdict.HOLDS if holds else Verdict.FAILS,
+        summary,
         Evidence(
             measures=(
-                Measure("median kurtosis over layers", median, _MODERATE.words(strictness), holds),
+                Measure("median kurtosis over layers", median, _MODERATE.words(strictness), passed, interval),
                 Measure("largest kurtosis", top.kurtosis, note=f"layer {top.layer}, led by dim {top.dim}"),
                 Measure(
                     "share of layers with outlier features",
@@ -128,7 +152,7 @@ def _judge(layers: list[_Layer], notes: tuple[str, ...], strictness: Strictness)
             tables=(_table(layers),),
             notes=notes,
         ),
-        fact_class=_class_of(median),
+        fact_class=None if holds is None else _class_of(median),
     )
 
 
@@ -214,7 +238,10 @@ DEFINITION: Final = Definition(
         "Classes: none below 3, moderate from 3 to 50, strong above 50.",
         "HOLDS: the median over the layers is at least 3 (ours: the median decides for the model).",
         "FAILS: otherwise.",
-        "INCONCLUSIVE: the verdict would change with a limit of 2.7 or 3.3, 10 % to either side of 3 (ours).",
+        (
+            "INCONCLUSIVE: the interval of the median spans 3; of runs that keep none, the verdict would change with a "
+            "limit of 2.7 or 3.3 (ours)."
+        ),
         f"INCONCLUSIVE: fewer than {LEAST_SEQUENCES} sequences or {LEAST_TOKENS} tokens (ours).",
         "INCONCLUSIVE: a layer without values or with one value only (ours).",
     ),

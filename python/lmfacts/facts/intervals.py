@@ -18,6 +18,7 @@ __all__ = [
     "COVERAGE",
     "LEAST_SEQUENCES",
     "LEAST_TOKENS",
+    "NO_DIM_BLOCKS",
     "all_of",
     "any_of",
     "decided",
@@ -38,6 +39,13 @@ COVERAGE: Final = (
     "it is a maximum and biased upward."
 )
 """What is said where intervals are printed."""
+
+
+NO_DIM_BLOCKS: Final = (
+    "There is no interval: this run, of an earlier version, keeps no sums of single dims by blocks of sequences. "
+    "Instead the verdict has to be the same with thresholds 10 % looser or stricter."
+)
+"""What is said of facts about single dims where a run cannot tell how they vary from text to text."""
 
 
 def spans(interval: tuple[float, float], threshold: float) -> bool:
