@@ -293,9 +293,15 @@ ACTIVATION_CASES: Final = (
         at_least(0.25),
         lambda rng, number, own: _hits(rng, own, positions=0.9, layers=number, n_layers=40),
     ),
-    Case("F5", "mean cosine", at_least(0.2), _aligned),
-    Case("F5", "share of the top 3 dims", at_least(0.5), _aligned_by_top),
-    Case("F6", "kurtosis of the scales", at_least(3.0), _unequal_scales),
+    Case("F5", "mean cosine", at_least(0.2), _aligned, measure="mean cosine, layer 3"),
+    Case(
+        "F5",
+        "share of the top 3 dims",
+        at_least(0.5),
+        _aligned_by_top,
+        measure="share of the top 3 dims in it, layer 3",
+    ),
+    Case("F6", "kurtosis of the scales", at_least(3.0), _unequal_scales, measure="median kurtosis over layers"),
     Case("F7", "factor per layer", LEAST_GROWTH, _growth, measure="factor per layer", distances=_FAR_TOO),
     Case(
         "F7",

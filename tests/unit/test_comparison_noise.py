@@ -12,6 +12,7 @@ import pytest
 
 from lmfacts.comparison import compare, fact_change
 from lmfacts.comparison import noise as noise_module
+from lmfacts.comparison.dim_change import change_of_dims
 from lmfacts.comparison.noise import FALSE_POSITIVES, Absence, Spread, chances_of_site, noises
 from lmfacts.comparison.site_change import Difference
 from lmfacts.stats.distances import distances
@@ -21,6 +22,7 @@ from support.synthetic_runs import residual_run
 
 N_DIMS, N_LAYERS, N_SEQUENCES, N_POSITIONS = 24, 3, 32, 32
 N_PAIRS = 12
+ALL_KEYS = {"levy", "wasserstein", "mean", "std", "dim_scale", "dim_mean"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -77,7 +79,7 @@ def test_noise_follows_the_size_that_differences_have(of_one_law):
             for item in site.differences:
                 if item.judged:
                     sizes.setdefault(item.key, []).append(item.size / item.noise)
-    assert set(sizes) == {"levy", "wasserstein", "mean", "std"}
+    assert set(sizes) == ALL_KEYS
     for ratios in sizes.values():
         assert 0.1 < np.sqrt(np.mean(np.square(ratios))) < 0.5
 
@@ -93,7 +95,7 @@ def test_the_mean_square_of_halves_is_that_of_the_runs():
             site, name = site_of(found, layer), f"blocks.{layer}.resid_post"
             for key, chance in chances_of_site(a[name].rest, b[name].rest).items():
                 squares.setdefault(key, []).append((difference(site, key).size ** 2, chance.mean_square))
-    assert set(squares) == {"levy", "wasserstein", "mean", "std"}
+    assert set(squares) == ALL_KEYS
     for pairs in squares.values():
         seen, predicted = np.mean(pairs, axis=0)
         assert math.sqrt(seen / predicted) == pytest.approx(1.0, abs=0.15)
@@ -120,13 +122,51 @@ def test_a_change_beyond_the_noise_is_found_and_measured_by_its_excess(sequence_
 
 def test_a_change_of_shape_and_one_of_the_mean_are_found():
     def change(values, layer):
-        return np.sign(values) if layer == 0 else values + 0.05 if layer == 2 else values
+        return np.sign(values) if layer == 0 else values + 0.06 if layer == 2 else values
 
     found = compare(run_of(0), run_of(1, change=change))
     assert [site.layer for site in found.sites if site.effect > 0] == [0, 2]
     assert difference(site_of(found, 0), "levy").counts
     assert difference(site_of(found, 2), "mean").counts
     assert not difference(site_of(found, 2), "std").counts
+
+
+@pytest.mark.parametrize(("key", "size"), [("dim_scale", math.log(2)), ("dim_mean", 1 / math.sqrt(2))])
+def test_a_change_of_a_single_dim_is_found(key, size):
+    def change(values, layer):
+        if layer == 1 and key == "dim_scale":
+            values[:, 5] *= 2.0
+        if layer == 1 and key == "dim_mean":
+            values[:, 5] += 1.0  # which its root mean square grows with
+        return values
+
+    found = compare(run_of(0), run_of(1, change=change))
+    (site,) = found.beyond(0.0)
+    assert site.layer == 1
+    assert (site.decided_by.key, site.decided_by.dim) == (key, 5)
+    assert site.decided_by.size == pytest.approx(size, rel=0.15)
+    assert 0 < site.decided_by.noise < 0.7 * size
+
+
+def test_rare_large_values_of_single_dims_are_no_change():
+    """One sequence in ten holds a value of 200 standard deviations in some dim: each run has others."""
+
+    def rare(seed):
+        rng = np.random.default_rng([7, seed])
+
+        def change(values, _layer):
+            for sequence in np.flatnonzero(rng.random(N_SEQUENCES) < 0.1):
+                at = sequence * N_POSITIONS + rng.integers(1, N_POSITIONS)
+                values[at, rng.integers(N_DIMS)] = 200.0
+            return values
+
+        return run_of(seed, change=change)
+
+    for seed in range(0, 16, 2):
+        found = compare(rare(seed), rare(seed + 1))
+        sizes = [(difference(site, "dim_scale").size, difference(site, "dim_scale").noise) for site in found.sites]
+        assert all(size < noise for size, noise in sizes)
+        assert max(size for size, _ in sizes) > 1  # the dims themselves do differ
 
 
 def test_noise_falls_with_the_number_of_sequences():
@@ -186,7 +226,7 @@ def test_a_std_that_grew_much_counts_in_another_dtype_too():
 
 def test_what_the_blocks_allow_to_judge():
     site = site_of(compare(run_of(0), run_of(1)), 1)
-    assert {item.key for item in site.differences if item.judged} == {"levy", "wasserstein", "mean", "std"}
+    assert {item.key for item in site.differences if item.judged} == ALL_KEYS
     shape = {"n_layers": 1, "n_sequences": 16, "n_positions": 16}
     rngs = [np.random.default_rng(seed) for seed in (0, 1)]
     norms_only = [
@@ -221,6 +261,23 @@ def test_the_std_by_norms_agrees_with_that_by_codes():
     assert chances_of_site(a, b)["std"].modes == 1
 
 
+def test_halves_of_dims_are_compared_as_runs_are():
+    run = run_of(3, sequence_scale=0.25, change=lambda x, _: x * np.linspace(1, 3, N_DIMS) + 0.2)
+    site = run["blocks.1.resid_post"].rest
+    of_halves = noise_module._halves_of_dims(site)
+    blocks = site.dim_blocks
+    for split in (0, 17, 34):
+        first = noise_module._SPLITS[split] > 0
+        rms, means = [], []
+        for chosen in (first, ~first):
+            n = blocks.n[chosen].sum()
+            rms.append(np.sqrt(blocks.squares[chosen].sum(axis=0) / n))
+            means.append(blocks.sums[chosen].sum(axis=0) / n)
+        change = change_of_dims("dim", tuple(rms), tuple(means))
+        assert of_halves["dim_scale"][split] == pytest.approx(abs(change.log_rms_ratio), rel=1e-9)
+        assert of_halves["dim_mean"][split] == pytest.approx(abs(change.mean_shift), rel=1e-9)
+
+
 @pytest.mark.parametrize(("mean", "judged"), [(0.19, True), (0.21, False)])
 def test_norms_tell_the_std_only_where_the_mean_is_small(mean, judged):
     rng = np.random.default_rng(0)
@@ -238,9 +295,7 @@ def test_cells_tell_mean_and_std_only_where_they_are_fine_enough(std, judged):
     """Near 1.003 float32 values have cells of 0.0078."""
     found = compare(*(run_of(seed, change=lambda x, _: 1.003 + std * x) for seed in (0, 1)))
     site = site_of(found, 1)
-    assert {item.key for item in site.differences if item.judged} == {"levy", "wasserstein"} | (
-        {"mean", "std"} if judged else set()
-    )
+    assert {item.key for item in site.differences if item.judged} == ALL_KEYS - (set() if judged else {"mean", "std"})
     assert site.effect == 0
 
 

@@ -13,6 +13,7 @@ from lmfacts.render.terminal.comparison_json import comparison_json
 from lmfacts.render.terminal.comparison_sites import ranges, ratio_text
 from lmfacts.render.terminal.comparison_view import render_comparison
 from lmfacts.render.terminal.console import to_text
+from support.accumulated_runs import accumulated_run
 from support.synthetic_runs import gaussian_run, residual_run
 from support.synthetic_weights import weights_run
 
@@ -192,6 +193,11 @@ def test_same_and_different_text_on_the_screen():
     assert "Changed most" not in within
     assert "Within the noise of different text at every depth." in within
     assert " ".join(within.split()).count("What cannot be judged counts as no change: differences of single dims.") == 1
+
+    rngs = [np.random.default_rng(seed) for seed in (0, 1)]
+    all_known = text(*(accumulated_run(lambda _, at, __, rng=rng: rng.normal(size=(at.size, 8))) for rng in rngs))
+    assert "On different text a difference counts by its excess" in all_known
+    assert "cannot be judged" not in all_known
 
     unknown = text(of_other_text(0), of_other_text(1))
     assert "What changed cannot be judged at any of 3 sites without the same text." in unknown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, overload
 
 import numpy as np
 
@@ -13,7 +13,10 @@ from lmfacts.quantities.outlier_criteria import OUTLIER_FACTOR
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["QUIET", "Axis", "DimChange", "OutlierDimChange", "change_of_dims"]
+    Floats = NDArray[np.float64]
+    Pair = tuple[Floats, Floats]
+
+__all__ = ["QUIET", "Axis", "DimChange", "OutlierDimChange", "change_of_dims", "dim_differences"]
 
 Axis = Literal["dim", "output dim", "input dim"]
 
@@ -77,15 +80,9 @@ def change_of_dims(
     """
     rms_a, rms_b = rms
     medians = _median(rms_a), _median(rms_b)
-    least = _least(rms, medians)
-    with np.errstate(all="ignore"):
-        ratios = np.log(np.maximum(rms_b, least) / np.maximum(rms_a, least)) if least > 0 else 0.0 * (rms_b - rms_a)
+    ratios, shifts = dim_differences(rms, means)
     log_rms_ratio, dim = _largest(ratios)
-    mean_shift, mean_dim = math.nan, None
-    if means is not None:
-        with np.errstate(all="ignore"):
-            scale = np.maximum(np.maximum(rms_a, rms_b), least)
-            mean_shift, mean_dim = _largest((means[1] - means[0]) / np.where(scale > 0, scale, 1.0))
+    mean_shift, mean_dim = (math.nan, None) if shifts is None else _largest(shifts)
     with np.errstate(all="ignore"):
         outlying_a, outlying_b = rms_a > OUTLIER_FACTOR * medians[0], rms_b > OUTLIER_FACTOR * medians[1]
         over_a, over_b = rms_a / np.float64(medians[0]), rms_b / np.float64(medians[1])
@@ -103,6 +100,31 @@ def change_of_dims(
         lost=listed(outlying_a & ~outlying_b),
         n_kept=int((outlying_a & outlying_b).sum()),
     )
+
+
+@overload
+def dim_differences(rms: Pair, means: Pair) -> Pair: ...
+@overload
+def dim_differences(rms: Pair, means: Pair | None) -> tuple[Floats, Floats | None]: ...
+def dim_differences(rms: Pair, means: Pair | None) -> tuple[Floats, Floats | None]:
+    """How much each dim differs, as `DimChange` has it of the largest ones.
+
+    Args:
+        rms: RMS of each dim in A and in B, float64 [d]; NaN of a dim without values.
+        means: mean of each dim in A and in B, float64 [d], or None.
+
+    Returns:
+        ln(RMS in B / RMS in A) and the shift of the mean in units of the RMS, float64 [d]; the second None without
+        means. What cannot be said is NaN.
+    """
+    rms_a, rms_b = rms
+    least = _least(rms, (_median(rms_a), _median(rms_b)))
+    with np.errstate(all="ignore"):
+        ratios = np.log(np.maximum(rms_b, least) / np.maximum(rms_a, least)) if least > 0 else 0.0 * (rms_b - rms_a)
+        if means is None:
+            return ratios, None
+        scale = np.maximum(np.maximum(rms_a, rms_b), least)
+        return ratios, (means[1] - means[0]) / np.where(scale > 0, scale, 1.0)
 
 
 def _least(rms: tuple[NDArray[np.float64], NDArray[np.float64]], medians: tuple[float, float]) -> float:

@@ -28,10 +28,13 @@ each sequence has a scale of its own (ln sd 0.25), and in 4 % where one sequence
 deviations; over 61 sites of 16 sequences (80 comparisons) in 0 and 2.5 %.
 
 What is judged so: at the five depths of the residual stream whose codes are kept by block the distances, mean and std;
-elsewhere in the stream the std, from the blocks' token norms. NaN or infinities that only one run has count if they are
-in so many of its blocks that chance would not have left all of the other run without any. Single dims and other sites
-are not kept by block, and nothing can be said about them on different text. A statistic that comes to be kept by block
-joins `_halves_of_codes` or `_halves_of_norms` by its key: the differences between the halves are all that is needed.
+elsewhere in the stream the std, from the blocks' token norms; all along the stream the scales and means of single dims,
+over the tokens past position 0. NaN or infinities that only one run has count if they are in so many of its blocks that
+chance would not have left all of the other run without any. Other sites are not kept by block, and nothing can be said
+about them on different text. A statistic that comes to be kept by block joins `_halves_of_codes`, `_halves_of_norms` or
+`_halves_of_dims` by its key: the differences between the halves are all that is needed. The largest difference of any
+dim can be that of one dim, with a few rare values, which one run has by chance and the other has not: it is given one
+mode, as the difference of two numbers is.
 
 The noise is that of other sequences of the same text. Blocks take sequences in turn (modulo 8), and text of another
 kind, or of a handful of long documents, differs by more than its own blocks do.
@@ -46,6 +49,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
+from lmfacts.comparison.dim_change import dim_differences
 from lmfacts.run.statistics.sequence_blocks import N_BLOCKS
 
 if TYPE_CHECKING:
@@ -113,7 +117,7 @@ class Spread:
         Args:
             a: the sizes of the difference in A.
             b: the same in B.
-            single: whether it is the difference of two numbers, and has one mode.
+            single: whether it is the difference of two numbers, or may be, and has one mode.
         """
         with np.errstate(all="ignore"):
             squares = np.square([a, b])
@@ -172,16 +176,20 @@ def chances_of_site(a: SiteRecord, b: SiteRecord) -> dict[str, Chance]:
         return {}
     scale = a.std or b.std
     both = (a, blocks_a), (b, blocks_b)
-    halves = [_halves_of_codes(site, blocks, scale) if blocks.histograms else {} for site, blocks in both]
-    by_norms = [_halves_of_norms(site, blocks) for site, blocks in both]
-    found: dict[str, Chance] = {}
-    for key in ("levy", "wasserstein", "mean", "std"):
-        sizes = [codes.get(key, norms.get(key)) for codes, norms in zip(halves, by_norms, strict=True)]
-        if sizes[0] is not None and sizes[1] is not None:
-            spread = Spread.of_halves(sizes[0], sizes[1], single=key in ("mean", "std"))
-            found |= {} if spread is None else {key: spread}
+    halves = [
+        # Codes know more than norms do.
+        _halves_of_dims(site)
+        | _halves_of_norms(site, blocks)
+        | (_halves_of_codes(site, blocks, scale) if blocks.histograms else {})
+        for site, blocks in both
+    ]
+    chances: dict[str, Chance] = {}
+    for key in ("levy", "wasserstein", "mean", "std", "dim_scale", "dim_mean"):
+        if all(key in of_run for of_run in halves):
+            spread = Spread.of_halves(halves[0][key], halves[1][key], single=key not in ("levy", "wasserstein"))
+            chances |= {} if spread is None else {key: spread}
     absence = _absence(blocks_a, blocks_b)
-    return found if absence is None else {**found, "nonfinite": absence}
+    return chances if absence is None else {**chances, "nonfinite": absence}
 
 
 def chances_of_norm(a: SiteRecord, b: SiteRecord) -> dict[str, Chance]:
@@ -235,6 +243,25 @@ def _halves_of_norms(site: SiteRecord, blocks: SequenceBlocks) -> dict[str, NDAr
     with np.errstate(all="ignore"):
         one, other = (split @ (n * squares) / (split @ n) - site.mean**2 for split in (_SPLITS, 1.0 - _SPLITS))
         return {"std": np.abs(0.5 * np.log(other / one))}
+
+
+def _halves_of_dims(site: SiteRecord) -> dict[str, NDArray[np.float64]]:
+    """The largest differences of single dims between halves."""
+    blocks = site.dim_blocks
+    if blocks is None:
+        return {}
+    (means, rms), (other_means, other_rms) = blocks.moments_of(_SPLITS), blocks.moments_of(1.0 - _SPLITS)
+    pairs = [
+        dim_differences((rms[half], other_rms[half]), (means[half], other_means[half])) for half in range(len(_SPLITS))
+    ]
+    scales, shifts = (np.array([_largest(of_half) for of_half in of_kind]) for of_kind in zip(*pairs, strict=True))
+    return {"dim_scale": scales, "dim_mean": shifts}
+
+
+def _largest(differences: NDArray[np.float64]) -> float:
+    """The largest magnitude; NaN if none is known."""
+    known = np.abs(differences[np.isfinite(differences)])
+    return float(known.max()) if known.size else math.nan
 
 
 def _areas(edges: NDArray[np.float64], gaps: NDArray[np.float64]) -> NDArray[np.float64]:

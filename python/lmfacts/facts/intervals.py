@@ -34,9 +34,9 @@ LEAST_TOKENS: Final = 128
 
 COVERAGE: Final = (
     "Intervals are approximate, and over texts only. In simulations those of nominal 90 % contain the true number in "
-    "76 to 98 % of cases for the largest values, the growth of norms and Weibull k, in 78 to 95 % for tail exponent "
-    "and beta, in 60 % for a share beyond 6 sd where sequences differ much, and 31 to 45 % for a KS distance near 0: "
-    "it is a maximum and biased upward."
+    "76 to 98 % of cases for the largest values, the growth of norms, Weibull k, mean cosines and the kurtosis of "
+    "scales, in 78 to 95 % for tail exponent and beta, in 60 % for a share beyond 6 sd where sequences differ much, "
+    "and 31 to 45 % for a KS distance near 0: it is a maximum and biased upward."
 )
 """What is said where intervals are printed."""
 

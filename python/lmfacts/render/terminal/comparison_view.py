@@ -164,15 +164,19 @@ class Conclusion:
                 "beyond it. That is so for sequences of one text in turn; texts of another kind, neighboring parts of "
                 "one, or a handful of documents differ by more."
             )
-        where = "of single dims"
+        left = []
         n_left = len(found.sites) - len(found.judged)
         if n_left:
             sites = f"{n_left:,} of {len(found.sites):,} sites" if found.judged else "these sites"
-            where = f"at {sites}, for which fewer than 8 blocks of sequences are kept, and {where}"
-        told.append(
-            f"What cannot be judged counts as no change: differences {where}. To judge them, let both models read the "
-            "same text."
-        )
+            left.append(f"at {sites}, for which fewer than 8 blocks of sequences are kept")
+        differences = [item for site in found.judged for item in site.differences]
+        if not any(item.key == "dim_scale" and item.judged for item in differences):
+            left.append("of single dims")
+        if left:
+            told.append(
+                f"What cannot be judged counts as no change: differences {', and '.join(left)}. To judge them, let "
+                "both models read the same text."
+            )
         return " ".join(told)
 
     def _resolution(self) -> str:
