@@ -37,7 +37,7 @@ from lmfacts.errors import SiteNotFoundError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["PRESETS", "Site", "SiteKind", "detail_sites", "is_module_pattern", "select", "spelled"]
+__all__ = ["PRESETS", "Site", "SiteKind", "detail_sites", "is_matrix_input", "is_module_pattern", "select", "spelled"]
 
 
 class SiteKind(Enum):
@@ -69,6 +69,9 @@ class SiteKind(Enum):
 _OUTSIDE: Final = frozenset({SiteKind.EMBED, SiteKind.FINAL_NORM_OUT, SiteKind.LOGITS})
 _DEPTH: Final = {kind: index for index, kind in enumerate(SiteKind)}
 
+_MATRIX_INPUTS: Final = frozenset(
+    {SiteKind.LN1_OUT, SiteKind.Z, SiteKind.LN2_OUT, SiteKind.MLP_POST, SiteKind.FINAL_NORM_OUT}
+)
 _RESIDUALS: Final = frozenset({SiteKind.RESID_PRE, SiteKind.RESID_MID, SiteKind.RESID_POST})
 
 PRESETS: Final[Mapping[str, frozenset[SiteKind]]] = {
@@ -199,6 +202,13 @@ class Site:
                 return cls(kind, int(inside[1]))
         known = [kind.value if not kind.in_block else f"blocks.<layer>.{kind.value}" for kind in SiteKind]
         raise SiteNotFoundError(f"{text!r} is not the name of a site; the names are {', '.join(known)}")
+
+
+def is_matrix_input(site: str) -> bool:
+    """Whether what a site holds is multiplied by a matrix: the input of a module, or a site that projections read."""
+    if is_module_pattern(site):
+        return site.endswith(":in")
+    return Site.parse(site).kind in _MATRIX_INPUTS
 
 
 def detail_sites(n_layers: int) -> frozenset[str]:

@@ -52,6 +52,20 @@ def saved(tmp_path_factory, text):
     return done, folder / "demo.lmfacts"
 
 
+def test_blocks_of_values_are_counted_where_it_is_asked_for(text, tmp_path):
+    arguments = ["scan", "demo", text, "--seq-len", 64, "--sites", "blocks.0.mlp_post", "-o", "a.lmfacts"]
+    done = lmfacts_command(*arguments, "--blocks-of", "16,32", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
+    shown = lmfacts_command("show", "a.lmfacts", "blocks.0.mlp_post", "--json", cwd=tmp_path)
+    (site,) = json.loads(shown.stdout)["sites"]
+    assert set(site["populations"]["rest"]["snr"]) == {"mxfp4_snr", "nvfp4_snr"}
+    for sizes, told in (("24", "expected blocks of 16 or 32 values, or both, got 24"), ("a", "got 'a'")):
+        refused = lmfacts_command(*arguments[:-1], "b.lmfacts", "--blocks-of", sizes, cwd=tmp_path)
+        assert (refused.returncode, refused.stdout) == (2, b"")
+        assert told in refused.stderr.decode()
+    assert not (tmp_path / "b.lmfacts").exists()
+
+
 def test_a_scan_prints_its_summary_and_names_its_file(saved):
     done, path = saved
     out, err = done.stdout.decode(), done.stderr.decode()

@@ -45,7 +45,7 @@ EXACT_FIELDS = (
 )
 """The arrays whose bytes depend on nothing but the values."""
 
-OF_THEIR_OWN = {"dim_blocks", "dim_places", "token_maxima"}
+OF_THEIR_OWN = {"blocks_of_16", "blocks_of_32", "dim_blocks", "dim_places", "token_maxima"}
 """Statistics that the oracle's states lack: `test_dim_blocks.py` and the tests of the others have theirs."""
 
 _EPSILON = 8 * 2.0**-52

@@ -209,8 +209,8 @@ def test_every_number_of_a_run_of_weights_comes_back(tmp_path, suffix):
 
 def test_every_statistic_is_checked_by_the_two_above(tmp_path):
     names = {key[2] for run in (odd_run("float32"), weights()) for key in expected(run)}
-    # The made-up weights have no shuffled edge.
-    assert set(QUANTITIES) == names | {"shuffled_edge", "n_above_shuffled_edge"}
+    # The made-up weights have no shuffled edge, and blocks of values are tested in `test_value_blocks.py`.
+    assert set(QUANTITIES) == names | {"shuffled_edge", "n_above_shuffled_edge", "mxfp4_snr", "nvfp4_snr"}
 
 
 def test_a_shuffled_edge_is_exported_where_there_is_one(tmp_path):

@@ -14,6 +14,7 @@ import typer
 
 from lmfacts.cli.exit_codes import ExitCode, complain, sentences
 from lmfacts.cli.options import JsonOption, QuietOption
+from lmfacts.errors import UsageError
 from lmfacts.writing.visible_text import shell_word
 
 if TYPE_CHECKING:
@@ -64,6 +65,14 @@ def scan(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.", show_default=False)] = None,
     k: Annotated[int, typer.Option("--k", help="Largest values to keep of each site and population.")] = 64,
     threshold: Annotated[float, typer.Option(help="Magnitude from which values are counted in each dim.")] = 6.0,
+    blocks_of: Annotated[
+        str | None,
+        typer.Option(
+            help="At the inputs of matrices, count values with the largest of their block of 16, of 32, or both "
+            "(16,32): what NVFP4 and MXFP4 cost.",
+            show_default=False,
+        ),
+    ] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> ExitCode:
@@ -75,6 +84,7 @@ def scan(
     from lmfacts.render.terminal.live import progress_view
     from lmfacts.scans.progress import Progress
 
+    sizes = _sizes(blocks_of or "")
     os.environ.setdefault("TQDM_DISABLE", "1")
     path = out or free_name(model)
     if corpus and "-" in corpus and sys.stdin is not None and sys.stdin.isatty():
@@ -98,10 +108,19 @@ def scan(
             device=device,
             k=k,
             threshold=threshold,
+            blocks_of=sizes,
             text_field=text_field,
             progress=progress,
         )
     return outcome(run, json=json)
+
+
+def _sizes(text: str) -> list[int]:
+    """The sizes of blocks that `16,32` lists."""
+    try:
+        return [int(size) for size in text.split(",") if text]
+    except ValueError:
+        raise UsageError(f"blocks_of: expected sizes such as 16 or 16,32, got {text!r}") from None
 
 
 def outcome(run: Run[Any], *, json: bool) -> ExitCode:

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 from lmfacts.errors import UsageError
-from lmfacts.quantities.of_sites import OF_EACH_DIM, OF_SIZES, OF_TOKENS_AND_DIMS
+from lmfacts.quantities.of_sites import OF_BLOCK_FORMATS, OF_EACH_DIM, OF_SIZES, OF_TOKENS_AND_DIMS
 from lmfacts.quantities.of_values import OF_VALUES
 from lmfacts.quantities.of_weights import OF_EACH_ROW_AND_COLUMN, OF_WEIGHTS
 
@@ -26,6 +26,7 @@ QUANTITIES: Final[dict[str, Quantity]] = {
         *OF_SIZES,
         *OF_VALUES,
         *OF_TOKENS_AND_DIMS,
+        *OF_BLOCK_FORMATS,
         *OF_WEIGHTS,
         *OF_EACH_DIM,
         *OF_EACH_ROW_AND_COLUMN,

@@ -8,6 +8,8 @@ import numpy as np
 
 from lmfacts.quantities.outlier_criteria import rms_outlier_dims
 from lmfacts.quantities.quantity import COUNT, NONE, VALUE, of_sites
+from lmfacts.run.statistics.value_blocks import value_blocks
+from lmfacts.stats.block_formats import mxfp4_snr, nvfp4_snr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,12 +17,22 @@ if TYPE_CHECKING:
     from lmfacts.quantities.quantity import Quantity, Result
     from lmfacts.quantities.site_figures import SiteFigures
 
-__all__ = ["OF_EACH_DIM", "OF_SIZES", "OF_TOKENS_AND_DIMS"]
+__all__ = ["OF_BLOCK_FORMATS", "OF_EACH_DIM", "OF_SIZES", "OF_TOKENS_AND_DIMS"]
 
 
 def _mean_cosine(figures: SiteFigures) -> float | None:
     units = figures.site.unit_sums
     return None if units is None else float(units.cosine_contributions.sum())
+
+
+def _mxfp4_snr(figures: SiteFigures) -> float | None:
+    blocks = value_blocks(figures.site, 32)
+    return None if blocks is None else mxfp4_snr(*blocks, figures.site.dtype)
+
+
+def _nvfp4_snr(figures: SiteFigures) -> float | None:
+    blocks = value_blocks(figures.site, 16)
+    return None if blocks is None else nvfp4_snr(*blocks, max(-figures.site.min, figures.site.max), figures.site.dtype)
 
 
 def _norm(name: str, unit: str, definition: str, compute: Callable[[SiteFigures], Result], **options: Any) -> Quantity:
@@ -92,6 +104,21 @@ OF_TOKENS_AND_DIMS: Final = (
         NONE,
         "Mean cosine over all pairs of different tokens; where the sums of unit vectors were recorded.",
         _mean_cosine,
+    ),
+)
+
+OF_BLOCK_FORMATS: Final = (
+    of_sites(
+        "mxfp4_snr",
+        "dB",
+        "Signal to quantization noise of the values in MXFP4, blocks of 32; where blocks were recorded.",
+        _mxfp4_snr,
+    ),
+    of_sites(
+        "nvfp4_snr",
+        "dB",
+        "The same in NVFP4, blocks of 16, with the largest magnitude over these tokens for the tensor's scale.",
+        _nvfp4_snr,
     ),
 )
 

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lmfacts import _native
+from lmfacts.errors import UsageError
 from lmfacts.recording.channel import Axes, Channel
 from lmfacts.recording.chosen_taps import chosen_taps, is_along_depth
 from lmfacts.recording.cuda.site_states import SiteStates, places_in
 from lmfacts.recording.cuda.streams import Scratch
 from lmfacts.run.statistic import Sites
 from lmfacts.run.statistics import STATISTICS
-from lmfacts.sites import detail_sites
+from lmfacts.run.statistics.value_blocks import VALUE_BLOCKS, check_sizes
+from lmfacts.sites import detail_sites, is_matrix_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from lmfacts.models import Architecture, Tap
     from lmfacts.recording.cuda.streams import Order
     from lmfacts.recording.token_context import Place
+    from lmfacts.run.statistic import Statistic
 
 __all__ = ["Channels", "PlacesOnDevices", "open_channels"]
 
@@ -96,6 +99,7 @@ def open_channels(
     *,
     k: int,
     threshold: float,
+    blocks_of: Sequence[int] = (),
 ) -> Channels:
     """A channel for each tensor that is asked for, with nothing recorded yet.
 
@@ -106,17 +110,39 @@ def open_channels(
         order: that of all that is queued on devices.
         k: how many of the largest values to keep of each site and population.
         threshold: magnitude at or above which values are counted in each dim.
+        blocks_of: sizes of the blocks of values that are counted with their largest at the inputs of matrices.
+
+    Raises:
+        UsageError: there are no blocks of such a size, or no input of a matrix is among the sites.
     """
+    wanted = _with_blocks_of(blocks_of)
     in_detail = detail_sites(architecture.n_layers)
     by_site, scratch, axes = {}, Scratch(), Axes()
     for tap in chosen_taps(model, architecture, sites):
         along_depth = is_along_depth(tap.site)
-        groups = {Sites.EVERY: True, Sites.STREAM: along_depth, Sites.DETAIL: tap.site in in_detail}
-        kept = [name for name, statistic in STATISTICS.items() if statistic.is_option and groups[statistic.sites]]
+        groups = {
+            Sites.EVERY: True,
+            Sites.STREAM: along_depth,
+            Sites.DETAIL: tap.site in in_detail,
+            Sites.MATRIX_INPUTS: is_matrix_input(tap.site),
+        }
+        kept = [name for name, statistic in wanted.items() if statistic.is_option and groups[statistic.sites]]
         options: dict[str, Any] = {"k": k, "threshold": float(threshold), "statistics": kept}
         accumulator, on_devices = _native.SiteAccumulator(**options), SiteStates(order, scratch, options)
         by_site[tap.site] = Channel(tap, accumulator, on_devices, axes)
+    if blocks_of and not any(map(is_matrix_input, by_site)):
+        raise UsageError(
+            "blocks_of: expected sites that are inputs of matrices (ln1_out, z, ln2_out, mlp_post, final_norm_out, "
+            f"PATH:in), got {', '.join(list(by_site)[:3])}; record some of these too"
+        )
     for alias, owner in architecture.aliases.items():
         if owner in by_site:
             by_site[owner].aliases.append(alias)
     return Channels(by_site)
+
+
+def _with_blocks_of(sizes: Sequence[int]) -> dict[str, type[Statistic]]:
+    """The statistics that a scan records, by name: those of blocks of values only of these sizes."""
+    check_sizes(sizes)
+    left_out = {statistic for size, statistic in VALUE_BLOCKS.items() if size not in sizes}
+    return {name: statistic for name, statistic in STATISTICS.items() if statistic not in left_out}

@@ -47,6 +47,7 @@ def attach(
     k: int = 64,
     threshold: float = 6.0,
     tokenizer: Any = None,
+    blocks_of: Sequence[int] = (),
     on_error: OnError = "incomplete",
     ids_argument: str | None = None,
 ) -> Recorder:
@@ -69,6 +70,8 @@ def attach(
         k: how many of the largest values to keep of each site, for the first tokens of sequences and for all others.
         threshold: magnitude at or above which values are counted in each dim.
         tokenizer: if given, the run has the text of the tokens that outliers sit on.
+        blocks_of: sizes of blocks of values, 16 or 32 or both: at the inputs of matrices, how often each pair of a
+            value and the largest of its block occurs, from which the error of MXFP4 (32) and NVFP4 (16) follows.
         on_error: what happens when something cannot be recorded (a module returned no tensor, a mask that says
             nothing). `incomplete`: nothing is raised in the forward pass; the site, or the pass, is left out, and the
             run is incomplete and says which, why and since which token. `raise`: the forward pass raises it.
@@ -76,10 +79,17 @@ def attach(
 
     Raises:
         ModelError: the inside of this model cannot be found; `SiteNotFoundError` for a name that matches nothing.
-        UsageError: k or the threshold is negative, or `on_error` has another value.
+        UsageError: k or the threshold is negative, `on_error` has another value, or there are no blocks of such a size.
     """
     recorder = Recorder(
-        model, sites, k=k, threshold=threshold, tokenizer=tokenizer, on_error=on_error, ids_argument=ids_argument
+        model,
+        sites,
+        k=k,
+        threshold=threshold,
+        tokenizer=tokenizer,
+        blocks_of=blocks_of,
+        on_error=on_error,
+        ids_argument=ids_argument,
     )
     recorder.attach()
     return recorder
@@ -103,6 +113,7 @@ class Recorder:
         k: int,
         threshold: float,
         tokenizer: Any = None,
+        blocks_of: Sequence[int] = (),
         on_error: OnError = "incomplete",
         ids_argument: str | None = None,
     ) -> None:
@@ -115,10 +126,14 @@ class Recorder:
         self.architecture: Architecture = architecture_for(model, sites)
         self.sites = sites
         self.settings: dict[str, Any] = {"sites": spelled(sites), "k": k, "threshold": threshold}
+        if blocks_of:
+            self.settings["blocks_of"] = sorted(blocks_of)
         self._tokenizer = tokenizer
         self._token_modules = token_modules(model, self.architecture)
         order = Order()
-        self._channels = open_channels(model, self.architecture, sites, order, k=k, threshold=threshold)
+        self._channels = open_channels(
+            model, self.architecture, sites, order, k=k, threshold=threshold, blocks_of=blocks_of
+        )
         reader = ArgumentReader(model, self._token_modules, ids_argument)
         self._recorded = PassRecorder(
             self._channels,

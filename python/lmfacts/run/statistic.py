@@ -46,6 +46,7 @@ class Sites(Enum):
     EVERY = "at every site"
     STREAM = "along the residual stream"
     DETAIL = "where more is kept than elsewhere: lmfacts.sites.detail_sites"
+    MATRIX_INPUTS = "at the inputs of matrices, where it is asked for"
 
 
 class Array(Generic[S]):

@@ -17,6 +17,7 @@ from lmfacts.errors import CorpusError, LmfactsError, UnsavedRunError, UsageErro
 from lmfacts.files.destination import check_destination, model_inputs
 from lmfacts.models.loading import Loaded, load_model, max_positions, tokenizer_of
 from lmfacts.recording.recorder import Recorder
+from lmfacts.run.statistics.value_blocks import check_sizes
 from lmfacts.scans.interruption import Interruption, interruptible
 from lmfacts.scans.memory import resident_bytes
 from lmfacts.scans.model_call import ModelCall
@@ -56,6 +57,7 @@ def scan(
     device: str = "auto",
     k: int = 64,
     threshold: float = 6.0,
+    blocks_of: Sequence[int] = (),
     text_field: str = "text",
     progress: Callable[[Progress], None] | None = None,
 ) -> Run:
@@ -85,6 +87,7 @@ def scan(
         device: `auto`, `cpu`, `cuda`, ...
         k: how many of the largest values to keep of each site and population.
         threshold: magnitude at or above which values are counted in each dim.
+        blocks_of: see `lmfacts.attach`.
         text_field: the key of the text in the objects of `.jsonl` and `.json` files.
         progress: called after every batch.
 
@@ -102,6 +105,7 @@ def scan(
     _check_number("max_tokens", max_tokens, 1, 1 << 53)
     if not 0 <= threshold < math.inf:
         raise UsageError(f"threshold: expected a number of at least 0 that is not infinite, got {threshold}")
+    check_sizes(blocks_of)
     if model == "":
         raise UsageError("model: expected a hub id, folder or file, got an empty name; is a variable not set?")
     if out is not None:
@@ -119,7 +123,15 @@ def scan(
     sequences = Sequences(
         text, loaded.tokenizer, _seq_len(loaded.model, seq_len), pack=bool(pack), max_tokens=max_tokens
     )
-    recorder = Recorder(loaded.model, sites, k=k, threshold=threshold, tokenizer=loaded.tokenizer, on_error="raise")
+    recorder = Recorder(
+        loaded.model,
+        sites,
+        k=k,
+        threshold=threshold,
+        tokenizer=loaded.tokenizer,
+        blocks_of=blocks_of,
+        on_error="raise",
+    )
     recorder.settings.update(
         {"seq_len": sequences.seq_len, "batch_size": batch_size, "pack": bool(pack), "max_tokens": max_tokens}
     )
@@ -193,7 +205,12 @@ class _Scan:
         Its run says what the real one will say, so that what a run file cannot hold is refused before the work.
         """
         trial = Recorder(
-            self.loaded.model, self.recorder.sites, k=self.recorder.settings["k"], threshold=1.0, on_error="raise"
+            self.loaded.model,
+            self.recorder.sites,
+            k=self.recorder.settings["k"],
+            threshold=1.0,
+            blocks_of=self.recorder.settings.get("blocks_of", ()),
+            on_error="raise",
         )
         with trial:
             self.call(torch.zeros((1, 1), dtype=torch.long))

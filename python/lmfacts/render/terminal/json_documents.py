@@ -28,7 +28,7 @@ their definitions.
 | `name`, `aliases`, `module_path`, `note`, `dtype`, `exact`, `n_dims`, `threshold` | of the site |
 | `populations` | population -> see below; `rest`, `first` and `all` where they have tokens |
 
-Each population: `figures` as above; `n_zero`; `min`, `max`; `quantiles`: list of `q`, `value`, `low`, `high` (equal where
+Each population: `figures` as above; `snr`, where blocks of values were recorded: `mxfp4_snr`, `nvfp4_snr` in dB; `n_zero`; `min`, `max`; `quantiles`: list of `q`, `value`, `low`, `high` (equal where
 exact); `histogram`: `edges`, `counts`, `n_below`, `n_above` over 8 stds of the body about the median; `octaves`: `edges`,
 `counts` by powers of two; `outlier_dims`: criterion -> dims; `dims`: `mean`, `std`, `rms`, `skewness`,
 `excess_kurtosis`, `min`, `max`, `n_at_least`, `n_nonfinite`, one number per dim, and `largest`: null, or `value`, `sequence`,
@@ -49,6 +49,7 @@ from lmfacts.analysis.outlier_dims_by_depth import outlier_dims_by_depth
 from lmfacts.analysis.residual_norms import residual_norms
 from lmfacts.analysis.run_view import RunView
 from lmfacts.quantities.catalogue import json_figures
+from lmfacts.quantities.of_sites import OF_BLOCK_FORMATS
 from lmfacts.quantities.site_figures import SiteFigures
 from lmfacts.render.terminal.run_header import n_copies, never_reached, nonfinite_sites, notes
 from lmfacts.render.terminal.site_page import CRITERIA, QUANTILES
@@ -179,8 +180,10 @@ def _population(site: SiteRecord, text: dict[int, str], kind: str) -> dict[str, 
     octave_counts, octave_edges = site.histogram("log")
     low, high = site.quantile_bounds(QUANTILES)
     dims = site.dims
+    snr = {quantity.key: value for quantity in OF_BLOCK_FORMATS if (value := quantity.compute(figures)) is not None}
     return {
         "figures": json_figures(figures, kind),
+        **({"snr": snr} if snr else {}),
         "n_zero": site.n_zero,
         "min": site.min,
         "max": site.max,

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from rich.console import Group
 from rich.text import Text
 
+from lmfacts.quantities.of_sites import OF_BLOCK_FORMATS
 from lmfacts.quantities.outlier_criteria import rms_outlier_dims, three_sigma_outlier_dims, variance_outlier_dims
 from lmfacts.quantities.site_figures import SiteFigures
 from lmfacts.render.terminal.console import PROBLEM, STANDOUT, heading, paragraph, result_console, section
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import RenderableType
 
+    from lmfacts.quantities.quantity import Quantity
     from lmfacts.run import Run
     from lmfacts.run.site import Population, SiteRecord
     from lmfacts.run.statistics.dim_places import LargestOfDims
@@ -111,6 +114,12 @@ def _header(site: SiteRecord, run: Run) -> list[RenderableType]:
     return [heading(site.name or "site"), LabeledLines(labeled), *problems]
 
 
+def _decibels(quantity: Quantity, figures: SiteFigures) -> str:
+    value = quantity.compute(figures)
+    assert isinstance(value, float)
+    return f"{numbers.number(value)} dB"
+
+
 def _moments(figures: dict[Population, SiteFigures]) -> RenderableType:
     """Figures in rows, populations in columns."""
     columns = [Column("", "left"), *(Column(_SHORT_TITLES[population]) for population in figures)]
@@ -134,6 +143,11 @@ def _moments(figures: dict[Population, SiteFigures]) -> RenderableType:
         ("  smallest", lambda f: numbers.number(f.site.norms.min, 4)),
         ("  median", lambda f: numbers.number(f.site.norms.quantile(0.5), 4)),
         ("  largest", lambda f: numbers.number(f.site.norms.max, 4)),
+        *(
+            (f"{quantity.key.removesuffix('_snr').upper()}, signal to noise", partial(_decibels, quantity))
+            for quantity in OF_BLOCK_FORMATS
+            if all(quantity.compute(f) is not None for f in figures.values())
+        ),
     ]
     rows: list[list[str | Text]] = [[name, *(give(f) for f in figures.values())] for name, give in quantities]
     return NumberTable(columns, rows)

@@ -30,6 +30,7 @@ mod tables;
 mod token_maxima;
 mod token_norms;
 mod unit_sums;
+mod value_blocks;
 
 pub use codes::CodeHistogram;
 pub use device::{Blocks, DeviceCall, OnDevice};
@@ -46,6 +47,7 @@ pub use site::SiteAccumulator;
 pub use token_maxima::TokenMaxima;
 pub use token_norms::{TOKEN_QUANTITIES, TokenNorms};
 pub use unit_sums::UnitSums;
+pub use value_blocks::{BlocksOf16, BlocksOf32, N_COLUMNS, N_LARGEST};
 
 use crate::config::Statistics;
 
@@ -72,6 +74,10 @@ macro_rules! for_each_statistic {
             token_maxima: TokenMaxima as TOKEN_MAXIMA,
             /// Sums of each dim by blocks of sequences, of all tokens but the first of sequences.
             dim_blocks: DimBlocks as DIM_BLOCKS,
+            /// Values with the largest of their block of 16.
+            blocks_of_16: BlocksOf16 as BLOCKS_OF_16,
+            /// Values with the largest of their block of 32.
+            blocks_of_32: BlocksOf32 as BLOCKS_OF_32,
         }
     };
 }
@@ -88,6 +94,8 @@ macro_rules! for_each_statistic_on_devices {
             dim_places: $crate::device::DimPlaces as DIM_PLACES,
             token_maxima: $crate::device::TokenMaxima as TOKEN_MAXIMA,
             dim_blocks: $crate::device::DimBlocks as DIM_BLOCKS,
+            blocks_of_16: $crate::device::BlocksOf16 as BLOCKS_OF_16,
+            blocks_of_32: $crate::device::BlocksOf32 as BLOCKS_OF_32,
         }
     };
 }
