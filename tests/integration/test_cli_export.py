@@ -41,6 +41,13 @@ def test_one_row_of_one_site_is_told_in_the_singular(runs, tmp_path):
     assert ": 1 row, 1 site, " in done.stderr.decode()
 
 
+def test_a_statistic_that_was_not_recorded_is_told(runs, tmp_path):
+    done = export(runs["activations"], "-o", tmp_path / "t.csv", "--statistics", "mxfp4_snr", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "nothing in this run has mxfp4_snr" in done.stderr.decode()
+    assert read(tmp_path / "t.csv") == []
+
+
 @pytest.mark.parametrize("kind", ["activations", "weights"])
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".csv.gz", ".json"])
 def test_a_table_has_the_numbers_of_the_run(runs, tmp_path, kind, suffix):

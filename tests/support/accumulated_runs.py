@@ -31,6 +31,7 @@ def accumulated_run(
     n_positions: int = 64,
     dtype: str = "float32",
     blocks: bool = True,
+    dim_blocks: bool = True,
     places: bool = False,
     model: dict[str, Any] | None = None,
 ) -> Run:
@@ -44,7 +45,8 @@ def accumulated_run(
         n_sequences: sequences.
         n_positions: tokens of each.
         dtype: `float32`, `float64` or `bfloat16`.
-        blocks: False for what earlier versions recorded.
+        blocks: False for what the earliest versions recorded, without any blocks of sequences.
+        dim_blocks: False for what later ones did, without sums of dims by blocks.
         places: whether the places of the dims' largest values are kept, as scans do since they exist.
         model: more about the model.
     """
@@ -55,7 +57,8 @@ def accumulated_run(
     for layer in range(-1, n_layers):
         name = "embed" if layer < 0 else f"blocks.{layer}.resid_post"
         kept = ["unit_sums", "dim_places"] if places else ["unit_sums"]
-        kept += ["sequence_blocks", "dim_blocks"] if blocks else []
+        kept += ["sequence_blocks"] if blocks else []
+        kept += ["dim_blocks"] if blocks and dim_blocks else []
         kept += ["block_codes", "dim_histograms"] if blocks and name in detailed else []
         accumulator = SiteAccumulator(statistics=kept)
         accumulator.update(_stored(values_of(layer, sequence, position), dtype), batch)

@@ -380,21 +380,48 @@ def test_k_with_looser_and_stricter_limits():
         (4.4, False, (Verdict.BODY_ONLY, Verdict.BODY_ONLY, Verdict.BODY_ONLY)),
     ],
 )
-def test_an_outlier_dim_near_the_limit_leaves_it_open(ratio, found, verdicts):
+def test_an_outlier_dim_near_the_limit_leaves_it_open_without_an_interval(ratio, found, verdicts):
     # Values of +-ratio lie within 6 sd. Below 5 times the median the dim stays in the clean pool and spoils its tail.
     def plant(values, sequence, position):
         values /= np.sqrt(np.mean(values[position > 0] ** 2, axis=0))
         values[:, 40] = ratio * (-1.0) ** position
 
-    run = run_of(gaussian, outliers=False, change=plant)
+    run = run_of(gaussian, outliers=False, change=plant, dim_blocks=False)
     measured = PoolStatistics.of(run["blocks.0.resid_post"].rest, 0)
     assert measured.largest_ratio == pytest.approx(ratio, rel=1e-5)
+    assert measured.ratio_interval is None
     assert [measured.has_outlier_dims(one) for one in (LOOSER, STRICTER)] == [ratio > 4.5, ratio > 5.5]
     assert measured.has_outlier_dims(STATED) is found
     fact = check(run)
     assert (fact.looser, fact.verdict, fact.stricter) == verdicts
     if fact.verdict is Verdict.INCONCLUSIVE:
         assert "layer 0 (outlier dims)" in fact.summary
+
+
+@pytest.mark.parametrize(
+    ("ratio", "spread", "found", "verdicts"),
+    [
+        (5.6, 0.0, True, (Verdict.HOLDS, Verdict.HOLDS, Verdict.HOLDS)),
+        (5.1, 0.0, True, (Verdict.HOLDS, Verdict.HOLDS, Verdict.BODY_ONLY)),
+        (5.1, 0.2, None, (Verdict.HOLDS, Verdict.INCONCLUSIVE, Verdict.BODY_ONLY)),
+        (4.9, 0.0, False, (Verdict.BODY_ONLY, Verdict.BODY_ONLY, Verdict.BODY_ONLY)),
+        (4.9, 0.2, None, (Verdict.BODY_ONLY, Verdict.BODY_ONLY, Verdict.BODY_ONLY)),
+    ],
+)
+def test_an_interval_of_the_largest_dim_decides_where_there_is_one(ratio, spread, found, verdicts):
+    def plant(values, sequence, position):
+        values /= np.sqrt(np.mean(values[position > 0] ** 2, axis=0))
+        values[:, 40] = ratio * (-1.0) ** position * np.sqrt(1 + spread * (-1.0) ** sequence)
+
+    run = run_of(gaussian, outliers=False, change=plant)
+    measured = PoolStatistics.of(run["blocks.0.resid_post"].rest, 0)
+    low, high = measured.ratio_interval
+    assert low < measured.largest_ratio < high
+    assert (low < 5 < high) == (found is None)
+    assert measured.has_outlier_dims(STATED) is found
+    fact = check(run)
+    assert measure(fact, "largest RMS").interval == (low, high)
+    assert (fact.looser, fact.verdict, fact.stricter) == verdicts
 
 
 def test_intervals_are_computed_once_for_all_three(monkeypatch):

@@ -86,6 +86,8 @@ def export(
 
         print_json(written.as_dict())
     hidden = table is Table.STATISTICS and not statistics and dims is None
+    if statistics and not written.n_rows:
+        complain(f"nothing in this run has {', '.join(statistics)}")
     size = f"{counted(written.n_rows, 'row')}, {counted(written.n_sites, 'site')}, {file_size(written.n_bytes)}"
     complain(f"saved {out}: {size}" + ("; --dims adds the statistics of each dim" if hidden else ""))
     return ExitCode.FINE

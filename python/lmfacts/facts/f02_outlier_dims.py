@@ -22,11 +22,11 @@ from lmfacts.facts.site_checks import listed, number_of_layers, unrecorded_layer
 from lmfacts.facts.strictness import Strictness, at_least, judged
 from lmfacts.quantities.outlier_criteria import (
     OUTLIER_FACTOR,
+    outlier_ratio_intervals,
     rms_outlier_dims,
     three_sigma_outlier_dims,
     variance_outlier_dims,
 )
-from lmfacts.stats.jackknife import jackknives
 from lmfacts.writing import numbers
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class _Depths:
             means=np.stack([dims.mean for dims in rest]),
             share_of_first=float(np.mean([site.first.n_tokens / site.n_tokens for site in sites.values()])),
             first_energy=energy_first / np.where(energy > 0, energy, np.nan),
-            intervals=_intervals(rms, [site.rest for site in sites.values()]),
+            intervals=_intervals([site.rest for site in sites.values()]),
         )
 
     @cached_property
@@ -132,20 +132,13 @@ class _Depths:
         return float(shares[np.isfinite(shares)].mean()) if np.isfinite(shares).any() else float("nan")
 
 
-def _intervals(rms: Floats, sites: Sequence[SiteRecord]) -> tuple[Floats, Floats] | None:
-    """The ends of the intervals of each dim's RMS over the median one's; a dim without values has none: 0, 0."""
-    left_out = [blocks.rms_left_out for site in sites if (blocks := site.dim_blocks) is not None]
-    if len(left_out) < len(sites):
+def _intervals(sites: Sequence[SiteRecord]) -> tuple[Floats, Floats] | None:
+    """The ends of the intervals of each dim's RMS over the median one's, [layers, dims]."""
+    ends = [of_site for site in sites if (of_site := outlier_ratio_intervals(site)) is not None]
+    if len(ends) < len(sites):
         return None
-    with np.errstate(all="ignore"):
-        low, high = jackknives(_over_median(rms), np.stack([_over_median(of_site) for of_site in left_out], axis=1))
-    return np.nan_to_num(low), np.nan_to_num(high)
-
-
-def _over_median(rms: Floats) -> Floats:
-    """Each row over its median, which dims without values have no part in."""
-    medians = [np.median(row[np.isfinite(row)]) if np.isfinite(row).any() else np.nan for row in rms]
-    return np.asarray(rms / np.array(medians)[:, np.newaxis])
+    low, high = zip(*ends, strict=True)
+    return np.stack(low), np.stack(high)
 
 
 def _check(inputs: Inputs) -> Fact:

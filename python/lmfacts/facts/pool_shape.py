@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lmfacts.facts.fact import Measure
 from lmfacts.facts.intervals import all_of, any_of, decided
 from lmfacts.facts.shape_causes import DimShapes
 from lmfacts.facts.strictness import Strictness, at_least, at_most
-from lmfacts.quantities.outlier_criteria import OUTLIER_FACTOR, rms_outlier_dims
+from lmfacts.quantities.outlier_criteria import OUTLIER_FACTOR, outlier_ratio_intervals, rms_outlier_dims
 from lmfacts.stats.generalized_normal import GeneralizedNormal
 from lmfacts.stats.jackknife import jackknife
 from lmfacts.stats.shape import (
@@ -149,6 +150,7 @@ class PoolStatistics:
         layer: the block.
         outlier_dims: dims with an RMS above 5 times the median.
         largest_ratio: the largest RMS of a dim over the median RMS; NaN without values.
+        ratio_interval: its interval, or None where the run keeps nothing to take it from.
         clean_pool: the distribution without the outlier dims.
         full: statistics of the full pool.
         clean: statistics of the clean pool.
@@ -165,6 +167,7 @@ class PoolStatistics:
     layer: int
     outlier_dims: NDArray[np.int64]
     largest_ratio: float
+    ratio_interval: tuple[float, float] | None
     clean_pool: Distribution
     full: ShapeStatistics
     clean: ShapeStatistics
@@ -197,6 +200,7 @@ class PoolStatistics:
             layer=layer,
             outlier_dims=outlier_dims,
             largest_ratio=_largest_ratio(site),
+            ratio_interval=_ratio_interval(site),
             clean_pool=pool,
             full=full,
             clean=clean,
@@ -210,8 +214,19 @@ class PoolStatistics:
             too_few=pool.n < LEAST_VALUES,
         )
 
+    @property
+    def largest(self) -> Measure:
+        """The largest ratio with its interval."""
+        return Measure("largest RMS / median RMS", self.largest_ratio, interval=self.ratio_interval)
+
     def has_outlier_dims(self, strictness: Strictness) -> bool | None:
-        """Whether a dim stands out. Single dims have no interval: None where a factor 10 % off would change that."""
+        """Whether a dim stands out; None where the interval spans the factor.
+
+        Without an interval it is None where a factor 10 % off would change that.
+        """
+        if self.ratio_interval is not None:
+            factor = _FACTOR.at(strictness)
+            return decided(self.largest_ratio, self.ratio_interval, factor, passed=self.largest_ratio > factor)
         moved = [strictness] if strictness is not Strictness.STATED else list(Strictness)
         answers = {self.largest_ratio > _FACTOR.at(one) for one in moved}
         return answers.pop() if len(answers) == 1 else None
@@ -304,6 +319,12 @@ def _largest_ratio(site: SiteRecord) -> float:
     finite = rms[np.isfinite(rms)]
     median = float(np.median(finite)) if finite.size else math.nan
     return float(finite.max()) / median if median > 0 else math.nan
+
+
+def _ratio_interval(site: SiteRecord) -> tuple[float, float] | None:
+    """Some dim is above the lower end for sure, and none may be above the upper one."""
+    ends = outlier_ratio_intervals(site)
+    return None if ends is None else (float(ends[0].max()), float(ends[1].max()))
 
 
 def _weibull_k(distribution: Distribution) -> float:

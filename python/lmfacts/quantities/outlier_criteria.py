@@ -11,12 +11,20 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from lmfacts.stats.jackknife import jackknives
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lmfacts.run.site import SiteRecord
 
-__all__ = ["OUTLIER_FACTOR", "rms_outlier_dims", "three_sigma_outlier_dims", "variance_outlier_dims"]
+__all__ = [
+    "OUTLIER_FACTOR",
+    "outlier_ratio_intervals",
+    "rms_outlier_dims",
+    "three_sigma_outlier_dims",
+    "variance_outlier_dims",
+]
 
 OUTLIER_FACTOR: Final = 5.0
 """An outlier dim's RMS is more than this many times the median dim's (the project's main criterion)."""
@@ -26,6 +34,22 @@ def rms_outlier_dims(site: SiteRecord, factor: float = OUTLIER_FACTOR) -> NDArra
     """Dims whose RMS is more than `factor` times the median RMS of the site's dims (the project's main criterion)."""
     rms = site.dims.rms
     return _dims_above(rms, factor * _median(rms))
+
+
+def outlier_ratio_intervals(site: SiteRecord) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """The ends of the 90 % interval of each dim's RMS over the median one's, from blocks of sequences.
+
+    Returns:
+        Lower and upper ends, float64 [d], 0 where a dim has no values; None where the site keeps no sums of dims by
+        blocks of sequences.
+    """
+    blocks = site.dim_blocks
+    if blocks is None:
+        return None
+    with np.errstate(all="ignore"):
+        left_out = np.stack([rms / _median(rms) for rms in blocks.rms_left_out])
+        low, high = jackknives(site.dims.rms / _median(site.dims.rms), left_out)
+    return np.nan_to_num(low), np.nan_to_num(high)
 
 
 def three_sigma_outlier_dims(

@@ -127,7 +127,7 @@ class Recorder:
         self.sites = sites
         self.settings: dict[str, Any] = {"sites": spelled(sites), "k": k, "threshold": threshold}
         if blocks_of:
-            self.settings["blocks_of"] = sorted(blocks_of)
+            self.settings["blocks_of"] = sorted(set(blocks_of))
         self._tokenizer = tokenizer
         self._token_modules = token_modules(model, self.architecture)
         order = Order()
