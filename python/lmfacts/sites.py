@@ -261,10 +261,10 @@ def select(
         n_patterns += 1
         if is_module_pattern(pattern):
             raise UsageError(f"{pattern!r} names modules, not sites: resolve it with lmfacts.models.module_taps")
-        found = _match(pattern, names, n_layers)
-        if not found:
+        matching = _match(pattern, names, n_layers)
+        if not matching:
             raise SiteNotFoundError(_not_found(pattern, names, absent or {}, n_layers))
-        chosen.update(found)
+        chosen.update(matching)
     if n_patterns == 0:
         raise UsageError(f"no site was named: give a preset ({', '.join(PRESETS)}), a site name or a glob")
     return [name for name in names if name in chosen]

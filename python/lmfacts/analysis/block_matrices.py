@@ -122,12 +122,12 @@ class MatrixShape:
 
 def block_matrices(run: Run[WeightRecord]) -> list[BlockMatrix]:
     """The matrices with a role inside the blocks of a run of weights, in order of depth."""
-    found = []
+    matrices = []
     for entry in run.info.weights:
         kind, layer, shape = entry.weight_kind, entry.layer, entry.shape
         if kind is not None and layer is not None and len(shape) == _MATRIX_AXES:
-            found.append(BlockMatrix(entry.name, _EXPERT.sub("*", kind), layer, (shape[0], shape[1])))
-    return found
+            matrices.append(BlockMatrix(entry.name, _EXPERT.sub("*", kind), layer, (shape[0], shape[1])))
+    return matrices
 
 
 def matrix_shapes(run: Run[WeightRecord]) -> tuple[MatrixShape, ...]:
@@ -144,12 +144,12 @@ _SHAPES: Final[WeakKeyDictionary[Run[WeightRecord], tuple[MatrixShape, ...]]] = 
 
 def without_k(matrices: Sequence[MatrixShape]) -> tuple[str, ...]:
     """A note on the matrices whose values vary, and yet have no Weibull k."""
-    found = [matrix for matrix in matrices if matrix.raw.std > 0 and matrix.raw.no_k is not None]
-    if not found:
+    without = [matrix for matrix in matrices if matrix.raw.std > 0 and matrix.raw.no_k is not None]
+    if not without:
         return ()
-    verb = "has" if len(found) == 1 else "have"
-    first = found[0]
-    counted = f"{len(found)} of {len(matrices)} matrices {verb} no Weibull k, since a fit would mean nothing"
+    verb = "has" if len(without) == 1 else "have"
+    first = without[0]
+    counted = f"{len(without)} of {len(matrices)} matrices {verb} no Weibull k, since a fit would mean nothing"
     return (f"{counted}: in {first.matrix.name} {first.raw.no_k}.",)
 
 

@@ -72,7 +72,7 @@ def largest_values(view: RunView, population: Population, most: int = 64) -> lis
     for group in groups:
         magnitudes = _largest_magnitudes([sites[name] for name in group])
         candidates += [(float(magnitudes[dim]), dim, group) for dim in _first(magnitudes, most)]
-    candidates.sort(key=lambda found: -found[0])
+    candidates.sort(key=lambda candidate: -candidate[0])
     outliers = {name: _by_dim(sites[name]) for name in {name for _, _, group in candidates[:most] for name in group}}
     return [
         _largest_of(dim, {name: sites[name] for name in group}, outliers, magnitude, view.tokens)
@@ -101,10 +101,10 @@ _Outlier = tuple[float, int, int, int]
 
 def _by_dim(site: SiteRecord) -> dict[int, list[_Outlier]]:
     """The site's outliers by dim, each dim's largest first."""
-    found: dict[int, list[_Outlier]] = {}
+    by_dim: dict[int, list[_Outlier]] = {}
     for value, sequence, position, dim, token_id in site.outliers.tolist():
-        found.setdefault(dim, []).append((value, sequence, position, token_id))
-    return found
+        by_dim.setdefault(dim, []).append((value, sequence, position, token_id))
+    return by_dim
 
 
 def _place(site: SiteRecord, dim: int, outliers: Sequence[_Outlier]) -> _Outlier | None:
@@ -125,7 +125,7 @@ def _largest_of(
 ) -> LargestValue:
     """The value of a dim that has this magnitude, the largest at these sites, and the tokens of its other outliers."""
     there = [name for name, site in sites.items() if dim < site.n_dims and site.dims.absmax[dim] == magnitude]
-    known = {name: found for name in there if (found := _place(sites[name], dim, outliers[name].get(dim, ())))}
+    known = {name: place for name in there if (place := _place(sites[name], dim, outliers[name].get(dim, ())))}
     places: dict[tuple[int, int], int] = {}
     for name in sites:
         for _, sequence, position, token_id in outliers[name].get(dim, ()):

@@ -78,16 +78,16 @@ def outlier_dims_by_depth(view: RunView, population: Population) -> OutlierDims 
     sites = {layer: site for layer, site in sites.items() if site.n_tokens}
     if len({site.n_dims for site in sites.values()}) != 1:
         return None
-    found = persistence_of(sites)
+    persistence = persistence_of(sites)
     counted = persistence_of({layer: sites[layer] for layer in counted_layers(sites, view.run.model.n_layers)})
-    layers = np.array(found.layers)
+    layers = np.array(persistence.layers)
     rms = np.stack([site.dims.rms for site in sites.values()])
     with np.errstate(all="ignore"):
         medians = np.array([np.median(row[np.isfinite(row)]) if np.isfinite(row).any() else np.nan for row in rms])
         ratios = rms / np.where(medians > 0, medians, np.nan)[:, np.newaxis]
     dims = []
-    for dim in np.flatnonzero(found.n_layers_outlying):
-        at = np.array([dim in outlying for outlying in found.by_layer.values()])
+    for dim in np.flatnonzero(persistence.n_layers_outlying):
+        at = np.array([dim in outlying for outlying in persistence.by_layer.values()])
         ratio = ratios[:, dim]
         # With a median of 0 an outlier dim has no ratio: take its first layer.
         peak = int(np.nanargmax(ratio)) if np.isfinite(ratio).any() else int(at.argmax())
@@ -112,7 +112,7 @@ def outlier_dims_by_depth(view: RunView, population: Population) -> OutlierDims 
         kind=view.residual_kind,
         population=population,
         criterion=CRITERION,
-        layers=found.layers,
+        layers=persistence.layers,
         counted_layers=counted.layers,
         median_jaccard=float(np.median(jaccard)) if jaccard.size else float("nan"),
         persistent=tuple(int(dim) for dim in counted.dims()) if len(sites) >= LEAST_LAYERS else (),

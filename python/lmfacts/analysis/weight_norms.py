@@ -93,19 +93,19 @@ def spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 
 def _kinds(run: Run[WeightRecord]) -> list[tuple[str, Group, list[tuple[int, WeightInfo]]]]:
     """Kind, group and entries of the matrices that read and write, the experts of a layer under one kind."""
-    found: dict[str, dict[str, list[tuple[int, WeightInfo]]]] = {}
+    by_kind: dict[str, dict[str, list[tuple[int, WeightInfo]]]] = {}
     for weight in run.info.weights:
         kind = weight.weight_kind
         if kind is None or weight.layer is None or len(weight.shape) < _MATRIX_AXES:
             continue
         plain = kind.rpartition(".")[2] if kind.startswith("experts.") else kind
         shown = kind if plain == kind else f"experts.*.{plain}"
-        found.setdefault(plain, {}).setdefault(shown, []).append((weight.layer, weight))
+        by_kind.setdefault(plain, {}).setdefault(shown, []).append((weight.layer, weight))
     kinds: list[tuple[str, Group, list[tuple[int, WeightInfo]]]] = []
     for plain in (*WRITING, *READING):
-        if plain in found:
+        if plain in by_kind:
             # Of a model with both, the kind that begins deeper.
-            shown, weights = list(found[plain].items())[-1]
+            shown, weights = list(by_kind[plain].items())[-1]
             group: Group = "writing" if plain in WRITING else "value" if plain == "W_V" else "reading"
             if len({layer for layer, _ in weights}) > 1:
                 kinds.append((shown, group, weights))
@@ -144,10 +144,10 @@ def _trend(kind: str, group: Group, norms: dict[int, float], *, folded: bool) ->
 
 
 def _by_layer(norms: Iterable[tuple[int, float]]) -> dict[int, float]:
-    found: dict[int, list[float]] = {}
+    by_layer: dict[int, list[float]] = {}
     for layer, norm in norms:
-        found.setdefault(layer, []).append(norm)
-    return {layer: float(np.median(values)) for layer, values in sorted(found.items())}
+        by_layer.setdefault(layer, []).append(norm)
+    return {layer: float(np.median(values)) for layer, values in sorted(by_layer.items())}
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

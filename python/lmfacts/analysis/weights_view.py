@@ -50,8 +50,8 @@ class WeightGroup:
 
     def values(self, quantity: str) -> list[float]:
         """A figure of each weight that has it."""
-        found = [float(getattr(figures, quantity)) for figures in self.figures]
-        return [value for value in found if not math.isnan(value)]
+        values = [float(getattr(figures, quantity)) for figures in self.figures]
+        return [value for value in values if not math.isnan(value)]
 
     def median(self, quantity: str) -> float:
         """The median of a figure over the weights; NaN if none has it."""
@@ -65,11 +65,11 @@ class WeightGroup:
 
     def by_layer(self, quantity: str) -> dict[int, float]:
         """A figure by layer, the median where a layer has several (experts); without those outside the blocks."""
-        found: dict[int, list[float]] = {}
+        by_layer: dict[int, list[float]] = {}
         for figures in self.figures:
             if figures.weight.layer is not None:
-                found.setdefault(figures.weight.layer, []).append(float(getattr(figures, quantity)))
-        return {layer: float(np.median(values)) for layer, values in sorted(found.items())}
+                by_layer.setdefault(figures.weight.layer, []).append(float(getattr(figures, quantity)))
+        return {layer: float(np.median(values)) for layer, values in sorted(by_layer.items())}
 
 
 class WeightsView:

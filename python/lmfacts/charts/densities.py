@@ -169,8 +169,8 @@ def add_log(chart: Chart, body: Body, fit: FamilyFit | None = None, everything: 
 def add_log_line(chart: Chart, body: Body, color: str) -> None:
     """Add further values to a chart of `add_log`, as a line."""
     edges = log_edges()
-    found = body.densities(edges)
-    chart.line((edges[:-1] + edges[1:]) / 2, np.where(found > 0, found, np.nan), color, width=1.5, dots=False)
+    densities = body.densities(edges)
+    chart.line((edges[:-1] + edges[1:]) / 2, np.where(densities > 0, densities, np.nan), color, width=1.5, dots=False)
 
 
 def log_edges() -> Floats:

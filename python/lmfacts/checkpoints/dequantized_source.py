@@ -25,22 +25,22 @@ _VALUES_AT_A_TIME: Final = 1 << 21
 
 def dequantized(source: WeightSource) -> WeightSource:
     """The source itself, or one that dequantizes what it keeps with scales beside it and skips what it keeps packed."""
-    found = quantized_weights(source.tensors, source.config)
-    return DequantizedSource(source, found) if found.dequantized or found.skipped else source
+    quantized = quantized_weights(source.tensors, source.config)
+    return DequantizedSource(source, quantized) if quantized.dequantized or quantized.skipped else source
 
 
 class DequantizedSource(WeightSource):
     """A checkpoint whose quantized tensors are read as float32; what belongs to them is no weight and says so."""
 
-    def __init__(self, source: WeightSource, found: QuantizedWeights) -> None:
+    def __init__(self, source: WeightSource, quantized: QuantizedWeights) -> None:
         """From an open source, which is closed with this one."""
         self.format = source.format
         self._source = source
-        self._scales = found.dequantized
+        self._scales = quantized.dequantized
         self._stored = {tensor.name: tensor for tensor in source.tensors}
-        tensors = [self._seen_as(tensor, found) for tensor in source.tensors]
+        tensors = [self._seen_as(tensor, quantized) for tensor in source.tensors]
         provenance = Provenance(source.name, source.revision, source.config)
-        super().__init__(provenance, tensors, source.tied, [*source.notes, *_notes(found)])
+        super().__init__(provenance, tensors, source.tied, [*source.notes, *_notes(quantized)])
 
     def read(self, tensor: StoredTensor) -> NDArray[Any]:
         """float32 of what is dequantized; else as the source gives it.
@@ -72,26 +72,26 @@ class DequantizedSource(WeightSource):
         """Close the source."""
         self._source.close()
 
-    def _seen_as(self, tensor: StoredTensor, found: QuantizedWeights) -> StoredTensor:
-        scales = found.dequantized.get(tensor.name)
+    def _seen_as(self, tensor: StoredTensor, quantized: QuantizedWeights) -> StoredTensor:
+        scales = quantized.dequantized.get(tensor.name)
         if scales is not None:
             return replace(tensor, dtype="float32", quantization=f"{tensor.dtype} with {scales.kind}")
-        reason = found.skipped.get(tensor.name)
+        reason = quantized.skipped.get(tensor.name)
         return tensor if reason is None else replace(tensor, problem=reason)
 
     def _given(self, scales: Scales) -> tuple[NDArray[np.float32], NDArray[Any] | None]:
         """The scales, divided by their divisor, and the zero points."""
-        found: list[NDArray[Any] | None] = []
+        arrays: list[NDArray[Any] | None] = []
         for name in (scales.scale, scales.zero_point):
             if name is None:
-                found.append(None)
+                arrays.append(None)
                 continue
             stored = self._stored[name]
             # Bytes are exponents, as in the MX formats.
             is_exponent = stored.dtype == "uint8" and name == scales.scale
             read = float_values(self._source.read(stored), "float8_e8m0fnu" if is_exponent else stored.dtype)
-            found.append(np.array(read, np.float32).reshape(scales.shape))
-        first, zero_point = found
+            arrays.append(np.array(read, np.float32).reshape(scales.shape))
+        first, zero_point = arrays
         assert first is not None
         return np.asarray(first / np.float32(scales.divisor)), zero_point
 
@@ -120,16 +120,16 @@ class DequantizedSource(WeightSource):
             part *= spread(scale)
 
 
-def _notes(found: QuantizedWeights) -> list[str]:
+def _notes(quantized: QuantizedWeights) -> list[str]:
     notes = []
-    if found.dequantized:
-        kinds = sorted({scales.kind for scales in found.dequantized.values()})
+    if quantized.dequantized:
+        kinds = sorted({scales.kind for scales in quantized.dequantized.values()})
         notes.append(
-            f"{len(found.dequantized):,} tensors are quantized with scales beside them ({', '.join(kinds)}); they are "
-            "measured as what they stand for, in float32."
+            f"{len(quantized.dequantized):,} tensors are quantized with scales beside them ({', '.join(kinds)}); they "
+            "are measured as what they stand for, in float32."
         )
-    n_packed = sum(reason.endswith("not dequantized") for reason in found.skipped.values())
-    n_unclear = len(found.skipped) - n_packed - sum(reason == USED for reason in found.skipped.values())
+    n_packed = sum(reason.endswith("not dequantized") for reason in quantized.skipped.values())
+    n_unclear = len(quantized.skipped) - n_packed - sum(reason == USED for reason in quantized.skipped.values())
     if n_packed:
         notes.append(
             f"{n_packed:,} tensors are parts of packed weights, which are not dequantized: nothing is said of them."

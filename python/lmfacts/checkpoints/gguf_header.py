@@ -92,10 +92,10 @@ class _Reader:
             self.content.file.seek(start)
             self._window = self.content.file.read(max(n_bytes, _WINDOW_BYTES))
             self._start = start
-        found = self._window[start - self._start : self.at - self._start]
-        if len(found) < n_bytes:
+        taken = self._window[start - self._start : self.at - self._start]
+        if len(taken) < n_bytes:
             raise struct.error(f"it was cut short at byte {start}")
-        return found
+        return taken
 
     def skip(self, n_bytes: int) -> None:
         self._n_steps += 1

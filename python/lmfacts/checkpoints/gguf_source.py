@@ -136,14 +136,14 @@ class GgufSource(WeightSource):
             entry.file.read_into(entry.stored.offset + start * row_bytes, rows.reshape(-1))
             if change.n_permuted_heads:
                 rows = _in_order(rows, group)
-            found = _values(rows, entry.stored.type_number)
+            array = _values(rows, entry.stored.type_number)
             if change.subtract:
-                found = float_values(found, _PLAIN[entry.stored.type_number][0]) if entry.is_plain else found
-                found = found.astype(np.float32 if found.itemsize < np.dtype("f4").itemsize else found.dtype)
-                found = found - np.asarray(change.subtract, found.dtype)
+                array = float_values(array, _PLAIN[entry.stored.type_number][0]) if entry.is_plain else array
+                array = array.astype(np.float32 if array.itemsize < np.dtype("f4").itemsize else array.dtype)
+                array = array - np.asarray(change.subtract, array.dtype)
             if values is None:
-                values = np.empty((n_rows, found.shape[1]), found.dtype)
-            values[start : start + len(rows)] = found
+                values = np.empty((n_rows, array.shape[1]), array.dtype)
+            values[start : start + len(rows)] = array
         assert values is not None
         return values.reshape(tensor.shape)
 
@@ -216,11 +216,11 @@ def _check_parts(paths: Sequence[Path], headers: Sequence[GgufHeader]) -> None:
         WeightFileError: they are not.
     """
     for number, (path, header) in enumerate(zip(paths, headers, strict=True)):
-        n_parts, found = header.metadata.get("split.count", 0) or 1, header.metadata.get("split.no", 0)
-        if n_parts != len(paths) or (n_parts > 1 and found != number):
+        n_parts, part = header.metadata.get("split.count", 0) or 1, header.metadata.get("split.no", 0)
+        if n_parts != len(paths) or (n_parts > 1 and part != number):
             raise WeightFileError(
                 f"{path}: expected part {number + 1} of {len(paths)}, and it says that it is part "
-                f"{found + 1 if isinstance(found, int) else found} of {n_parts}; keep all parts in one folder under "
+                f"{part + 1 if isinstance(part, int) else part} of {n_parts}; keep all parts in one folder under "
                 "the names they were made with, such as model-00001-of-00003.gguf"
             )
     promised = headers[0].metadata.get("split.tensors.count")

@@ -177,19 +177,19 @@ def _hub(asked: str, revision: str | None) -> WeightSource:
             return None
 
     try:
-        found = next((path for name in _CANDIDATES if (path := fetch(name)) is not None), None)
-        if found is None:
+        downloaded = next((path for name in _CANDIDATES if (path := fetch(name)) is not None), None)
+        if downloaded is None:
             raise ModelError(
                 f"{asked}: no such folder here, and no weights under that name in the hub's cache or on the hub (which "
                 "is not asked if HF_HUB_OFFLINE is set); expected a hub id, a folder or a file of weights, or demo"
             )
         fetch("config.json")
-        if found.name.endswith(_INDEX):
-            table = json.loads(found.read_text(encoding="utf-8")).get("weight_map", {})
+        if downloaded.name.endswith(_INDEX):
+            table = json.loads(downloaded.read_text(encoding="utf-8")).get("weight_map", {})
             for name in sorted(set(table.values())):
                 fetch(name)
     except (HfHubHTTPError, HFValidationError, OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{asked}: cannot be fetched from the hub ({reason})") from None
     # A snapshot's folder is called by its commit.
-    return _file(asked, found, found.parent.name)
+    return _file(asked, downloaded, downloaded.parent.name)

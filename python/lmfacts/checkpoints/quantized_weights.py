@@ -106,33 +106,33 @@ def quantized_weights(tensors: Sequence[StoredTensor], config: Mapping[str, Any]
         config: the model's configuration; its `quantization_config` has the size of blocks.
     """
     quantization = _quantization(config)
-    found = QuantizedWeights()
+    quantized = QuantizedWeights()
     by_name = {tensor.name: tensor for tensor in tensors}
     children: dict[str, list[str]] = {}
     for name in by_name:
         children.setdefault(name.rpartition(".")[0], []).append(name)
     for name, reason in _packed(by_name, children):
-        found.skipped.setdefault(name, reason)
+        quantized.skipped.setdefault(name, reason)
     for tensor in tensors:
-        if tensor.name in found.skipped or tensor.problem is not None:
+        if tensor.name in quantized.skipped or tensor.problem is not None:
             continue
         if tensor.dtype in _FLOAT8 or tensor.dtype == "int8":
-            _with_scales(tensor, by_name, found, quantization)
+            _with_scales(tensor, by_name, quantized, quantization)
         elif tensor.dtype.startswith("float8") and tensor.n_values > 1 and tensor.dtype != "float8_e8m0fnu":
             for name in _scale_names(tensor.name):
                 if name in by_name:
-                    found.skipped[name] = f"scales of values in {tensor.dtype}, which are not read"
-    _skip_rest(tensors, found, quantization)
-    return found
+                    quantized.skipped[name] = f"scales of values in {tensor.dtype}, which are not read"
+    _skip_rest(tensors, quantized, quantization)
+    return quantized
 
 
 def _quantization(config: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """The part of the configuration about quantization, if it has one."""
     for part in (config, (config or {}).get("text_config")):
         if isinstance(part, dict):
-            found = part.get("quantization_config", part.get("compression_config"))
-            if isinstance(found, dict):
-                return found
+            settings = part.get("quantization_config", part.get("compression_config"))
+            if isinstance(settings, dict):
+                return settings
     return None
 
 
@@ -166,7 +166,7 @@ def _scale_names(name: str) -> tuple[str, ...]:
 def _with_scales(
     tensor: StoredTensor,
     by_name: Mapping[str, StoredTensor],
-    found: QuantizedWeights,
+    quantized: QuantizedWeights,
     quantization: Mapping[str, Any] | None,
 ) -> None:
     """Float8 or int8 values: dequantized, skipped, or left as the numbers that they are."""
@@ -175,11 +175,11 @@ def _with_scales(
         tensor.name.endswith(("_scale", "_scale_inv", "_scale_2")) and tensor.name.rpartition("_scale")[0] in by_name
     )
     if is_scale:
-        found.skipped.setdefault(tensor.name, "scales of quantized values that are not dequantized")
+        quantized.skipped.setdefault(tensor.name, "scales of quantized values that are not dequantized")
         return
     if not names:
         if quantization is not None and tensor.dtype in _FLOAT8:
-            found.skipped[tensor.name] = "float8 values of a quantized checkpoint without scales beside them"
+            quantized.skipped[tensor.name] = "float8 values of a quantized checkpoint without scales beside them"
         return
     scale = by_name[names[0]]
     zero_point = by_name.get(f"{tensor.name}_zero_point")
@@ -194,11 +194,11 @@ def _with_scales(
     if len(names) > 1 or not fits or layout is None or (names[0].endswith(".SCB") and layout[0][-1] != 1):
         reason = f"{tensor.dtype} values, or their scales, where it cannot be told how the scales are applied"
         for name in (tensor.name, *belongs):
-            found.skipped[name] = reason
+            quantized.skipped[name] = reason
         return
     divisor = 127.0 if names[0].endswith(".SCB") else 1.0
-    found.dequantized[tensor.name] = Scales(scale.name, zero_point.name if zero_point else None, *layout, divisor)
-    found.skipped.update(dict.fromkeys(belongs, USED))
+    quantized.dequantized[tensor.name] = Scales(scale.name, zero_point.name if zero_point else None, *layout, divisor)
+    quantized.skipped.update(dict.fromkeys(belongs, USED))
 
 
 def _dtype_fits(scale: StoredTensor, blocks: tuple[int, ...]) -> bool:
@@ -249,21 +249,23 @@ def _block(size: int, n_scales: int, known: int | None) -> int | None:
 
 
 def _skip_rest(
-    tensors: Sequence[StoredTensor], found: QuantizedWeights, quantization: Mapping[str, Any] | None
+    tensors: Sequence[StoredTensor], quantized: QuantizedWeights, quantization: Mapping[str, Any] | None
 ) -> None:
     """What else lies in modules with quantized weights: scales of activations, and what formats unknown here keep."""
-    modules = {name.rpartition(".")[0] for name in (*found.dequantized, *found.skipped)}
+    modules = {name.rpartition(".")[0] for name in (*quantized.dequantized, *quantized.skipped)}
     integers = {
         tensor.name.rpartition(".")[0]
         for tensor in tensors
-        if len(tensor.shape) > 1 and tensor.dtype.startswith(("int", "uint")) and tensor.name not in found.dequantized
+        if len(tensor.shape) > 1
+        and tensor.dtype.startswith(("int", "uint"))
+        and tensor.name not in quantized.dequantized
     }
     for tensor in tensors:
         module, _, last = tensor.name.rpartition(".")
-        if tensor.name in found.dequantized or tensor.name in found.skipped:
+        if tensor.name in quantized.dequantized or tensor.name in quantized.skipped:
             continue
         if last in _OF_ACTIVATIONS and (module in modules or quantization is not None):
-            found.skipped[tensor.name] = OF_ACTIVATIONS
+            quantized.skipped[tensor.name] = OF_ACTIVATIONS
         elif quantization is not None and module in integers and last not in ("weight", *_KEPT):
             method = str(quantization.get("quant_method", "an unknown method"))[:40]
-            found.skipped[tensor.name] = f"part of a weight quantized by {method}, which is not dequantized"
+            quantized.skipped[tensor.name] = f"part of a weight quantized by {method}, which is not dequantized"

@@ -53,9 +53,9 @@ def complete_set(paths: Sequence[Path]) -> list[Path] | None:
     """
     if len(paths) == 1 and SHARD.match(paths[0].name) is None:
         return list(paths)
-    found = [(path, SHARD.match(path.name)) for path in paths]
-    sets = {(match[1], match[3], match[4]) for _, match in found if match is not None}
-    if len(sets) != 1 or any(match is None for _, match in found):
+    matches = [(path, SHARD.match(path.name)) for path in paths]
+    sets = {(match[1], match[3], match[4]) for _, match in matches if match is not None}
+    if len(sets) != 1 or any(match is None for _, match in matches):
         return None
     _check_complete(paths[0])
     return sorted(paths)

@@ -158,10 +158,10 @@ class TorchUnpickler(_Unpickler):  # type: ignore[misc]  # of no known type
             return _Dtype(_STORAGES[name])
         if module == "torch" and name in _ITEM_SIZES:
             return _Dtype(name)
-        found = _GLOBALS.get(f"{module}.{name}")
-        if found is None:
+        known = _GLOBALS.get(f"{module}.{name}")
+        if known is None:
             raise ForbiddenGlobalError(f"{module}.{name}")
-        return found
+        return known
 
     def persistent_load(self, pid: Any) -> Any:
         """The storage that an id stands for: ("storage", type, key, device, number of elements[, view])."""

@@ -41,13 +41,13 @@ def _help(command: Callable[..., object]) -> str:
 
 def _commands() -> list[Callable[..., object]]:
     """The commands: of each file here the function that has its name and ends with an exit code."""
-    found: dict[str, Callable[..., object]] = {}
+    commands: dict[str, Callable[..., object]] = {}
     for module in iter_modules(__path__):
         command = getattr(import_module(f"{__name__}.{module.name}"), module.name, None)
         if command is not None and getattr(command, "is_command", False):
-            found[module.name] = command
-    order = [*(name for name in _FIRST if name in found), *sorted(found.keys() - set(_FIRST))]
-    return [found[name] for name in order]
+            commands[module.name] = command
+    order = [*(name for name in _FIRST if name in commands), *sorted(commands.keys() - set(_FIRST))]
+    return [commands[name] for name in order]
 
 
 for _command in _commands():

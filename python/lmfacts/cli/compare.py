@@ -88,8 +88,8 @@ def compare(
     from lmfacts.comparison import compare as compare_runs
     from lmfacts.run import load
 
-    found = compare_runs(load(a), load(b), population=None if population is None else _NAMES[population])
-    if threshold is not None and not found.judged and not all(site.identical for site in found.sites):
+    comparison = compare_runs(load(a), load(b), population=None if population is None else _NAMES[population])
+    if threshold is not None and not comparison.judged and not all(site.identical for site in comparison.sites):
         raise MismatchedRunsError(
             "--threshold: nothing can be judged, since the runs are not known to have read the same text, and there is "
             "no site of which both keep 8 blocks of sequences. Let both models read the same text, or record sites of "
@@ -98,12 +98,12 @@ def compare(
     if json:
         from lmfacts.render.terminal.comparison_json import comparison_json
 
-        print_json(comparison_json(found))
+        print_json(comparison_json(comparison))
     else:
         from lmfacts.render.terminal.comparison_view import render_comparison
 
-        print_result(render_comparison(found, top))
-    failures = [*_beyond(found, threshold), *(_other_verdicts(found) if require_same_facts else ())]
+        print_result(render_comparison(comparison, top))
+    failures = [*_beyond(comparison, threshold), *(_other_verdicts(comparison) if require_same_facts else ())]
     for failure in failures:
         complain(failure)
     return ExitCode.FACT_FAILED if failures else ExitCode.FINE
@@ -121,25 +121,26 @@ def _refuse_options_of_runs(*, require_same_facts: bool, population: _Choice | N
             raise UsageError(f"{option} is for run files: checkpoints themselves have no facts and no tokens")
 
 
-def _beyond(found: Comparison, threshold: float | None) -> list[str]:
+def _beyond(comparison: Comparison, threshold: float | None) -> list[str]:
     """A sentence that names the sites with the largest effects, if any is above the threshold."""
-    sites = [] if threshold is None else found.beyond(threshold)
+    sites = [] if threshold is None else comparison.beyond(threshold)
     if not sites:
         return []
     shown = [(site, site.decided_by) for site in sites[:_MOST_NAMES]]
     named = ", ".join(f"{site.name} {site.effect:.3g} ({by.label})" for site, by in shown if by is not None)
     have = "has" if len(sites) == 1 else "have"
     more = f" and {len(sites) - _MOST_NAMES} more" if len(sites) > _MOST_NAMES else ""
-    noun = found.a.info.run_kind.noun
-    what = "effect" if found.paired else "excess over noise"
-    every = numbers.counted(len(found.sites), noun)
+    noun = comparison.a.info.run_kind.noun
+    what = "effect" if comparison.paired else "excess over noise"
+    every = numbers.counted(len(comparison.sites), noun)
     many = f"{len(sites)} of {every} {have} an {what} above the threshold {threshold:g}"
     return [f"{many}: {named}{more}"]
 
 
-def _other_verdicts(found: Comparison) -> list[str]:
+def _other_verdicts(comparison: Comparison) -> list[str]:
     """A sentence that names the facts whose verdict changed, if any did."""
     changed = [
-        f'{fact.id} is "{fact.a.verdict.words}" in A, "{fact.b.verdict.words}" in B' for fact in found.changed_facts
+        f'{fact.id} is "{fact.a.verdict.words}" in A, "{fact.b.verdict.words}" in B'
+        for fact in comparison.changed_facts
     ]
     return [f"verdicts changed: {'; '.join(changed)}"] if changed else []

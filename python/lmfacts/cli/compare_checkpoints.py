@@ -60,28 +60,28 @@ def compare_checkpoints(a: Path, b: Path, *, threshold: float | None, top: int, 
     with reading_progress(f"{a} and {b}", quiet=False) as progress:
         from lmfacts.comparison.checkpoints import compare_checkpoints as compare
 
-        found = compare(str(a), str(b), spectra=spectra, progress=progress)
+        comparison = compare(str(a), str(b), spectra=spectra, progress=progress)
     if json:
         from lmfacts.render.terminal.checkpoints_json import checkpoints_json
 
-        print_json(checkpoints_json(found))
+        print_json(checkpoints_json(comparison))
     else:
         from lmfacts.render.terminal.checkpoints_view import render_checkpoints
 
-        print_result(render_checkpoints(found, top))
-    failure = _beyond(found, threshold)
+        print_result(render_checkpoints(comparison, top))
+    failure = _beyond(comparison, threshold)
     if failure:
         complain(failure)
     return ExitCode.FACT_FAILED if failure else ExitCode.FINE
 
 
-def _beyond(found: CheckpointComparison, threshold: float | None) -> str:
+def _beyond(comparison: CheckpointComparison, threshold: float | None) -> str:
     """A sentence that names the weights that changed most, if any changed by more than the threshold."""
-    changes = [] if threshold is None else found.beyond(threshold)
+    changes = [] if threshold is None else comparison.beyond(threshold)
     if not changes:
         return ""
     named = ", ".join(f"{change.name} {change.effect:.3g}" for change in changes[:_MOST_NAMES])
     more = f" and {len(changes) - _MOST_NAMES} more" if len(changes) > _MOST_NAMES else ""
     have = "has" if len(changes) == 1 else "have"
-    every = numbers.counted(len(found.changes), "weight")
+    every = numbers.counted(len(comparison.changes), "weight")
     return f"{len(changes)} of {every} {have} a relative change above the threshold {threshold:g}: {named}{more}"

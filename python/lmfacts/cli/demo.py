@@ -111,17 +111,17 @@ def _print_facts(run: Run[Any], weights: Run[WeightRecord], *, json: bool) -> No
     from lmfacts.facts import Inputs, check
 
     inputs = Inputs.of([run, weights])
-    found = check(inputs)
+    facts = check(inputs)
     if json:
         from lmfacts.render.terminal.json_documents import summary_json
 
-        print_json({**summary_json(run), "facts": [fact.to_json() for fact in found]})
+        print_json({**summary_json(run), "facts": [fact.to_json() for fact in facts]})
     else:
         from rich.text import Text
 
         from lmfacts.render.terminal.facts_table import render_facts
 
         print_result(Text(""))
-        print_result(render_facts(inputs, found))
+        print_result(render_facts(inputs, facts))
     if weights.path is not None:
         complain(f"saved {run.path} and {weights.path}" if json else f"saved {weights.path}")

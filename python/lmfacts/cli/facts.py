@@ -74,15 +74,15 @@ def facts(
     chosen = (wanted | in_full | {each.fact_id for each in requirements}) if only or in_full else set(known)
 
     inputs = Inputs.of(map(load, runs))
-    found = check(inputs, only=sorted(chosen), known=known)
+    judged = check(inputs, only=sorted(chosen), known=known)
     if json:
         from lmfacts.cli.output import print_json
         from lmfacts.render.terminal.facts_json import facts_json
 
-        print_json(facts_json(inputs, found, requirements=requirements, explained=in_full))
+        print_json(facts_json(inputs, judged, requirements=requirements, explained=in_full))
     else:
-        _print(inputs, found, requirements, in_full)
-    return _judge(inputs, found, requirements)
+        _print(inputs, judged, requirements, in_full)
+    return _judge(inputs, judged, requirements)
 
 
 def _catalogue() -> Mapping[str, Definition]:
@@ -97,7 +97,7 @@ def _catalogue() -> Mapping[str, Definition]:
     return known
 
 
-def _print(inputs: Inputs, found: Sequence[Fact], requirements: Sequence[Requirement], in_full: set[str]) -> None:
+def _print(inputs: Inputs, facts: Sequence[Fact], requirements: Sequence[Requirement], in_full: set[str]) -> None:
     """The table, or the facts that were asked for in full."""
     from rich.text import Text
 
@@ -108,20 +108,20 @@ def _print(inputs: Inputs, found: Sequence[Fact], requirements: Sequence[Require
     from lmfacts.render.terminal.facts_table import render_facts, render_requirements
 
     if not in_full:
-        print_result(render_facts(inputs, found, requirements))
+        print_result(render_facts(inputs, facts, requirements))
         return
     print_result(FactsHeader(inputs))
-    for fact in found:
+    for fact in facts:
         if fact.id in in_full:
             print_result(Text(""))
             print_result(render_fact(fact, definition(fact.id)))
     if requirements:
-        print_result(render_requirements(found, requirements))
+        print_result(render_requirements(facts, requirements))
 
 
-def _judge(inputs: Inputs, found: Sequence[Fact], requirements: Sequence[Requirement]) -> ExitCode:
+def _judge(inputs: Inputs, facts: Sequence[Fact], requirements: Sequence[Requirement]) -> ExitCode:
     """A sentence for each requirement that is not met, and the exit code."""
-    by_id = {fact.id: fact for fact in found}
+    by_id = {fact.id: fact for fact in facts}
     missing = [text for each in requirements if (text := each.shortfall(by_id[each.fact_id])) is not None]
     if requirements:
         for run in inputs.runs:

@@ -54,14 +54,14 @@ def report(
     from lmfacts.run import load
 
     inputs = Inputs.of(map(load, runs))
-    found = check(inputs)
-    page = build_page(inputs, found)
+    facts = check(inputs)
+    page = build_page(inputs, facts)
     files = write_page(page, out)
     if json:
         from lmfacts.cli.output import print_json
         from lmfacts.render.page.report_json import report_json
 
-        print_json(report_json(inputs, found, page, files))
+        print_json(report_json(inputs, facts, page, files))
     complain(_saved(files))
     return ExitCode.FINE
 

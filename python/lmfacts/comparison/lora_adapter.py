@@ -126,11 +126,11 @@ class LoraAdapter:
         embeddings: set[str] = set()
         whole: dict[str, StoredTensor] = {}
         for stored in self._source.tensors:
-            found = _FACTOR.match(stored.name.removesuffix(".weight"))
-            if found is not None:
-                name = f"{found[1].removeprefix(_PREFIX)}.weight"
-                halves.setdefault(name, {})[found[3]] = stored
-                embeddings |= {name} if found[2] == "lora_embedding" else set()
+            match = _FACTOR.match(stored.name.removesuffix(".weight"))
+            if match is not None:
+                name = f"{match[1].removeprefix(_PREFIX)}.weight"
+                halves.setdefault(name, {})[match[3]] = stored
+                embeddings |= {name} if match[2] == "lora_embedding" else set()
             elif _OTHER_FACTOR.search(stored.name):
                 raise ModelError(f"{self.name}: expected the factors A and B of LoRA alone, found {stored.name}")
             else:

@@ -278,11 +278,11 @@ def _levy(
     kept = np.flatnonzero(np.diff(step, prepend=-1.0) > 0)
     kept = np.union1d(kept, [edges.size - 1])
     x = (edges[kept] - center) / scale
-    found = []
+    distances = []
     for y_1, y_2 in zip(one[:, kept], other[:, kept], strict=True):
         c = np.concatenate([x + y_1, x + y_2])
-        found.append(np.abs(np.interp(c, x + y_1, y_1) - np.interp(c, x + y_2, y_2)).max())
-    return np.array(found)
+        distances.append(np.abs(np.interp(c, x + y_1, y_1) - np.interp(c, x + y_2, y_2)).max())
+    return np.array(distances)
 
 
 def _absence(a: SequenceBlocks, b: SequenceBlocks) -> Chance | None:

@@ -78,16 +78,16 @@ def changes_of_norms(
         paired: whether both runs read the same text.
     """
     depths = residual_depths(a, among=pairs)[1]
-    found: list[NormChange] = []
+    changes: list[NormChange] = []
     chances: list[dict[str, Chance]] = []
     for depth in depths:
         in_a, in_b = (run[name].in_population(population) for run, name in ((a, depth.name), (b, pairs[depth.name])))
-        found.append(NormChange(depth.name, depth.label, (in_a.norms.mean_log, in_b.norms.mean_log)))
+        changes.append(NormChange(depth.name, depth.label, (in_a.norms.mean_log, in_b.norms.mean_log)))
         chances.append({} if paired else chances_of_norm(in_a, in_b))
     if paired:
-        return tuple(found)
+        return tuple(changes)
     known = [noise.get("log_norm", math.nan) for noise in noises(chances)]
-    return tuple(replace(norm, noise=noise) for norm, noise in zip(found, known, strict=True))
+    return tuple(replace(norm, noise=noise) for norm, noise in zip(changes, known, strict=True))
 
 
 def changes_of_weight_norms(changes: Iterable[SiteChange]) -> tuple[KindNormChange, ...]:

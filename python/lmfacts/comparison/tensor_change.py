@@ -104,9 +104,9 @@ def distance_of(a: NDArray[Any], b: NDArray[Any]) -> Distance:
             products.append(float(np.vdot(x, y)))
             squares.append(float(np.vdot(d, d)))
             index = int(np.abs(d).argmax())
-            if (found := abs(float(d.flat[index]))) > largest:
+            if (distance := abs(float(d.flat[index]))) > largest:
                 inside = np.unravel_index(index, d.shape)
-                largest, place = found, (int(inside[0]) + start, *map(int, inside[1:]))
+                largest, place = distance, (int(inside[0]) + start, *map(int, inside[1:]))
     norm_a, norm_b, norm = (math.sqrt(math.fsum(each)) for each in (squares_a, squares_b, squares))
     both = norm_a * norm_b
     return Distance(
@@ -161,11 +161,11 @@ def _values_above(matrix: NDArray[Any], edge: float) -> NDArray[np.float64]:
         start = np.random.default_rng(0).standard_normal(size).astype(matrix.dtype)
         for n_values in _FEW:
             try:
-                found = svds(matrix, k=n_values, v0=start, return_singular_vectors=False)
+                values = svds(matrix, k=n_values, v0=start, return_singular_vectors=False)
             except ArpackError:  # of many equal singular values
                 break
-            if found.min() <= edge:
-                return np.sort(found.astype(np.float64))[::-1]
+            if values.min() <= edge:
+                return np.sort(values.astype(np.float64))[::-1]
     return singular_values(matrix, method="gram" if size > _SMALL else "svd")
 
 

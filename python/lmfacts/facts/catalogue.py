@@ -33,8 +33,8 @@ _FILE: Final = re.compile(r"f(\d+)\w*")
 def _own() -> dict[str, Definition]:
     """The definition in each file of this folder that is named after a fact, in the facts' order."""
     names = [module.name for module in iter_modules([str(Path(__file__).parent)]) if _FILE.fullmatch(module.name)]
-    found = [import_module(f"lmfacts.facts.{name}").DEFINITION for name in names]
-    return {each.id: each for each in sorted(found, key=_place)}
+    definitions = [import_module(f"lmfacts.facts.{name}").DEFINITION for name in names]
+    return {each.id: each for each in sorted(definitions, key=_place)}
 
 
 def _place(entry: Definition) -> tuple[int, str]:

@@ -380,8 +380,8 @@ class _Pool:
 
 def _figures(view: RunsView) -> list[Figure]:
     """The distribution at the middle of the model, at other depths, and dim by dim."""
-    found = [_Pool.of(layer, view.residual[layer]) for layer in view.depths]
-    pools = [pool for pool in found if pool is not None]
+    by_depth = [_Pool.of(layer, view.residual[layer]) for layer in view.depths]
+    pools = [pool for pool in by_depth if pool is not None]
     if not pools:
         return []
     middle = pools[(len(pools) - 1) // 2]

@@ -65,18 +65,18 @@ class _Reading:
 
     population: Population
     criterion: str
-    found: Persistence
+    persistence: Persistence
     strictness: Strictness
 
     @cached_property
     def dims(self) -> list[int]:
         """The persistent dims."""
-        return [int(dim) for dim in self.found.dims(_PERSISTENCE.at(self.strictness))]
+        return [int(dim) for dim in self.persistence.dims(_PERSISTENCE.at(self.strictness))]
 
     @cached_property
     def jaccard(self) -> float:
         """Median overlap of neighboring layers."""
-        return float(np.median(self.found.jaccard))
+        return float(np.median(self.persistence.jaccard))
 
     @property
     def holds(self) -> bool:
@@ -176,7 +176,7 @@ def _judge(sites: Mapping[int, SiteRecord], depths: _Depths, notes: tuple[str, .
         **_OTHER_CRITERIA,
     }
     readings = [
-        _Reading(population, name, _found(sites, population, criterion), strictness)
+        _Reading(population, name, _persistence(sites, population, criterion), strictness)
         for population in _POPULATIONS
         for name, criterion in criteria.items()
         if population == "rest" or all(site.in_population(population).n_tokens for site in sites.values())
@@ -209,7 +209,7 @@ def _deciding_dims(rest: _Reading, depths: _Depths) -> list[int]:
 
     def holds(is_outlying: NDArray[np.bool_]) -> bool:
         by_layer = {layer: np.flatnonzero(row) for layer, row in zip(depths.layers, is_outlying, strict=True)}
-        return replace(rest, found=Persistence(by_layer, is_outlying.sum(axis=0))).holds
+        return replace(rest, persistence=Persistence(by_layer, is_outlying.sum(axis=0))).holds
 
     if holds(low) == holds(high) == rest.holds:
         return []
@@ -226,7 +226,7 @@ def _said_of(counted: list[int], recorded: list[int], n_layers: int) -> tuple[st
     return (few,) if n_inner < LEAST_LAYERS else ()
 
 
-def _found(
+def _persistence(
     sites: Mapping[int, SiteRecord], population: Population, criterion: Callable[[SiteRecord], NDArray[np.int64]]
 ) -> Persistence:
     return persistence_of({layer: site.in_population(population) for layer, site in sites.items()}, criterion)
@@ -242,11 +242,11 @@ def _summary(main: Mapping[Population, _Reading], depths: _Depths) -> str:
             f"{dims} outlier dim{'' if one else 's'} in at least 75 % of layers; "
             f"median overlap of neighbors {rest.jaccard:.2f}{below}."
         )
-    elif rest.found.n_layers_outlying.any():
-        top = int(rest.found.n_layers_outlying.argmax())
+    elif rest.persistence.n_layers_outlying.any():
+        top = int(rest.persistence.n_layers_outlying.argmax())
         sentence = (
             "No dim is an outlier dim in at least 75 % of layers; the most persistent, "
-            f"dim {top}, is one in {numbers.percent(float(rest.found.share[top]))}."
+            f"dim {top}, is one in {numbers.percent(float(rest.persistence.share[top]))}."
         )
     else:
         ratios = depths.ratios
@@ -262,7 +262,7 @@ def _summary(main: Mapping[Population, _Reading], depths: _Depths) -> str:
 
 
 def _measures(rest: _Reading, depths: _Depths) -> tuple[Measure, ...]:
-    share = float(rest.found.share.max())
+    share = float(rest.persistence.share.max())
     ratios = depths.ratios
     layer, dim = np.unravel_index(int(ratios.argmax()), ratios.shape)
     least = _PERSISTENCE.words(rest.strictness)
@@ -293,13 +293,15 @@ def _dims_table(main: Mapping[Population, _Reading], depths: _Depths) -> Table:
     ratios = depths.ratios
     chosen = {dim for reading in main.values() for dim in reading.dims}
     if not chosen:
-        chosen = {int(dim) for reading in main.values() for dim in np.flatnonzero(reading.found.n_layers_outlying)}
+        chosen = {
+            int(dim) for reading in main.values() for dim in np.flatnonzero(reading.persistence.n_layers_outlying)
+        }
     ordered = sorted(chosen, key=lambda dim: (-ratios[:, dim].mean(), dim))
     shown = sorted({round(q * (len(depths.layers) - 1)) for q in np.linspace(0, 1, _MOST_DEPTHS)})
     rows: list[tuple[Cell, ...]] = [
         (
             dim,
-            *(float(main[p].found.share[dim]) if p in main else None for p in _POPULATIONS),
+            *(float(main[p].persistence.share[dim]) if p in main else None for p in _POPULATIONS),
             *(float(ratios[index, dim]) for index in shown),
             depths.sign_consistency(dim),
             depths.mean_first_energy(dim),
@@ -339,7 +341,9 @@ def _layers_table(rest: _Reading, depths: _Depths) -> Table:
         ("layer", "outlier dims", "number", "median RMS", "largest RMS / median", "dim"),
         tuple(
             (layer, listed(dims) or None, int(dims.size), float(median), float(row.max()), int(row.argmax()))
-            for (layer, dims), median, row in zip(rest.found.by_layer.items(), depths.medians, ratios, strict=True)
+            for (layer, dims), median, row in zip(
+                rest.persistence.by_layer.items(), depths.medians, ratios, strict=True
+            )
         ),
         "Dim: that of the largest RMS.",
     )
@@ -439,22 +443,21 @@ def _by_depth(
     return chart.described(f"{_TITLES[population]}: {_persisting(outlier_dims)}; {names}.")
 
 
-def _persisting(found: OutlierDims) -> str:
+def _persisting(outlier_dims: OutlierDims) -> str:
     """How many dims are outlier dims, and which of them persist."""
-    n_dims = len(found.dims)
+    n_dims = len(outlier_dims.dims)
     if not n_dims:
         return "No dim is an outlier dim anywhere"
     start = "1 dim is an outlier dim" if n_dims == 1 else f"{n_dims} dims are outlier dims"
-    if len(found.layers) < LEAST_LAYERS:
+    if len(outlier_dims.layers) < LEAST_LAYERS:
         return f"{start} somewhere"
-    if not found.persistent:
+    if not outlier_dims.persistent:
         return f"{start} somewhere, and none persists"
-    listed = ", ".join(map(str, found.persistent[:_MOST_LISTED]))
-    n_more = len(found.persistent) - _MOST_LISTED
+    listed = ", ".join(map(str, outlier_dims.persistent[:_MOST_LISTED]))
+    n_more = len(outlier_dims.persistent) - _MOST_LISTED
     more = f" and {n_more} more" if n_more > 0 else ""
-    return (
-        f"{start} somewhere, and {len(found.persistent)} persist{'s' * (len(found.persistent) == 1)} ({listed}{more})"
-    )
+    persistent = "1 persists" if len(outlier_dims.persistent) == 1 else f"{len(outlier_dims.persistent)} persist"
+    return f"{start} somewhere, and {persistent} ({listed}{more})"
 
 
 def _limits(chart: Chart, layers: Sequence[int] | NDArray[np.int64], ratios: Floats) -> None:

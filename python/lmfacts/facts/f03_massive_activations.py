@@ -137,7 +137,7 @@ def _median_magnitude(distribution: Distribution) -> float:
 
 def _read(run: Run, names: Mapping[int, str]) -> dict[Population, list[_Spikes]]:
     """What each block's output has, by population; without the blocks that have no maxima."""
-    found: dict[Population, list[_Spikes]] = {population: [] for population in _POPULATIONS}
+    by_population: dict[Population, list[_Spikes]] = {population: [] for population in _POPULATIONS}
     for layer, name in names.items():
         site = run[name]
         if not site.all.sequence_maxima.size:
@@ -145,16 +145,16 @@ def _read(run: Run, names: Mapping[int, str]) -> dict[Population, list[_Spikes]]
         median = _median_magnitude(site.all.distribution)
         for population in _POPULATIONS:
             maxima = site.in_population(population).sequence_maxima
-            found[population].append(_Spikes(layer, maxima, median))
-    return found
+            by_population[population].append(_Spikes(layer, maxima, median))
+    return by_population
 
 
 def _check(inputs: Inputs) -> Fact:
     run = requires.activations(inputs)
     names = requires.layers_of(inputs, "resid_post")
     requires.enough_text(run)
-    found = _read(run, names)
-    layers = found["all"]
+    by_population = _read(run, names)
+    layers = by_population["all"]
     if not layers:
         if any(run[name].all.n for name in names.values()):
             raise requires.NotApplicable(
@@ -173,11 +173,15 @@ def _check(inputs: Inputs) -> Fact:
             f"{n_maxima} sequences have a largest value; at least {LEAST_SEQUENCES} are needed."
         )
     n_layers = number_of_layers(inputs, names)
-    return judged(functools.partial(_judge, run, found, usable, n_layers), has_interval=True)
+    return judged(functools.partial(_judge, run, by_population, usable, n_layers), has_interval=True)
 
 
 def _judge(
-    run: Run, found: Mapping[Population, list[_Spikes]], usable: list[_Spikes], n_layers: int, strictness: Strictness
+    run: Run,
+    by_population: Mapping[Population, list[_Spikes]],
+    usable: list[_Spikes],
+    n_layers: int,
+    strictness: Strictness,
 ) -> Fact:
     """The verdict; one block is enough for it to hold, and all of them are needed for it to fail."""
     passes = {spikes.layer: all_of(*spikes.massive(strictness)) for spikes in usable}
@@ -210,7 +214,7 @@ def _judge(
         summary = f"At layer {peak.layer} {size} ({where}): {_WORDS[peak.class_(strictness)]}."
     evidence = Evidence(
         _measures(peak, passes, strictness),
-        (_by_population(run, found), _by_layer(run, found["all"], passes), _by_place(run, peak)),
+        (_by_population(run, by_population), _by_layer(run, by_population["all"], passes), _by_place(run, peak)),
         _notes(peak, len(usable), strictness, holds=bool(holds)),
     )
     return DEFINITION.fact(verdict, summary, evidence, fact_class=fact_class)
@@ -271,11 +275,11 @@ def _notes(peak: _Spikes, n_layers: int, strictness: Strictness, *, holds: bool)
     return tuple(notes)
 
 
-def _by_population(run: Run, found: Mapping[Population, list[_Spikes]]) -> Table:
+def _by_population(run: Run, by_population: Mapping[Population, list[_Spikes]]) -> Table:
     """Each population at the layer where its own ratio is largest."""
     rows: list[tuple[Cell, ...]] = []
     for population in _POPULATIONS:
-        usable = [spikes for spikes in found[population] if math.isfinite(spikes.ratio)]
+        usable = [spikes for spikes in by_population[population] if math.isfinite(spikes.ratio)]
         if usable:
             top = max(usable, key=lambda spikes: spikes.ratio)
             rows.append(

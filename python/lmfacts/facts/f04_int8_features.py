@@ -65,10 +65,10 @@ class _ProjectionInputs:
     def of(cls, run: Run, names: Mapping[str, Mapping[int, str]], n_layers: int) -> _ProjectionInputs:
         """From a run that has the output of some norm; `names` is kind -> layer -> name."""
         width = next(run[name].n_dims for kind in _NORM_KINDS for name in names[kind].values())
-        found = {kind: {layer: run[name] for layer, name in names[kind].items()} for kind in _KINDS}
+        by_kind = {kind: {layer: run[name] for layer, name in names[kind].items()} for kind in _KINDS}
         fitting = {
             kind: {layer: site for layer, site in sites.items() if site.n_dims == width}
-            for kind, sites in found.items()
+            for kind, sites in by_kind.items()
         }
         absent = {
             kind: {layer: run.absent.get(f"blocks.{layer}.{kind}") for layer in range(n_layers)} for kind in _KINDS
@@ -76,12 +76,12 @@ class _ProjectionInputs:
         notes = []
         if fitting["z"]:
             notes.append("The dims of z are those of the heads; they are counted under the same numbers, as published.")
-        elif found["z"]:
-            widths = sorted({site.n_dims for site in found["z"].values()})
+        elif by_kind["z"]:
+            widths = sorted({site.n_dims for site in by_kind["z"].values()})
             notes.append(f"z is left out: it has {listed(widths)} dims, and the outputs of the norms {width}.")
         for kind in _KINDS:
             reason = next((reason for reason in absent[kind].values() if reason), None)
-            if reason and not found[kind]:
+            if reason and not by_kind[kind]:
                 notes.append(f"The model has no {kind}: {reason.rstrip('.')}.")
         layers = {
             layer: [fitting[kind][layer] for kind in _KINDS if layer in fitting[kind]] for layer in range(n_layers)
@@ -92,7 +92,7 @@ class _ProjectionInputs:
             unrecorded=tuple(
                 kind
                 for kind in _KINDS
-                if any(layer not in found[kind] and not reason for layer, reason in absent[kind].items())
+                if any(layer not in by_kind[kind] and not reason for layer, reason in absent[kind].items())
             ),
             notes=tuple(notes),
         )
@@ -170,7 +170,7 @@ def _check(inputs: Inputs) -> Fact:
         raise requires.NotApplicable(
             "The run has no ln1_out or ln2_out sites.", requires.DEFAULT_SITES.format(model=inputs.model_argument)
         )
-    n_layers = number_of_layers(inputs, [layer for found in names.values() for layer in found])
+    n_layers = number_of_layers(inputs, [layer for of_kind in names.values() for layer in of_kind])
     sites = _ProjectionInputs.of(run, names, n_layers)
     threshold = next((site.threshold for site in sites.sites() if site.threshold != INT8_THRESHOLD), None)
     if threshold is not None:
@@ -372,11 +372,11 @@ def _figures(view: RunsView) -> list[Figure]:
 
 
 def _layers(view: RunsView) -> dict[int, list[SiteRecord]]:
-    found: dict[int, list[SiteRecord]] = {}
+    by_layer: dict[int, list[SiteRecord]] = {}
     for kind in _KINDS:
         for layer, site in view.sites_of(kind, "all").items():
-            found.setdefault(layer, []).append(site)
-    return dict(sorted(found.items()))
+            by_layer.setdefault(layer, []).append(site)
+    return dict(sorted(by_layer.items()))
 
 
 def _dims(features: Int8Features) -> Chart:

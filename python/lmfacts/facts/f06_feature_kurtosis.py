@@ -175,32 +175,32 @@ def _figures(view: RunsView) -> list[Figure]:
     """He et al.'s kurtosis over dims by depth."""
     if view.activations is None:
         return []
-    found = {}
+    by_population = {}
     for population in view.activations.populations:
         values = {layer: feature_kurtosis(site.dims.rms) for layer, site in view.residual_over(population).items()}
         values = {layer: value for layer, value in values.items() if np.isfinite(value)}
         if values:
-            found[population] = values
-    if not found:
+            by_population[population] = values
+    if not by_population:
         return []
     n_dims = max(site.n_dims for site in view.residual_over("all").values())
     colors: dict[Population, str] = {"rest": "blue", "all": "blue", "first": "orange"}
     chart = Chart(
         "f6-depth", "Kurtosis over the dims' RMS", x="layer", y=f"1: all dims alike; {n_dims:,}: one dim only"
     )
-    layers = sorted({layer for values in found.values() for layer in values})
+    layers = sorted({layer for values in by_population.values() for layer in values})
     chart.limits_x(layers[0] - 0.5, layers[-1] + 0.5)
     chart.limits_y(0.85, n_dims * 1.15)
     chart.log("y")
     chart.whole_numbers()
     chart.rule(y=_MODERATE.value, label="moderate: 3")
     chart.rule(y=_STRONG_ABOVE, label="strong: 50")
-    for population, values in found.items():
+    for population, values in by_population.items():
         chart.line(list(values), list(values.values()), colors[population])
     told = "; ".join(
         f"{_WORDS[population]} it is largest at layer {max(values, key=values.__getitem__)}, "
         f"{numbers.number(max(values.values()))}"
-        for population, values in found.items()
+        for population, values in by_population.items()
     )
     drawing = chart.described(f"Kurtosis over dims by layer: {told}.")
     return [
@@ -210,7 +210,7 @@ def _figures(view: RunsView) -> list[Figure]:
             "excess kurtosis of values, it sees only that dims have different scales. It is 1 where all have the same, "
             "and the number of dims where one has everything.",
             (drawing,),
-            tuple(Key(_WORDS[population], colors[population]) for population in found),
+            tuple(Key(_WORDS[population], colors[population]) for population in by_population),
         )
     ]
 

@@ -178,15 +178,15 @@ class _Growth:
         return None
 
 
-def _judge(inputs: Inputs, layers: dict[int, _Layer], found: _Growth, strictness: Strictness) -> Fact:
-    full = found.fit
+def _judge(inputs: Inputs, layers: dict[int, _Layer], growth: _Growth, strictness: Strictness) -> Fact:
+    full = growth.fit
     least_growth, least_r2 = LEAST_GROWTH.at(strictness), LEAST_R2.at(strictness)
-    grows = decided(full.growth, found.growth, least_growth, passed=full.growth >= least_growth)
-    straight = decided(full.r2, found.r2, least_r2, passed=full.r2 >= least_r2)
-    best = found.is_exponential(strictness)
+    grows = decided(full.growth, growth.growth, least_growth, passed=full.growth >= least_growth)
+    straight = decided(full.r2, growth.r2, least_r2, passed=full.r2 >= least_r2)
+    best = growth.is_exponential(strictness)
     holds = all_of(grows, straight, best)
 
-    span = f"layers {found.layers[0]} to {found.layers[-1]}"
+    span = f"layers {growth.layers[0]} to {growth.layers[-1]}"
     numbers = f"the norm changes by a factor of {full.growth:.3f} per layer over {span} ({_straightness(full)})"
     ratio = f"{_times(full.advantage)} the residual of the exponential"
     fact_class = None
@@ -201,27 +201,27 @@ def _judge(inputs: Inputs, layers: dict[int, _Layer], found: _Growth, strictness
             if math.isnan(interval[0])
             else f"the interval of {what} spans {threshold:g}"
             for what, passed, interval, threshold in (
-                ("the factor", grows, found.growth, least_growth),
-                ("R2", straight, found.r2, least_r2),
+                ("the factor", grows, growth.growth, least_growth),
+                ("R2", straight, growth.r2, least_r2),
             )
             if passed is None
         ]
         if best is None:
-            doubts.append(_too_close(found, strictness))
+            doubts.append(_too_close(growth, strictness))
         summary = f"T{numbers[1:]}, but {' and '.join(doubts)}."
     else:
         verdict = Verdict.FAILS
-        fact_class = _class_of(found, strictness)
+        fact_class = _class_of(growth, strictness)
         summary = f"T{numbers[1:]}: {_words(fact_class, full)}."
     measures: tuple[Measure, ...] = (
-        Measure("factor per layer", full.growth, LEAST_GROWTH.words(strictness), grows, found.growth),
-        Measure("R2 of the exponential, a line in ln norm", full.r2, LEAST_R2.words(strictness), straight, found.r2),
+        Measure("factor per layer", full.growth, LEAST_GROWTH.words(strictness), grows, growth.growth),
+        Measure("R2 of the exponential, a line in ln norm", full.r2, LEAST_R2.words(strictness), straight, growth.r2),
         Measure(
             "residual of the best other law over the exponential's",
             full.advantage,
             LEAST_ADVANTAGE.words(strictness),
             best,
-            found.advantage,
+            growth.advantage,
             note=f"{full.rival}, R2 {full.r2_rival:.4f}; at most 1/{LEAST_ADVANTAGE.at(strictness):.4g}: another law",
         ),
         Measure("R2 of the linear law", full.r2_linear),
@@ -232,12 +232,12 @@ def _judge(inputs: Inputs, layers: dict[int, _Layer], found: _Growth, strictness
             full.curvature,
             "> 0, interval above 0, for super-exponential",
             None,
-            found.curvature,
+            growth.curvature,
             note="decides the class, not the verdict",
         ),
     )
-    measures += _plain_measure(inputs, layers, found.layers)
-    evidence = Evidence(measures, (_table(layers, found.layers),), _notes(inputs, found, verdict))
+    measures += _plain_measure(inputs, layers, growth.layers)
+    evidence = Evidence(measures, (_table(layers, growth.layers),), _notes(inputs, growth, verdict))
     return DEFINITION.fact(verdict, summary, evidence, fact_class=fact_class)
 
 
@@ -255,9 +255,9 @@ def _straightness(fit: GrowthFit) -> str:
     return "constant" if math.isnan(fit.r2) else f"R2 {fit.r2:.3f}"
 
 
-def _too_close(found: _Growth, strictness: Strictness) -> str:
+def _too_close(growth: _Growth, strictness: Strictness) -> str:
     """Why it is open which law explains more: the ratio of residuals, or its interval."""
-    fit, least = found.fit, LEAST_ADVANTAGE.at(strictness)
+    fit, least = growth.fit, LEAST_ADVANTAGE.at(strictness)
     leaves = f"the {fit.rival} law leaves {_times(fit.advantage)} the residual of the exponential"
     if not 1 / least < fit.advantage < least:
         limit = f"{least:.4g}" if fit.advantage >= least else f"1/{least:.4g}"
@@ -270,13 +270,13 @@ def _times(ratio: float) -> str:
     return "more than a million times" if ratio > _MOST_TOLD else f"{ratio:.3g} times"
 
 
-def _class_of(found: _Growth, strictness: Strictness) -> str:
+def _class_of(growth: _Growth, strictness: Strictness) -> str:
     """Why it fails."""
-    if not LEAST_GROWTH.passed(found.fit.growth, strictness):
+    if not LEAST_GROWTH.passed(growth.fit.growth, strictness):
         return "non-growing"
-    if found.is_exponential(strictness) is False and LEAST_R2.passed(found.fit.r2_rival, strictness):
-        return found.fit.rival
-    return "super-exponential" if found.fit.curvature > 0 and found.curvature[0] > 0 else "irregular"
+    if growth.is_exponential(strictness) is False and LEAST_R2.passed(growth.fit.r2_rival, strictness):
+        return growth.fit.rival
+    return "super-exponential" if growth.fit.curvature > 0 and growth.curvature[0] > 0 else "irregular"
 
 
 def _plain_measure(inputs: Inputs, layers: dict[int, _Layer], fitted: Sequence[int]) -> tuple[Measure, ...]:
@@ -287,25 +287,25 @@ def _plain_measure(inputs: Inputs, layers: dict[int, _Layer], fitted: Sequence[i
     return (Measure("factor per layer of raw vectors", plain.growth, note="mean of each token not subtracted"),)
 
 
-def _notes(inputs: Inputs, found: _Growth, verdict: Verdict) -> tuple[str, ...]:
+def _notes(inputs: Inputs, growth: _Growth, verdict: Verdict) -> tuple[str, ...]:
     notes = []
     if inputs.norm_kind is None:
         notes.append(
             "The runs do not say which norm the model has: norms of the raw vectors. A model with LayerNorm "
             "sees them without their mean."
         )
-    if LEAST_GROWTH.passed(found.fit.growth) and (found.curvature[1] < 0 or found.curvature[0] > 0):
-        first, last = (f"{factor:.3f}" for factor in found.fit.growth_at_ends(found.layers))
-        sign, does = ("negative", "slows down") if found.curvature[1] < 0 else ("positive", "speeds up")
+    if LEAST_GROWTH.passed(growth.fit.growth) and (growth.curvature[1] < 0 or growth.curvature[0] > 0):
+        first, last = (f"{factor:.3f}" for factor in growth.fit.growth_at_ends(growth.layers))
+        sign, does = ("negative", "slows down") if growth.curvature[1] < 0 else ("positive", "speeds up")
         if first != last:
             notes.append(
                 f"The quadratic term is {sign}: the growth of ln norm {does} with depth, by the parabola from a factor "
-                f"of {first} per layer at layer {found.layers[0]} to {last} at layer {found.layers[-1]}."
+                f"of {first} per layer at layer {growth.layers[0]} to {last} at layer {growth.layers[-1]}."
             )
     if verdict is Verdict.HOLDS:
         notes.append(
-            f"Laws are told apart on {len(found.layers)} layers: a ln norm that drifts upward by independent steps can "
-            "look exponential, too."
+            f"Laws are told apart on {len(growth.layers)} layers: a ln norm that drifts upward by independent steps "
+            "can look exponential, too."
         )
     return tuple(notes)
 
@@ -384,10 +384,10 @@ def _by_depth(view: RunsView, main: dict[int, float], first: dict[int, float]) -
     layers = np.array(list(main))
     y = np.array(list(main.values()))
     chart = Chart("f7-depth", "Norm by depth", x="layer", y="L2 norm")
-    found = np.array([*main.values(), *first.values()])
-    found = np.exp(found[np.isfinite(found)])
+    norms = np.array([*main.values(), *first.values()])
+    norms = np.exp(norms[np.isfinite(norms)])
     chart.limits_x(layers[0] - 0.5, layers[-1] + 0.5)
-    chart.limits_y(float(found.min()) / 1.3, float(found.max()) * 1.3)
+    chart.limits_y(float(norms.min()) / 1.3, float(norms.max()) * 1.3)
     chart.log("y")
     chart.whole_numbers()
     chart.line(layers, np.exp(y), "blue")

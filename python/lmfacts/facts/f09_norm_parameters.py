@@ -135,15 +135,15 @@ class _Slices:
     @classmethod
     def of(cls, run: Run[WeightRecord], n_dims: int) -> _Slices:
         """Of the matrices in the blocks: those whose length is nearest to `n_dims`, by their ratio."""
-        found = np.concatenate([np.zeros((0, 3)), *(run[m.name].slices for m in block_matrices(run))])
-        found = found[(found[:, 0] > 0) & np.isfinite(found[:, 2])]
-        if not found.size:
+        slices = np.concatenate([np.zeros((0, 3)), *(run[m.name].slices for m in block_matrices(run))])
+        slices = slices[(slices[:, 0] > 0) & np.isfinite(slices[:, 2])]
+        if not slices.size:
             return cls(0, ())
-        if (found[:, 0] >= _LEAST_DIMS).any():
-            found = found[found[:, 0] >= _LEAST_DIMS]
-        lengths = np.unique(found[:, 0])
+        if (slices[:, 0] >= _LEAST_DIMS).any():
+            slices = slices[slices[:, 0] >= _LEAST_DIMS]
+        lengths = np.unique(slices[:, 0])
         nearest = lengths[np.argmin(np.abs(np.log(lengths / n_dims)))]
-        _, third, fourth = found[found[:, 0] == nearest].T
+        _, third, fourth = slices[slices[:, 0] == nearest].T
         return cls(int(nearest), tuple(zip((fourth - 3.0).tolist(), ((third**2 + 1.0) / fourth).tolist(), strict=True)))
 
     def share(self, strictness: Strictness) -> float:
@@ -250,7 +250,7 @@ def _judge(
 def _norm_vectors(run: Run[WeightRecord]) -> list[_Vector]:
     """The gains and biases of norms: by role, and by name where a family's table names none."""
     offset = float(run.model.get("gain_offset") or 0.0)
-    found = []
+    vectors = []
     for entry in run.info.weights:
         if len(entry.shape) != 1:
             continue
@@ -262,7 +262,7 @@ def _norm_vectors(run: Run[WeightRecord]) -> list[_Vector]:
             continue
         is_gain = not name.endswith("bias")
         values = np.array(run[name].dims.mean)
-        found.append(
+        vectors.append(
             _Vector(
                 name=name,
                 kind=_LAYER.sub("*", name) if kind is None else kind,
@@ -272,7 +272,7 @@ def _norm_vectors(run: Run[WeightRecord]) -> list[_Vector]:
                 values=values + offset if is_gain else values,
             )
         )
-    return found
+    return vectors
 
 
 def _outlier_dims(vectors: Sequence[_Vector]) -> tuple[dict[int, int], int]:
@@ -283,7 +283,7 @@ def _outlier_dims(vectors: Sequence[_Vector]) -> tuple[dict[int, int], int]:
     for vector in own:
         for dim in np.flatnonzero(np.abs(vector.z) >= _FAR):
             hits.setdefault(int(dim), set()).add(vector.layer)
-    return {dim: len(found) for dim, found in hits.items()}, len(layers)
+    return {dim: len(places) for dim, places in hits.items()}, len(layers)
 
 
 # Evidence

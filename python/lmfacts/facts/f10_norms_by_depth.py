@@ -90,7 +90,7 @@ def _is_constant(trend: NormTrend, strictness: Strictness) -> bool:
 
 def _missing(trends: Mapping[str, NormTrend]) -> list[str]:
     """The kinds of the claim that the checkpoint does not have, or in one layer only."""
-    return [kind for kind in _SPOKEN_OF if kind not in {found.rpartition(".")[2] for found in trends}]
+    return [kind for kind in _SPOKEN_OF if kind not in {name.rpartition(".")[2] for name in trends}]
 
 
 def _verdict(trends: Mapping[str, NormTrend], strictness: Strictness) -> Verdict:
@@ -227,12 +227,12 @@ def _notes(
 
 
 def _left_out(trends: Mapping[str, NormTrend]) -> tuple[str, ...]:
-    found = []
+    left_out = []
     for trend in trends.values():
         layers = [layer for layer, norm in trend.norms.items() if layer > 0 and not (norm > 0 and math.isfinite(norm))]
         if layers:
-            found.append(f"{trend.kind} of layer {', '.join(map(str, layers))}")
-    return (f"Left out of the trends, their norm being 0 or not finite: {'; '.join(found)}.",) if found else ()
+            left_out.append(f"{trend.kind} of layer {', '.join(map(str, layers))}")
+    return (f"Left out of the trends, their norm being 0 or not finite: {'; '.join(left_out)}.",) if left_out else ()
 
 
 _LMF: Final = "LM_facts_across_training, step 142,000, all layers, raw"

@@ -99,17 +99,17 @@ def _check(inputs: Inputs) -> Fact:
     matrices = block_matrices(run)
     if not matrices:
         raise requires.NotApplicable(NO_MATRICES)
-    found = [spectral for matrix in matrices if (spectral := _spectral(run, matrix)) is not None]
-    if not found:
+    spectra = [spectral for matrix in matrices if (spectral := _spectral(run, matrix)) is not None]
+    if not spectra:
         names = {matrix.name for matrix in matrices}
         if all(entry.n_nonfinite for entry in run.info.weights if entry.name in names):
             raise requires.Inconclusive("Every matrix in the blocks holds NaN or infinities.")
         command = spectra_command(inputs.model_argument, matrices)
         raise requires.NotApplicable("The run has no singular values of matrices in the blocks.", command)
-    fitted = [spectral for spectral in found if spectral.judged]
-    notes = _notes(len(matrices), found, fitted)
+    fitted = [spectral for spectral in spectra if spectral.judged]
+    notes = _notes(len(matrices), spectra, fitted)
     if not fitted:
-        rank = max(spectral.matrix.rank for spectral in found)
+        rank = max(spectral.matrix.rank for spectral in spectra)
         why = f"the largest rank is {rank}"
         if rank >= _LEAST_RANK:
             why = "every matrix that is large enough is zero or of low rank"
@@ -289,9 +289,9 @@ def _noise_table(judged: Sequence[_Spectral]) -> Table:
     )
 
 
-def _notes(n_matrices: int, found: Sequence[_Spectral], judged: Sequence[_Spectral]) -> tuple[str, ...]:
+def _notes(n_matrices: int, spectra: Sequence[_Spectral], judged: Sequence[_Spectral]) -> tuple[str, ...]:
     notes = []
-    absent, left_out = n_matrices - len(found), len(found) - len(judged)
+    absent, left_out = n_matrices - len(spectra), len(spectra) - len(judged)
     if absent:
         notes.append(
             f"{absent} of {n_matrices} matrices have no singular values in the run: they are larger than its "
@@ -403,13 +403,13 @@ def _by_depth(view: RunsView, name: str, title: str, y: str, value: Callable[[Sp
     chart = Chart(name, title, x="layer", y=y)
     told, span, ends = [], [0], [0.0]
     for group in view.matrices:
-        found: dict[int, list[float]] = {}
+        by_layer: dict[int, list[float]] = {}
         for figures_of_one in group.figures:
             weight = figures_of_one.weight
             spectrum = _spectrum(weight)
             if spectrum is not None and weight.layer is not None:
-                found.setdefault(weight.layer, []).append(value(spectrum))
-        line = {layer: float(np.median(values)) for layer, values in sorted(found.items())}
+                by_layer.setdefault(weight.layer, []).append(value(spectrum))
+        line = {layer: float(np.median(values)) for layer, values in sorted(by_layer.items())}
         if line:
             chart.line(list(line), list(line.values()), kind_color(group.kind))
             middle = float(np.median(list(line.values())))

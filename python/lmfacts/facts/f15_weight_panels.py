@@ -97,13 +97,13 @@ def _check(inputs: Inputs) -> Fact:
 
 def _fitted(run: Run[WeightRecord], matrices: Sequence[BlockMatrix]) -> list[_Fitted]:
     """The power laws of a few matrices of each kind, evenly over depth."""
-    found = []
+    fitted = []
     for group in by_kind(matrices).values():
         for matrix in evenly(group, _MOST_FITTED):
             values = run[matrix.name].singular_values
             if values is not None:
-                found.append(_Fitted(matrix, weightwatcher(values)))
-    return found
+                fitted.append(_Fitted(matrix, weightwatcher(values)))
+    return fitted
 
 
 def _extreme_kinds(shapes: Mapping[str, Sequence[MatrixShape]]) -> tuple[tuple[str, float], tuple[str, float]]:
@@ -190,10 +190,10 @@ _WW: Final = "Nature Communications 2021, table 2 (doi:10.1038/s41467-021-24025-
 
 
 def _weibull(model: str, ks: str, lambdas: str | None = None) -> tuple[PublishedValue, ...]:
-    found = [PublishedValue(model, "Weibull k, medians: qkv, o, ffn_in, ffn_out", ks, _DING, "A")]
+    published = [PublishedValue(model, "Weibull k, medians: qkv, o, ffn_in, ffn_out", ks, _DING, "A")]
     if lambdas is not None:
-        found.append(PublishedValue(model, "Weibull lambda, medians: qkv, o, ffn_in, ffn_out", lambdas, _DING, "A"))
-    return tuple(found)
+        published.append(PublishedValue(model, "Weibull lambda, medians: qkv, o, ffn_in, ffn_out", lambdas, _DING, "A"))
+    return tuple(published)
 
 
 def _logs(model: str, values: str) -> PublishedValue:
@@ -248,7 +248,7 @@ def _alphas(group: WeightGroup) -> dict[int, float]:
     by_layer = {f.weight.layer: f.weight for f in group.figures if f.weight.layer is not None}
     chosen = evenly_chosen(sorted(by_layer), _MOST_DRAWN)
     values = {layer: by_layer[layer].singular_values for layer in chosen}
-    return _finite({layer: weightwatcher(found).alpha for layer, found in values.items() if found is not None})
+    return _finite({layer: weightwatcher(spectrum).alpha for layer, spectrum in values.items() if spectrum is not None})
 
 
 def _shapes(shapes: Mapping[str, Mapping[int, float]]) -> Chart:

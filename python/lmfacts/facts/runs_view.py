@@ -78,11 +78,11 @@ class RunsView:
     @cached_property
     def middle_matrices(self) -> dict[str, WeightRecord]:
         """Kind, as charts write it -> its matrix in the middle of the model."""
-        found = {}
+        matrices = {}
         for group in self.matrices:
             weights = [figures.weight for figures in group.figures if figures.weight.layer is not None]
-            found[kind_name(group.kind)] = weights[len(weights) // 2]
-        return found
+            matrices[kind_name(group.kind)] = weights[len(weights) // 2]
+        return matrices
 
 
 def evenly_chosen(layers: Sequence[int], most: int = N_DEPTHS) -> list[int]:

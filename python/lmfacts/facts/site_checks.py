@@ -46,6 +46,6 @@ def unrecorded_layers(recorded: Sequence[int], n_layers: int, kind: str) -> tupl
 
 def listed(dims: Iterable[int]) -> str:
     """Dims as text: `3, 50, 90`, at most eight and then how many more."""
-    found = [int(dim) for dim in dims]
-    more = f" and {len(found) - _MOST_LISTED} more" if len(found) > _MOST_LISTED else ""
-    return ", ".join(map(str, found[:_MOST_LISTED])) + more
+    indices = [int(dim) for dim in dims]
+    more = f" and {len(indices) - _MOST_LISTED} more" if len(indices) > _MOST_LISTED else ""
+    return ", ".join(map(str, indices[:_MOST_LISTED])) + more

@@ -54,8 +54,8 @@ def check_destination(path: str | os.PathLike[str], inputs: Iterable[str | os.Pa
             raise DestinationError(
                 f"Cannot write {path}: there is no folder {real.parent}. Create it, or write somewhere else."
             )
-        found = _status(real)
-        if (there is None) != (found is None) or (there and found and not os.path.samestat(there, found)):
+        status = _status(real)
+        if (there is None) != (status is None) or (there and status and not os.path.samestat(there, status)):
             raise DestinationError(f"Cannot write {path}: the file that it stands for has no name. Give one.")
         if not os.access(real.parent, os.W_OK | os.X_OK):
             raise DestinationError(
@@ -110,12 +110,12 @@ def _refuse_input(
     path: str | os.PathLike[str], real: Path, there: os.stat_result | None, given: str | os.PathLike[str] | int
 ) -> None:
     """Raise `DestinationError` if the file, which is `there` or not, is one of those that are read."""
-    found: os.stat_result | None
+    status: os.stat_result | None
     if isinstance(given, int):
-        found, shown = os.fstat(given), "standard input"
+        status, shown = os.fstat(given), "standard input"
     else:
-        found, shown = _status(given), os.fspath(given)
-        if found is not None and stat.S_ISDIR(found.st_mode):
+        status, shown = _status(given), os.fspath(given)
+        if status is not None and stat.S_ISDIR(status.st_mode):
             folder = Path(os.path.realpath(given))
             if there is not None and real.suffix != _RUN_FILE and folder in real.parents:
                 raise DestinationError(
@@ -123,9 +123,9 @@ def _refuse_input(
                     "there. Write under another name."
                 )
             return
-        if found is None and there is None and Path(os.path.realpath(given)) == real:
+        if status is None and there is None and Path(os.path.realpath(given)) == real:
             raise DestinationError(f"Cannot write {path}: {shown} is the same file. Write under another name.")
-    if there is not None and found is not None and os.path.samestat(there, found):
+    if there is not None and status is not None and os.path.samestat(there, status):
         raise DestinationError(
             f"Cannot write {path}: it is {shown}, which is read, and would be lost. Write under another name."
         )

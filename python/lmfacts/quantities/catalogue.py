@@ -66,10 +66,10 @@ def choose_quantities(kind: str, patterns: str | Sequence[str] | None, dims: boo
     given = [patterns] if isinstance(patterns, str) else patterns
     names: set[str] = set()
     for pattern in (part.strip() for text in given for part in text.split(",") if part.strip()):
-        found = [quantity.key for quantity in available if fnmatchcase(quantity.key, pattern)]
-        if not found:
+        matching = [quantity.key for quantity in available if fnmatchcase(quantity.key, pattern)]
+        if not matching:
             raise UsageError(_unknown(pattern, kind, [quantity.key for quantity in available]))
-        names.update(found)
+        names.update(matching)
     chosen = [quantity for quantity in available if quantity.key in names and not (quantity.per and dims is False)]
     if not chosen:
         wanted = ", ".join(given) or "nothing"

@@ -183,7 +183,7 @@ class Run(Mapping[str, R], Generic[R]):
         Raises:
             SiteNotFoundError: a pattern matches nothing here.
         """
-        found: set[str] = set()
+        selected: set[str] = set()
         for pattern in [patterns] if isinstance(patterns, str) else patterns:
             if pattern in self:
                 names = [pattern]
@@ -196,16 +196,16 @@ class Run(Mapping[str, R], Generic[R]):
                 names = select(pattern, known, self.absent)
             if not names:
                 raise SiteNotFoundError(self._not_found(pattern))
-            found.update(map(self.resolve, names))
-        return [name for name in self if name in found]
+            selected.update(map(self.resolve, names))
+        return [name for name in self if name in selected]
 
     def layers_of(self, kind: str) -> dict[int, str]:
         """Layer -> stored name of each site `blocks.LAYER.KIND` of the run, aliases included, by layer."""
         pattern = re.compile(rf"blocks\.(\d+)\.{re.escape(kind)}")
-        found = {
+        by_layer = {
             int(m[1]): self.resolve(name) for name in [*self._entries, *self._owners] if (m := pattern.fullmatch(name))
         }
-        return dict(sorted(found.items()))
+        return dict(sorted(by_layer.items()))
 
     # What was recorded
 

@@ -84,14 +84,14 @@ class Slices:
         alike: dict[tuple[int, str], list[int]] = {}
         for index, (_, taken) in enumerate(self._waiting):
             alike.setdefault((taken.shape[1], taken.dtype.str), []).append(index)
-        found: dict[int, NDArray[np.float64]] = {}
+        by_index: dict[int, NDArray[np.float64]] = {}
         for indices in alike.values():
             parts = [self._waiting[index][1] for index in indices]
             measured = _moments(np.concatenate(parts))
             stops = np.cumsum([part.shape[0] for part in parts])
-            found.update(zip(indices, np.split(measured, stops[:-1]), strict=True))
+            by_index.update(zip(indices, np.split(measured, stops[:-1]), strict=True))
         for index, (name, _) in enumerate(self._waiting):
-            self._measured[name].append(found[index])
+            self._measured[name].append(by_index[index])
         self._waiting, self._n_waiting = [], 0
 
 

@@ -143,12 +143,12 @@ def maximize(law: Law, bins: Bins) -> tuple[Floats, float]:
         The parameters (location, ln of the scale, shape...) in the unit of the bins, and the mean log mass of a value.
     """
     problem = _Problem.of(law, bins)
-    found = []
+    maxima = []
     for log_scale, *shape in law.starts:
         # Laws without a shape feel the outliers: from the spread of all values. The others fit the body first.
         first = log_scale + (0.0 if law.limits else min(bins.log_spread, _LOG_SCALE_LIMIT))
-        found.append(problem.minimum_from(np.array([0.0, first, *shape])))
-    best = min(found, key=problem.loss)
+        maxima.append(problem.minimum_from(np.array([0.0, first, *shape])))
+    best = min(maxima, key=problem.loss)
     return best, -problem.loss(best)
 
 
@@ -226,8 +226,8 @@ class _Problem:
             return self.loss(np.concatenate([start[:1], rest]))
 
         limits = list(zip(self.low[1:], self.high[1:], strict=True))
-        found = minimize(at_start, start[1:], method="L-BFGS-B", bounds=limits, options=_CLOSE_ENOUGH)
-        at = np.concatenate([start[:1], found.x])
+        minimum = minimize(at_start, start[1:], method="L-BFGS-B", bounds=limits, options=_CLOSE_ENOUGH)
+        at = np.concatenate([start[:1], minimum.x])
         if self.law.has_cusp(at[2:]):
             # At the start's location first, so that the search begins at one place.
             return self._minimum_at_cusp(self._newton(at, first=1))
@@ -304,9 +304,9 @@ class _Problem:
             move = np.zeros(at.size)
             move[free] = _downhill(hessian[np.ix_(free, free)], gradient[free])
             move *= min(1.0, _LONGEST_STEP / max(float(np.max(np.abs(move))), _CONVERGED)) * unit
-            there, found = self._accepted(at, move, loss)
+            there, loss_there = self._accepted(at, move, loss)
             before, moved = moved, float(np.max(np.abs(there - at) / unit))
-            at, loss = there, found
+            at, loss = there, loss_there
             # Where the loss is so flat that its rounding moves the parameters, steps stop getting shorter.
             if moved < _CONVERGED or before / 2.0 < moved < _ROUNDED:
                 break
@@ -316,9 +316,9 @@ class _Problem:
         """Where a move ends that does not raise the loss, shortened as often as it takes."""
         for halvings in range(_MOST_HALVINGS):
             there = np.clip(at + move / 2**halvings, self.low, self.high)
-            found = self.loss(there)
-            if found <= loss + _ROUNDING * (1.0 + abs(loss)):
-                return there, found
+            loss_there = self.loss(there)
+            if loss_there <= loss + _ROUNDING * (1.0 + abs(loss)):
+                return there, loss_there
         return at, loss
 
     def _steps(self, at: Floats) -> Floats:

@@ -114,8 +114,8 @@ def _least_rest(x: NDArray[np.float64], y: NDArray[np.float64], power: float) ->
     starts = np.linspace(-_MOST_LOG_RATIO, _MOST_LOG_RATIO, _N_STARTS)
     best = int(np.argmin([rest(float(u)) for u in starts]))
     low, high = float(starts[max(best - 1, 0)]), float(starts[min(best + 1, starts.size - 1)])
-    found = minimize_scalar(rest, bounds=(low, high), method="bounded", options={"xatol": 1e-10})
-    return min(float(found.fun), rest(float(starts[best])))
+    minimum = minimize_scalar(rest, bounds=(low, high), method="bounded", options={"xatol": 1e-10})
+    return min(float(minimum.fun), rest(float(starts[best])))
 
 
 def exp(x: float) -> float:

@@ -267,16 +267,16 @@ def fit_families(distribution: Distribution, names: Sequence[str] | None = None)
     # From densities of (x - center) / unit to those of (x - mean) / std.
     constant = -float(bins.shares @ np.log(bins.widths)) + math.log(distribution.std / unit)
     gaussian = maximize(_FAMILIES["Gaussian"], bins)
-    found = []
+    family_fits = []
     for name in FAMILIES if names is None else names:
         family = _FAMILIES[name]
         at, log_likelihood = gaussian if name == "Gaussian" else maximize(family, bins)
         if name == _MIXTURE and log_likelihood - gaussian[1] < _LEAST_GAIN:
             at, log_likelihood = np.array([*gaussian[0], math.inf, 0.0]), gaussian[1]
         location, scale, shape = center + float(at[0]) * unit, math.exp(at[1]) * unit, at[2:]
-        found.append((name, {"location": location, **family.report(scale, shape)}, log_likelihood + constant))
-    best = max(nats for _, _, nats in found)
-    fits = [FamilyFit(name, parameters, nats, best - nats) for name, parameters, nats in found]
+        family_fits.append((name, {"location": location, **family.report(scale, shape)}, log_likelihood + constant))
+    best = max(nats for _, _, nats in family_fits)
+    fits = [FamilyFit(name, parameters, nats, best - nats) for name, parameters, nats in family_fits]
     return sorted(fits, key=lambda fit: fit.gap)
 
 

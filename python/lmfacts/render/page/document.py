@@ -198,10 +198,10 @@ Block = Paragraph | Listing | CodeBlock | TableBlock | Figure | Details
 
 
 def _figures(blocks: tuple[Block, ...]) -> list[Figure]:
-    found: list[Figure] = []
+    figures: list[Figure] = []
     for block in blocks:
         if isinstance(block, Figure):
-            found.append(block)
+            figures.append(block)
         elif isinstance(block, Details):
-            found += _figures(block.blocks)
-    return found
+            figures += _figures(block.blocks)
+    return figures

@@ -37,18 +37,18 @@ def largest_values_section(view: RunsView) -> Section | None:
     """The section, or None where no activations or no largest values were recorded."""
     if view.activations is None:
         return None
-    found = {
+    by_population = {
         population: _shown(largest_values(view.activations, population, _MOST_ROWS))
         for population in view.activations.populations
     }
-    if not any(found.values()):
+    if not any(by_population.values()):
         return None
-    unknown = any(item.position is None for largest in found.values() for item in largest)
+    unknown = any(item.position is None for largest in by_population.values() for item in largest)
     where = "in the residual stream" if view.activations.depths else "at all sites"
     contexts = view.activations.run.info.token_context
     explanation = f"{_EXPLANATION} {WHAT_A_DASH_SAYS}" if unknown else _EXPLANATION
     blocks: list[Block] = [Paragraph((f"The largest magnitudes {where}, {explanation}",))]
-    for population, largest in found.items():
+    for population, largest in by_population.items():
         if largest:
             blocks.append(_table(POPULATION_TITLES[population], largest, contexts))
     return Section("largest-values", "The largest values and their tokens", tuple(blocks))

@@ -57,11 +57,11 @@ def introduction(facts: Sequence[Fact]) -> list[Block]:
 
 def warnings(view: RunsView) -> list[Block]:
     """What a reader must know before any number, loudest first."""
-    found: list[Block] = []
+    blocks: list[Block] = []
     for run in view.inputs.runs:
         if not run.complete:
             reason = (run.incomplete_reason or "the reason was not recorded").rstrip(".")
-            found.append(
+            blocks.append(
                 Paragraph(
                     (
                         Strong(f"The run of {run.kind} is incomplete: "),
@@ -74,16 +74,16 @@ def warnings(view: RunsView) -> list[Block]:
         if missed:
             verb = "was" if len(missed) == 1 else "were"
             said = Strong(f"{_number(len(missed), 'site')} {verb} never reached: ")
-            found.append(Paragraph((said, f"{_names(missed)}."), "warning"))
+            blocks.append(Paragraph((said, f"{_names(missed)}."), "warning"))
     if view.activations is not None:
         names = _nonfinite_sites(view.activations.run)
         if names:
-            found.append(_nonfinite("sites" if len(names) > 1 else "site", names))
+            blocks.append(_nonfinite("sites" if len(names) > 1 else "site", names))
     if view.weights is not None:
         names = [weight.name for weight in view.weights.run.info.weights if weight.n_nonfinite]
         if names:
-            found.append(_nonfinite("weights" if len(names) > 1 else "weight", names))
-    return found
+            blocks.append(_nonfinite("weights" if len(names) > 1 else "weight", names))
+    return blocks
 
 
 def _nonfinite_sites(run: Run[Any]) -> list[str]:

@@ -40,8 +40,8 @@ def linked(text: str) -> Words:
     words: list[Inline] = []
     end = 0
     for match in _ADDRESS.finditer(text):
-        found = match[0]
-        part = Code(found[1:-1]) if found.startswith("`") else Link(_shown(found), _target(found))
+        address = match[0]
+        part = Code(address[1:-1]) if address.startswith("`") else Link(_shown(address), _target(address))
         words += [text[end : match.start()], part]
         end = match.end()
     words.append(text[end:])
@@ -96,13 +96,13 @@ def _visible(text: str) -> str:
     return "'".join(quoted(piece)[1:-1] for piece in text.split("'"))
 
 
-def _target(found: str) -> str:
-    if found.startswith("arXiv:"):
-        return f"https://arxiv.org/abs/{found.removeprefix('arXiv:')}"
-    if found.startswith("doi:"):
-        return f"https://doi.org/{found.removeprefix('doi:')}"
-    return found if found.startswith("http") else f"https://www.{found}"
+def _target(address: str) -> str:
+    if address.startswith("arXiv:"):
+        return f"https://arxiv.org/abs/{address.removeprefix('arXiv:')}"
+    if address.startswith("doi:"):
+        return f"https://doi.org/{address.removeprefix('doi:')}"
+    return address if address.startswith("http") else f"https://www.{address}"
 
 
-def _shown(found: str) -> str:
-    return found.removeprefix("https://").removeprefix("http://").removeprefix("www.")
+def _shown(address: str) -> str:
+    return address.removeprefix("https://").removeprefix("http://").removeprefix("www.")

@@ -98,11 +98,11 @@ def tall_histogram(
     Returns:
         `height` strings of as many characters as there are bins.
     """
-    found = np.asarray(counts, dtype=np.float64)
-    top = found.max(initial=0.0)
-    heights = _relative_heights(found, log=log, top=top)
+    bin_counts = np.asarray(counts, dtype=np.float64)
+    top = bin_counts.max(initial=0.0)
+    heights = _relative_heights(bin_counts, log=log, top=top)
     eighths = np.rint(heights * height * _EIGHTHS).astype(int)
-    eighths[(found > 0) & (eighths == 0)] = 1
+    eighths[(bin_counts > 0) & (eighths == 0)] = 1
     canvas = [[_cell(filled - _EIGHTHS * row) for filled in eighths] for row in range(height)]
     if expected is not None:
         wanted = np.asarray(expected, dtype=np.float64)

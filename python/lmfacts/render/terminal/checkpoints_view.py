@@ -47,20 +47,23 @@ def render_checkpoints(comparison: CheckpointComparison, top: int = 20) -> Rende
     )
 
 
-def _rows(found: CheckpointComparison) -> list[tuple[str, str]]:
+def _rows(comparison: CheckpointComparison) -> list[tuple[str, str]]:
     reasons: dict[str, list[str]] = {}
-    for weight in found.not_comparable:
+    for weight in comparison.not_comparable:
         reasons.setdefault(weight.reason, []).append(weight.name)
     left_out = "; ".join(f"{_names(names)}: {reason}" for reason, names in reasons.items())
     return [
-        ("A", _described(found.a)),
-        ("B", _described(found.b)),
-        ("compared", numbers.counted(len(found.changes), "weight")),
-        ("only in A", _names(found.only_a)),
-        ("only in B", _names(found.only_b)),
+        ("A", _described(comparison.a)),
+        ("B", _described(comparison.b)),
+        ("compared", numbers.counted(len(comparison.changes), "weight")),
+        ("only in A", _names(comparison.only_a)),
+        ("only in B", _names(comparison.only_b)),
         ("left out", left_out),
-        ("not finite", _names([_not_finite(change) for change in found.by_effect if any(change.distance.n_nonfinite)])),
-        *(("note", note) for note in found.notes),
+        (
+            "not finite",
+            _names([_not_finite(change) for change in comparison.by_effect if any(change.distance.n_nonfinite)]),
+        ),
+        *(("note", note) for note in comparison.notes),
     ]
 
 
@@ -87,12 +90,12 @@ def _described(side: Mapping[str, Any]) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def _conclusion(found: CheckpointComparison, changed: Sequence[MatrixChange]) -> str:
-    every = numbers.counted(len(found.changes), "weight")
+def _conclusion(comparison: CheckpointComparison, changed: Sequence[MatrixChange]) -> str:
+    every = numbers.counted(len(comparison.changes), "weight")
     if not changed:
         return f"Nothing: every entry of {every} is the same."
     worst = changed[0]
-    effects = statistics.median(change.effect for change in found.changes)
+    effects = statistics.median(change.effect for change in comparison.changes)
     text = (
         f"{len(changed):,} of {every} changed. The largest relative change is {numbers.number(worst.effect)}, at "
         f"{worst.name}; the median is {numbers.number(effects, 2)}."
@@ -158,9 +161,9 @@ def _row(change: MatrixChange) -> list[str | Text]:
     ]
 
 
-def _by_kind(found: CheckpointComparison) -> RenderableType:
+def _by_kind(comparison: CheckpointComparison) -> RenderableType:
     kinds: dict[str, list[MatrixChange]] = {}
-    for change in found.changes:
+    for change in comparison.changes:
         kinds.setdefault(without_numbers(change.kind or change.name), []).append(change)
     columns = [
         Column("kind", "left", shrink_to=20, cut="start"),

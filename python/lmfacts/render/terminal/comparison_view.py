@@ -65,24 +65,24 @@ class ComparisonHeader:
         self.comparison = comparison
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        found = self.comparison
-        yield heading(f"{_short(found.a)} (A) and {_short(found.b)} (B): {found.a.kind} compared")
-        weights = not found.a.info.run_kind.reads_text
-        what = _number(len(found.sites), "weight" if weights else "site")
+        comparison = self.comparison
+        yield heading(f"{_short(comparison.a)} (A) and {_short(comparison.b)} (B): {comparison.a.kind} compared")
+        weights = not comparison.a.info.run_kind.reads_text
+        what = _number(len(comparison.sites), "weight" if weights else "site")
         rows = [
-            ("A", _described(found.a)),
-            ("B", _described(found.b)),
-            ("compared", what if weights else f"{what}, {_TOKENS[found.population]}"),
-            ("text", "paired: both runs read the same text" if found.paired and not weights else ""),
-            ("only in A", _names(found.only_a)),
-            ("only in B", _names(found.only_b)),
-            ("left out", _left_out(found)),
-            ("not judged", _kinds([site for site in found.sites if not site.judged], found.sites)),
+            ("A", _described(comparison.a)),
+            ("B", _described(comparison.b)),
+            ("compared", what if weights else f"{what}, {_TOKENS[comparison.population]}"),
+            ("text", "paired: both runs read the same text" if comparison.paired and not weights else ""),
+            ("only in A", _names(comparison.only_a)),
+            ("only in B", _names(comparison.only_b)),
+            ("left out", _left_out(comparison)),
+            ("not judged", _kinds([site for site in comparison.sites if not site.judged], comparison.sites)),
         ]
         yield LabeledLines([(name, value) for name, value in rows if value])
-        if found.caveats:
+        if comparison.caveats:
             yield Text("")
-        yield from (paragraph(Text(caveat, style=PROBLEM)) for caveat in found.caveats)
+        yield from (paragraph(Text(caveat, style=PROBLEM)) for caveat in comparison.caveats)
 
 
 class Conclusion:
@@ -93,34 +93,36 @@ class Conclusion:
         self.comparison = comparison
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        found = self.comparison
+        comparison = self.comparison
         sentences = [self._sites(), self._facts()]
         yield section("What changed", paragraph(Text(" ".join(s for s in sentences if s), style="bold")))
-        notes = [self._reading()] if any(site.effect > 0 for site in found.sites) else []
+        notes = [self._reading()] if any(site.effect > 0 for site in comparison.sites) else []
         notes += [self._noise(), self._resolution()]
         written = " ".join(note for note in notes if note)
         if written:
             yield paragraph(written)
 
     def _sites(self) -> str:
-        found = self.comparison
-        sites = found.by_effect
-        noun = found.a.info.run_kind.noun
+        comparison = self.comparison
+        sites = comparison.by_effect
+        noun = comparison.a.info.run_kind.noun
         every = f"any of {_number(len(sites), noun)}"
         if all(site.identical for site in sites):
             return f"Nothing: no number that is compared differs at {every}."
-        judged = found.judged
+        judged = comparison.judged
         if not judged:
             return f"What changed cannot be judged at {every} without the same text."
         if len(judged) < len(sites):
             every = f"any of the {_number(len(judged), noun)} that can be judged"
         worst = sites[0]
         if worst.decided_by is None:
-            return f"No difference beyond {'rounding' if found.paired else 'the noise of different text'} at {every}."
+            return (
+                f"No difference beyond {'rounding' if comparison.paired else 'the noise of different text'} at {every}."
+            )
         n_changed = sum(site.effect > 0 for site in sites)
         median = numbers.number(statistics.median(site.effect for site in judged))
         largest, by = numbers.number(worst.effect), worst.decided_by
-        if found.paired:
+        if comparison.paired:
             return (
                 f"{n_changed:,} of {_number(len(sites), noun)} changed. The largest effect is {largest}, at "
                 f"{worst.name} ({by.label}); the median is {median}."
@@ -152,11 +154,11 @@ class Conclusion:
         )
 
     def _noise(self) -> str:
-        found = self.comparison
-        if found.paired:
+        comparison = self.comparison
+        if comparison.paired:
             return ""
         told = []
-        if found.judged:
+        if comparison.judged:
             share = f"{numbers.number(100 - 100 * FALSE_POSITIVES, 2)} %"
             told.append(
                 "On different text a difference counts by its excess over the noise: judging by how much the blocks of "
@@ -165,11 +167,11 @@ class Conclusion:
                 "one, or a handful of documents differ by more."
             )
         left = []
-        n_left = len(found.sites) - len(found.judged)
+        n_left = len(comparison.sites) - len(comparison.judged)
         if n_left:
-            sites = f"{n_left:,} of {len(found.sites):,} sites" if found.judged else "these sites"
+            sites = f"{n_left:,} of {len(comparison.sites):,} sites" if comparison.judged else "these sites"
             left.append(f"at {sites}, for which fewer than 8 blocks of sequences are kept")
-        differences = [item for site in found.judged for item in site.differences]
+        differences = [item for site in comparison.judged for item in site.differences]
         if not any(item.key == "dim_scale" and item.judged for item in differences):
             left.append("of single dims")
         if left:

@@ -64,7 +64,7 @@ def facts_json(
         requirements: what was required of them; each of a fact that is among them.
         explained: ids of the facts whose definitions are given too.
     """
-    found = {fact.id: fact for fact in facts}
+    by_id = {fact.id: fact for fact in facts}
     document: dict[str, Any] = json_safe(
         {
             "document": "lmfacts.facts",
@@ -79,8 +79,8 @@ def facts_json(
                 {
                     "fact": requirement.fact_id,
                     "required": str(requirement.verdict),
-                    "found": str(found[requirement.fact_id].verdict),
-                    "met": requirement.is_met(found[requirement.fact_id]),
+                    "found": str(by_id[requirement.fact_id].verdict),
+                    "met": requirement.is_met(by_id[requirement.fact_id]),
                 }
                 for requirement in requirements
             ],

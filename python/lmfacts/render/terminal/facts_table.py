@@ -93,10 +93,10 @@ class FactsTable:
 
 def render_requirements(facts: Sequence[Fact], requirements: Sequence[Requirement]) -> RenderableType:
     """What was required, what was found, and whether that is enough."""
-    found = {fact.id: fact for fact in facts}
+    by_id = {fact.id: fact for fact in facts}
     rows: list[list[str | Text]] = []
     for requirement in requirements:
-        fact = found[requirement.fact_id]
+        fact = by_id[requirement.fact_id]
         met = requirement.is_met(fact)
         mark = Text("✓ met", style="bold green") if met else Text("✗ NOT MET", style="bold red")
         rows.append([mark, Text(str(requirement), style="bold"), f"is {fact.verdict}"])

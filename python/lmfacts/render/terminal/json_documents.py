@@ -88,9 +88,9 @@ def summary_json(run: Run) -> dict[str, Any]:
         )
     outlier_dims = {}
     for population in view.populations:
-        found = outlier_dims_by_depth(view, population)
-        if found is not None:
-            outlier_dims[population] = asdict(found)
+        outlying = outlier_dims_by_depth(view, population)
+        if outlying is not None:
+            outlier_dims[population] = asdict(outlying)
     document: dict[str, Any] = json_safe(
         {
             "document": "lmfacts.summary",
@@ -98,7 +98,7 @@ def summary_json(run: Run) -> dict[str, Any]:
             "run": _run(run),
             "problems": {
                 "never_reached": never_reached(run),
-                "nonfinite": [asdict(found) for found in nonfinite_sites(view)],
+                "nonfinite": [asdict(outlying) for outlying in nonfinite_sites(view)],
                 "n_copies": n_copies(run),
             },
             "population": view.population,

@@ -45,17 +45,17 @@ class LargestValuesSection:
 
     def __init__(self, view: RunView, most: int = 8) -> None:
         """The section of a run, with at most so many rows per population."""
-        self.found = {population: largest_values(view, population, most) for population in view.populations}
+        self.by_population = {population: largest_values(view, population, most) for population in view.populations}
         self.in_stream = bool(view.depths)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if not any(self.found.values()):
+        if not any(self.by_population.values()):
             return
         where = "of the residual stream" if self.in_stream else "of all sites"
-        shown = [item for largest in self.found.values() for item in largest]
+        shown = [item for largest in self.by_population.values() for item in largest]
         unknown = f" {WHAT_A_DASH_SAYS}" if any(item.position is None for item in shown) else ""
         parts: list[RenderableType] = [paragraph(f"The largest |x| {where}, one row per dim.{unknown}")]
-        for population, largest in self.found.items():
+        for population, largest in self.by_population.items():
             if largest:
                 title = Text(POPULATION_TITLES[population], style="bold")
                 parts += [Text(""), paragraph(title), self._table(largest)]

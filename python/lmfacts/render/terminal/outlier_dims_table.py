@@ -31,10 +31,11 @@ class OutlierDimsSection:
 
     def __init__(self, view: RunView) -> None:
         """The section of a run."""
-        self.found = [found for p in view.populations if (found := outlier_dims_by_depth(view, p)) is not None]
+        by_population = (outlier_dims_by_depth(view, population) for population in view.populations)
+        self.by_population = [outlier_dims for outlier_dims in by_population if outlier_dims is not None]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if not self.found:
+        if not self.by_population:
             return
         parts: list[RenderableType] = [
             paragraph(
@@ -42,47 +43,47 @@ class OutlierDimsSection:
                 "from 1 to the largest; mean / RMS is near ±1 for a dim that is all but constant."
             )
         ]
-        for found in self.found:
-            parts += [Text(""), self._verdict(found)]
-            if found.dims:
-                parts.append(self._table(found, options.max_width))
-                n_more = len(found.dims) - _MOST_ROWS
+        for outlier_dims in self.by_population:
+            parts += [Text(""), self._verdict(outlier_dims)]
+            if outlier_dims.dims:
+                parts.append(self._table(outlier_dims, options.max_width))
+                n_more = len(outlier_dims.dims) - _MOST_ROWS
                 if n_more > 0:
                     parts.append(paragraph(f"and {n_more} more"))
-        yield section(f"Outlier dims of the residual stream ({self.found[0].kind})", *parts)
+        yield section(f"Outlier dims of the residual stream ({self.by_population[0].kind})", *parts)
 
     @staticmethod
-    def _verdict(found: OutlierDims) -> RenderableType:
-        n_dims, n_layers = len(found.dims), len(found.layers)
-        text = Text().append(f"{POPULATION_TITLES[found.population]}: ", style="bold")
+    def _verdict(outlier_dims: OutlierDims) -> RenderableType:
+        n_dims, n_layers = len(outlier_dims.dims), len(outlier_dims.layers)
+        text = Text().append(f"{POPULATION_TITLES[outlier_dims.population]}: ", style="bold")
         if not n_dims:
             return paragraph(text, f"no outlier dim at any of {_depths(n_layers)}.")
         dims = f"{n_dims} outlier dim{'' if n_dims == 1 else 's'}"
         if n_layers < LEAST_LAYERS:
             return paragraph(text, f"{dims} at {_depths(n_layers)}; persistence needs {LEAST_LAYERS} depths.")
-        enough = f"at {100 * LEAST_PERSISTENCE:g} % of {_depths(len(found.counted_layers))} or more"
-        if len(found.counted_layers) < n_layers:
+        enough = f"at {100 * LEAST_PERSISTENCE:g} % of {_depths(len(outlier_dims.counted_layers))} or more"
+        if len(outlier_dims.counted_layers) < n_layers:
             enough += ", without the first and the last"
-        if found.persistent:
-            listed = ", ".join(str(dim) for dim in found.persistent[:_MOST_ROWS])
-            more = ", ..." if len(found.persistent) > _MOST_ROWS else ""
-            noun = "outlier dim persists" if len(found.persistent) == 1 else "outlier dims persist"
-            text.append(f"{len(found.persistent)} {noun} ({enough}): ")
+        if outlier_dims.persistent:
+            listed = ", ".join(str(dim) for dim in outlier_dims.persistent[:_MOST_ROWS])
+            more = ", ..." if len(outlier_dims.persistent) > _MOST_ROWS else ""
+            noun = "outlier dim persists" if len(outlier_dims.persistent) == 1 else "outlier dims persist"
+            text.append(f"{len(outlier_dims.persistent)} {noun} ({enough}): ")
             text.append(listed + more, style=f"bold {STANDOUT}").append(".")
         else:
             text.append(f"{dims}, none persistent ({enough}).")
-        if not np.isnan(found.median_jaccard):
-            text.append(f" Overlap of neighboring depths (Jaccard, median): {found.median_jaccard:.2f}.")
+        if not np.isnan(outlier_dims.median_jaccard):
+            text.append(f" Overlap of neighboring depths (Jaccard, median): {outlier_dims.median_jaccard:.2f}.")
         return paragraph(text)
 
     @staticmethod
-    def _table(found: OutlierDims, available: int) -> RenderableType:
-        shown = found.dims[:_MOST_ROWS]
+    def _table(outlier_dims: OutlierDims, available: int) -> RenderableType:
+        shown = outlier_dims.dims[:_MOST_ROWS]
         width = 16 if available < 100 else 32 if available < 150 else 48  # noqa: PLR2004  columns of the terminal
         with np.errstate(divide="ignore", invalid="ignore"):
             series = [np.log(resample(item.rms_over_median, width)) for item in shown]
         high = max((float(s[np.isfinite(s)].max(initial=0.0)) for s in series), default=1.0)
-        n_layers = len(found.layers)
+        n_layers = len(outlier_dims.layers)
         columns = [
             Column("dim"),
             Column("outlier at"),

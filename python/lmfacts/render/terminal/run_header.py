@@ -44,13 +44,13 @@ class NonfiniteSite:
 
 def nonfinite_sites(view: RunView) -> list[NonfiniteSite]:
     """The sites with NaN or infinities, in order of depth."""
-    found = []
+    nonfinite = []
     for name in view.run:
         site = view.site(name)
         per_dim = sum(DimMomentArrays(part).dim_counts[0] for part in (site.state.first, site.state.rest))
         if per_dim.any():
-            found.append(NonfiniteSite(name, site.n_nan, site.n_inf, int((per_dim > 0).sum())))
-    return found
+            nonfinite.append(NonfiniteSite(name, site.n_nan, site.n_inf, int((per_dim > 0).sum())))
+    return nonfinite
 
 
 def never_reached(run: Run[Any]) -> list[str]:

@@ -106,8 +106,8 @@ def _header(site: SiteRecord, run: Run) -> list[RenderableType]:
     }
     problems: list[RenderableType] = []
     if site.n_nan or site.n_inf:
-        found = Text(f"{site.n_nan:,} NaN and {site.n_inf:,} infinities were found here.", style=PROBLEM)
-        problems = [Text(""), paragraph(found)]
+        sentence = Text(f"{site.n_nan:,} NaN and {site.n_inf:,} infinities were found here.", style=PROBLEM)
+        problems = [Text(""), paragraph(sentence)]
     labeled: list[tuple[str, str | Text]] = [(name, value) for name, value in lines.items() if value]
     if not run.complete:
         labeled.append(("state", Text("this run is NOT COMPLETE", style=PROBLEM)))
@@ -245,11 +245,11 @@ def _outlier_dims(site: SiteRecord, population: Population, run: Run) -> Rendera
     """The dims that each criterion names, and the widest dims one by one."""
     lines: list[tuple[str, str | Text]] = []
     for name, criterion in CRITERIA.items():
-        found = criterion(site)
-        listed = ", ".join(str(dim) for dim in found[:_MOST_DIMS])
-        more = f" and {found.size - _MOST_DIMS} more" if found.size > _MOST_DIMS else ""
-        text = f"{listed}{more}" if found.size else "none"
-        lines.append((name, Text(text, style=STANDOUT if found.size else "")))
+        dims = criterion(site)
+        listed = ", ".join(str(dim) for dim in dims[:_MOST_DIMS])
+        more = f" and {dims.size - _MOST_DIMS} more" if dims.size > _MOST_DIMS else ""
+        text = f"{listed}{more}" if dims.size else "none"
+        lines.append((name, Text(text, style=STANDOUT if dims.size else "")))
     return section(
         f"Outlier dims: {POPULATION_TITLES[population].lower()}", LabeledLines(lines), Text(""), _widest(site, run)
     )

@@ -100,8 +100,8 @@ def _deviations(norms: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _usual_deviation(trends: Sequence[NormTrend]) -> float:
     """What 95 % of the deviations stay within, the first layer's left out: it is often unlike the others."""
-    found = np.concatenate([np.abs(_deviations(np.array(list(trend.norms.values())))[1:]) for trend in trends])
-    finite = found[np.isfinite(found)]
+    deviations = np.concatenate([np.abs(_deviations(np.array(list(trend.norms.values())))[1:]) for trend in trends])
+    finite = deviations[np.isfinite(deviations)]
     return float(np.quantile(finite, 0.95)) if finite.size else 0.0
 
 

@@ -88,8 +88,8 @@ def _header(weight: WeightRecord, run: Run[WeightRecord]) -> list[RenderableType
     }
     problems: list[RenderableType] = []
     if weight.n_nan or weight.n_inf:
-        found = f"{weight.n_nan:,} NaN and {weight.n_inf:,} infinities were found here."
-        problems = [Text(""), paragraph(Text(found, style=PROBLEM))]
+        sentence = f"{weight.n_nan:,} NaN and {weight.n_inf:,} infinities were found here."
+        problems = [Text(""), paragraph(Text(sentence, style=PROBLEM))]
     labeled: list[tuple[str, str | Text]] = [(name, value) for name, value in lines.items() if value]
     if not run.complete:
         labeled.append(("state", Text("this run is NOT COMPLETE", style=PROBLEM)))

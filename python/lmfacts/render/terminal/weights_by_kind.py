@@ -277,7 +277,7 @@ class VectorsSection:
         filled = [weight for weight in weights if weight.n]
         worst, modes = group.worst("excess_kurtosis"), group.worst("bimodality")
         expected = sum(figures.expected_beyond_3 for figures in group.figures)
-        found = sum(figures.n_beyond_3 for figures in group.figures)
+        n_beyond_3 = sum(figures.n_beyond_3 for figures in group.figures)
         return [
             group.kind,
             str(len(weights)),
@@ -291,7 +291,7 @@ class VectorsSection:
             worst.label,
             _marked("bimodality", modes.bimodality, lambda value: numbers.number(value, 2)),
             modes.label,
-            _times(found / expected) if expected else "-",
+            _times(n_beyond_3 / expected) if expected else "-",
         ]
 
 

@@ -90,9 +90,12 @@ class WeightsHeader:
 
     def _stored(self) -> str:
         model = self.run.model
-        found = dtypes(self.view)
-        total = max(sum(found.values()), 1)
-        named = [name if len(found) == 1 else f"{name} {numbers.percent(n / total)}" for name, n in found.items()]
+        dtypes_stored = dtypes(self.view)
+        total = max(sum(dtypes_stored.values()), 1)
+        named = [
+            name if len(dtypes_stored) == 1 else f"{name} {numbers.percent(n / total)}"
+            for name, n in dtypes_stored.items()
+        ]
         n_files = model.get("n_files")
         return _joined(
             [
@@ -139,8 +142,8 @@ class WeightsHeader:
         if hit:
             first = hit[0]
             others = f"; then in {_names([weight.name for weight in hit[1:]])}" if len(hit) > 1 else ""
-            found = f"{first.n_nan:,} NaN and {first.n_inf:,} infinities in {first.name}{others}."
-            problems.append(paragraph(Text(found, style=PROBLEM)))
+            sentence = f"{first.n_nan:,} NaN and {first.n_inf:,} infinities in {first.name}{others}."
+            problems.append(paragraph(Text(sentence, style=PROBLEM)))
         if constant:
             named = f"All values are equal in {_names([weight.name for weight in constant])}."
             problems.append(paragraph(Text(named, style=PROBLEM)))

@@ -20,16 +20,16 @@ _ENTRY_LIST: Final = "statistics"
 """The key of that list, which stands only where it is not empty."""
 
 
-def _found() -> dict[str, type[Statistic]]:
-    found = {}
+def _listed() -> dict[str, type[Statistic]]:
+    statistics = {}
     for module in pkgutil.iter_modules(__path__):
         for value in vars(import_module(f"{__name__}.{module.name}")).values():
             if isinstance(value, type) and issubclass(value, Statistic) and value is not Statistic:
-                found[value.name] = value
-    return found
+                statistics[value.name] = value
+    return statistics
 
 
-STATISTICS: Final[Mapping[str, type[Statistic]]] = _found()
+STATISTICS: Final[Mapping[str, type[Statistic]]] = _listed()
 """All of them, by name."""
 
 REQUIRED: Final = frozenset(name for name, statistic in STATISTICS.items() if statistic.is_required)
