@@ -19,7 +19,7 @@ TOLERANCE = {"float32": 1e-12, "bfloat16": 2e-6, "float16": 2e-6}
 """How far moments of dims may be off, relative to the sum of the magnitudes of their terms."""
 
 _TOKENS = 1e-12
-_MOMENTS = ("moments", "token_moments", "block_token_moments", "unit_sums")
+_MOMENTS = ("moments", "token_moments", "block_token_moments", "unit_sums", "block_dim_sums")
 """The sums that are held against the magnitudes of their terms."""
 _ROUNDING = 4e-15
 """Of a sum of as many squares as a token has dims, added in another order."""
@@ -53,6 +53,11 @@ def assert_agrees(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None
             ours, theirs = (array_of_native(state[f"{name}/{field}"]).reshape(-1, 7).T for state in (found, expected))
             np.testing.assert_array_equal(ours[0], theirs[0], err_msg=f"{name}/{field}: n")
             _assert_moments(ours[1:], theirs[1:], theirs[0], _TOKENS, f"{name}/{field}", extremes=1e-13, absolute=1)
+        if f"{name}/block_dim_sums" in expected:
+            ours, theirs = (array_of_native(state[f"{name}/block_dim_sums"]) for state in (found, expected))
+            # A sum is at most the square root of n times that of the squares; entries of unit vectors are at most 1.
+            sizes = [np.sqrt(n_tokens * theirs[1]), theirs[1], np.full(theirs[2].shape, float(n_tokens))]
+            assert np.all(np.abs(ours - theirs) <= _TOKENS * np.array(sizes)), f"{name}/block_dim_sums"
         if f"{name}/unit_sums" not in expected:
             continue
         ours, theirs = (array_of_native(state[f"{name}/unit_sums"]) for state in (found, expected))
