@@ -14,6 +14,7 @@ import torch
 
 import lmfacts
 from lmfacts.run.statistics.block_codes import BlockCodeArrays
+from lmfacts.run.statistics.dim_blocks import DimBlockArrays
 from lmfacts.run.statistics.dim_histograms import DimHistogramArrays
 from lmfacts.run.statistics.sequence_blocks import SequenceBlockArrays
 from support.tiny import batch, build
@@ -96,7 +97,8 @@ def test_the_state_has_its_full_size_after_one_pass_and_keeps_it(dtype):
     assert recorder.run().metadata["state_bytes"] == size
     n_sites = len(recorder.site_names)
     # Two populations of 65,536 counters of 4 bytes, and what the dims and outliers add. Sites in detail have a table
-    # for each of 8 blocks of sequences in place of one, and 256 counters for each dim; those of the stream have blocks.
+    # for each of 8 blocks of sequences in place of one, and 256 counters for each dim; those of the stream have blocks,
+    # of each dim three sums of 8 bytes in each.
     sites = [recorder.site(name) for name in recorder.site_names]
     n_dims = sum(site.n_dims for site in sites)
     n_detailed = sum(site.state.has(BlockCodeArrays) for site in sites)
@@ -104,6 +106,7 @@ def test_the_state_has_its_full_size_after_one_pass_and_keeps_it(dtype):
         256 * 4 * site.n_dims for site in sites if site.state.has(DimHistogramArrays)
     )
     along_stream = 2 * 8192 * sum(site.state.has(SequenceBlockArrays) for site in sites)
+    along_stream += 8 * 3 * 8 * sum(site.n_dims for site in sites if site.state.has(DimBlockArrays))
     least = n_sites * 2 * 65_536 * 4 + in_detail
     assert n_detailed > 0
     assert least < size < least + along_stream + n_sites * 2 * 16 * 64 + n_dims * 2 * 100
