@@ -20,7 +20,7 @@ from lmfacts.run import load
 from lmfacts.run.site import SiteRecord
 from lmfacts.run.state import SiteState
 from lmfacts.run.statistics.value_blocks import VALUE_BLOCKS, value_blocks
-from lmfacts.stats.block_formats import mxfp4_snr, nvfp4_snr, to_e2m1, to_e4m3
+from lmfacts.stats.block_formats import BlockHistogram, mxfp4_snr, nvfp4_snr, to_e2m1, to_e4m3
 from support.tiny import batch, build
 
 SIZES = (16, 32)
@@ -82,15 +82,18 @@ def test_counts_are_those_of_the_values(n_dims, n_tokens, seed, dtype):
     stored = torch.from_numpy(values.astype(np.float32)).to(dtype).double().numpy()
     for size in SIZES:
         for part, chosen in ((record, slice(None)), (record.first, slice(0, 1)), (record.rest, slice(1, None))):
-            cells, counts = value_blocks(part, size)
-            assert dict(zip(cells.tolist(), counts.tolist(), strict=True)) == expected_counts(stored[chosen], size)
+            assert counted(value_blocks(part, size)) == expected_counts(stored[chosen], size)
 
 
 def test_magnitudes_beyond_the_bins_are_in_the_outer_ones():
     values = np.array([[1e-9] * 16, [3e7] * 16, [1.5 * 2.0**19] * 16, [2.0**-20] * 16], np.float32)
-    cells, counts = value_blocks(recorded(values), 16)
-    assert dict(zip(cells.tolist(), counts.tolist(), strict=True)) == expected_counts(values.astype(np.float64), 16)
-    assert set(np.divmod(cells, 233)[0].tolist()) == {0, 39 * 16 + 8, 639}
+    histogram = value_blocks(recorded(values), 16)
+    assert counted(histogram) == expected_counts(values.astype(np.float64), 16)
+    assert set(np.divmod(histogram.cells, 233)[0].tolist()) == {0, 39 * 16 + 8, 639}
+
+
+def counted(histogram):
+    return dict(zip(histogram.cells.tolist(), histogram.counts.tolist(), strict=True))
 
 
 # The formats
@@ -142,21 +145,68 @@ def test_what_is_predicted_is_what_rounding_gives(draw, dtype):
     values = torch.from_numpy(draw(np.random.default_rng(1), (600, 200)).astype(np.float32)).to(dtype)
     record = recorded(values.float().numpy(), dtype)
     exact = values.double().numpy()
-    # Where one value makes up the error, the bin of a float32 value, 1 / 128 wide, is what is known of it.
-    within = 0.15 if np.square(exact).max() > 0.5 * np.square(exact).sum() else 0.05
-    name = str(dtype).removeprefix("torch.")
-    assert mxfp4_snr(*value_blocks(record, 32), name) == pytest.approx(direct_snr(exact, 32), abs=within)
-    of_nvfp4 = nvfp4_snr(*value_blocks(record, 16), float(np.abs(exact).max()), name)
-    assert of_nvfp4 == pytest.approx(direct_snr(exact, 16), abs=within)
+    assert mxfp4_snr(value_blocks(record, 32)) == pytest.approx(direct_snr(exact, 32), abs=0.05)
+    assert nvfp4_snr(value_blocks(record, 16)) == pytest.approx(direct_snr(exact, 16), abs=0.05)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("massive", np.random.default_rng(3).uniform(1500, 6000, size=(5, 3)).tolist())
+def test_a_few_massive_values_are_taken_as_they_are(massive, dtype):
+    """They are most of the signal, and where one lies in its bin is most of the error."""
+    values = np.random.default_rng(1).normal(size=(100, 192)).astype(np.float32)
+    values[[0, 3, 70], [5, 77, 160]] = massive
+    values = torch.from_numpy(values).to(dtype)
+    exact = values.double().numpy()
+    record = recorded(values.float().numpy(), dtype)
+    assert mxfp4_snr(value_blocks(record, 32)) == pytest.approx(direct_snr(exact, 32), abs=0.05)
+    assert nvfp4_snr(value_blocks(record, 16)) == pytest.approx(direct_snr(exact, 16), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("scale", "is_known"), [(1e-9, False), (1e-7, False), (1e-4, True), (1.0, True), (1e5, True), (1e6, False)]
+)
+def test_beyond_the_bins_nothing_is_said(scale, is_known):
+    values = (scale * np.random.default_rng(0).normal(size=(200, 64))).astype(np.float32)
+    record = recorded(values)
+    for size, snr in ((32, mxfp4_snr), (16, nvfp4_snr)):
+        found = snr(value_blocks(record, size))
+        assert np.isfinite(found) == is_known
+        if is_known:
+            assert found == pytest.approx(direct_snr(values.astype(np.float64), size), abs=0.1)
+
+
+def test_of_a_block_only_the_largest_is_known():
+    values = np.random.default_rng(0).normal(size=(50, 64)).astype(np.float32)
+    values[7, [3, 14, 20]] = 90.0, -100.0, 80.0  # the first two in one block of 16, all three in one of 32
+    record = recorded(values)
+    assert (value_blocks(record, 16).known[:2] == [100.0, 80.0]).all()
+    assert value_blocks(record, 32).known[0] == 100.0
+    for size in SIZES:
+        known = value_blocks(record, size).known
+        of_blocks = np.sort(np.abs(values).reshape(50, -1, size).max(axis=2).ravel())[::-1]
+        assert (known == of_blocks[: known.size]).all()
+
+
+def test_values_that_are_not_finite_leave_no_value_known():
+    values = np.random.default_rng(0).normal(size=(50, 64)).astype(np.float32)
+    values[7, 9] = np.nan
+    assert value_blocks(recorded(values), 16).known.size == 0
+
+
+def histogram_of(cells, counts, largest, known=()):
+    return BlockHistogram(np.array(cells, int), np.array(counts, int), largest, np.array(known, float), "float32")
 
 
 def test_what_has_no_ratio():
-    nothing = np.zeros(0, np.int64)
-    assert np.isnan(mxfp4_snr(nothing, nothing))
-    assert np.isnan(nvfp4_snr(nothing, nothing, 1.0))
-    one = np.array([320 * 233 + 225]), np.array([5])
-    assert np.isnan([nvfp4_snr(*one, scale) for scale in (0.0, np.nan, np.inf)]).all()
-    assert nvfp4_snr(*one, 1e9) == 0.0  # a block that is nothing beside the tensor's largest: all noise
+    for snr in (mxfp4_snr, nvfp4_snr):
+        assert np.isnan(snr(histogram_of([], [], 1.0)))
+        assert np.isnan([snr(histogram_of([320 * 233 + 225], [5], largest)) for largest in (0.0, np.nan, np.inf)]).all()
+    # A block that is nothing beside the tensor's largest: all noise.
+    assert nvfp4_snr(histogram_of([320 * 233 + 225], [5], 5e5)) == 0.0
+    # Values that the histogram does not hold are not taken.
+    alone = histogram_of([320 * 233 + 225], [1], 1.0)
+    for known in ([1.5], [1.0, 1.0]):
+        assert mxfp4_snr(histogram_of([320 * 233 + 225], [1], 1.0, known)) == mxfp4_snr(alone)
 
 
 # Recording
@@ -174,7 +224,7 @@ def test_they_are_recorded_where_it_is_asked_for(tmp_path):
     assert kept["blocks.1.mlp_post"] == ["blocks_of_32"]
     site = run["blocks.1.mlp_post"]
     assert value_blocks(site, 16) is None
-    assert value_blocks(site, 32)[1].sum() == site.n
+    assert value_blocks(site, 32).counts.sum() == site.n
     figures = SiteFigures(site.rest)
     assert QUANTITIES["mxfp4_snr"].compute(figures) > 10
     assert QUANTITIES["nvfp4_snr"].compute(figures) is None
@@ -201,6 +251,16 @@ def test_sizes_and_sites_that_cannot_be_are_refused(tmp_path):
     model = build("llama")
     with pytest.raises(UsageError, match=r"expected blocks of 16 or 32 values, or both, got 24"):
         lmfacts.attach(model, blocks_of=(16, 24))
+    for asked, told in (
+        (16, "got 16"),
+        ("16,32", "got '16,32'"),
+        (None, "got None"),
+        ((16.0,), r"got 16\.0"),
+        ((True,), "got True"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            lmfacts.attach(model, blocks_of=asked)
+    assert lmfacts.attach(model, blocks_of=np.array([32, 16, 16])).settings["blocks_of"] == [16, 32]
     with pytest.raises(UsageError, match=r"expected sites that are inputs of matrices"):
         lmfacts.attach(model, "resid", blocks_of=(16,))
     with pytest.raises(UsageError, match=r"got 64"):
@@ -233,4 +293,4 @@ def test_a_state_comes_back_and_is_added_to():
     restored.merge(SiteAccumulator.from_state(record.state.to_native()))
     twice = SiteRecord(SiteState.from_native(restored.state()))
     for size in SIZES:
-        assert (value_blocks(twice, size)[1] == 2 * value_blocks(record, size)[1]).all()
+        assert (value_blocks(twice, size).counts == 2 * value_blocks(record, size).counts).all()

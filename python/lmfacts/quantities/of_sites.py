@@ -27,12 +27,12 @@ def _mean_cosine(figures: SiteFigures) -> float | None:
 
 def _mxfp4_snr(figures: SiteFigures) -> float | None:
     blocks = value_blocks(figures.site, 32)
-    return None if blocks is None else mxfp4_snr(*blocks, figures.site.dtype)
+    return None if blocks is None else mxfp4_snr(blocks)
 
 
 def _nvfp4_snr(figures: SiteFigures) -> float | None:
     blocks = value_blocks(figures.site, 16)
-    return None if blocks is None else nvfp4_snr(*blocks, max(-figures.site.min, figures.site.max), figures.site.dtype)
+    return None if blocks is None else nvfp4_snr(blocks)
 
 
 def _norm(name: str, unit: str, definition: str, compute: Callable[[SiteFigures], Result], **options: Any) -> Quantity:

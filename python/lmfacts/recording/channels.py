@@ -13,7 +13,7 @@ from lmfacts.recording.cuda.site_states import SiteStates, places_in
 from lmfacts.recording.cuda.streams import Scratch
 from lmfacts.run.statistic import Sites
 from lmfacts.run.statistics import STATISTICS
-from lmfacts.run.statistics.value_blocks import VALUE_BLOCKS, check_sizes
+from lmfacts.run.statistics.value_blocks import VALUE_BLOCKS
 from lmfacts.sites import detail_sites, is_matrix_input
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def open_channels(
         blocks_of: sizes of the blocks of values that are counted with their largest at the inputs of matrices.
 
     Raises:
-        UsageError: there are no blocks of such a size, or no input of a matrix is among the sites.
+        UsageError: blocks are asked for, and no input of a matrix is among the sites.
     """
     wanted = _with_blocks_of(blocks_of)
     in_detail = detail_sites(architecture.n_layers)
@@ -143,6 +143,5 @@ def open_channels(
 
 def _with_blocks_of(sizes: Sequence[int]) -> dict[str, type[Statistic]]:
     """The statistics that a scan records, by name: those of blocks of values only of these sizes."""
-    check_sizes(sizes)
     left_out = {statistic for size, statistic in VALUE_BLOCKS.items() if size not in sizes}
     return {name: statistic for name, statistic in STATISTICS.items() if statistic not in left_out}

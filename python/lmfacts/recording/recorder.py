@@ -24,6 +24,7 @@ from lmfacts.recording.run_description import describe_contexts, describe_machin
 from lmfacts.recording.torch_threads import share_torch_threads
 from lmfacts.run import Run
 from lmfacts.run.site import SiteRecord
+from lmfacts.run.statistics.value_blocks import block_sizes
 from lmfacts.sites import spelled
 
 if TYPE_CHECKING:
@@ -126,13 +127,14 @@ class Recorder:
         self.architecture: Architecture = architecture_for(model, sites)
         self.sites = sites
         self.settings: dict[str, Any] = {"sites": spelled(sites), "k": k, "threshold": threshold}
-        if blocks_of:
-            self.settings["blocks_of"] = sorted(set(blocks_of))
+        sizes = block_sizes(blocks_of)
+        if sizes:
+            self.settings["blocks_of"] = sizes
         self._tokenizer = tokenizer
         self._token_modules = token_modules(model, self.architecture)
         order = Order()
         self._channels = open_channels(
-            model, self.architecture, sites, order, k=k, threshold=threshold, blocks_of=blocks_of
+            model, self.architecture, sites, order, k=k, threshold=threshold, blocks_of=sizes
         )
         reader = ArgumentReader(model, self._token_modules, ids_argument)
         self._recorded = PassRecorder(

@@ -17,7 +17,7 @@ from lmfacts.errors import CorpusError, LmfactsError, UnsavedRunError, UsageErro
 from lmfacts.files.destination import check_destination, model_inputs
 from lmfacts.models.loading import Loaded, load_model, max_positions, tokenizer_of
 from lmfacts.recording.recorder import Recorder
-from lmfacts.run.statistics.value_blocks import check_sizes
+from lmfacts.run.statistics.value_blocks import block_sizes
 from lmfacts.scans.interruption import Interruption, interruptible
 from lmfacts.scans.memory import resident_bytes
 from lmfacts.scans.model_call import ModelCall
@@ -105,7 +105,7 @@ def scan(
     _check_number("max_tokens", max_tokens, 1, 1 << 53)
     if not 0 <= threshold < math.inf:
         raise UsageError(f"threshold: expected a number of at least 0 that is not infinite, got {threshold}")
-    check_sizes(blocks_of)
+    blocks_of = block_sizes(blocks_of)
     if model == "":
         raise UsageError("model: expected a hub id, folder or file, got an empty name; is a variable not set?")
     if out is not None:

@@ -16,11 +16,14 @@ even, times a scale for each block:
 - MXFP4 (OCP Microscaling Formats 1.0): blocks of 32, scale 2^(floor(log2 M) - 2); what is above 6 scales becomes 6.
 - NVFP4: blocks of 16, scale M / 6 rounded to E4M3 in units of (largest magnitude of the tensor) / (6 x 448).
 
-The error of a cell is the mean over points that are spread evenly in it, as far as its dtype has numbers there.
+The error of a cell is the mean over points that are spread evenly in it, as far as its dtype has numbers there. Where a
+handful of values is most of the sum of squares, that is a rough guess; the largest values of a site are known exactly,
+and those of them that are the largest of their block are taken as they are.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Integers = NDArray[np.int64]
 
-__all__ = ["N_COLUMNS", "N_LARGEST", "mxfp4_snr", "nvfp4_snr", "to_e2m1", "to_e4m3"]
+__all__ = ["N_COLUMNS", "N_LARGEST", "BlockHistogram", "mxfp4_snr", "nvfp4_snr", "to_e2m1", "to_e4m3"]
 
 _LARGEST_PER_OCTAVE: Final = 16
 _FINE_OCTAVES: Final = 5
@@ -57,6 +60,9 @@ _N_POINTS: Final = 4
 _MANTISSA_BITS: Final = {"bfloat16": 7, "float16": 10, "float8_e4m3fn": 3, "float8_e5m2": 2}
 """Bits behind the first one, of types of which a bin holds few numbers."""
 
+_MOST_BEYOND: Final = 1e-3
+"""Of the square of the largest value, what all values in the first bin may have together."""
+
 _LARGEST_E2M1: Final = 6.0
 _LARGEST_E4M3: Final = 448.0
 
@@ -71,38 +77,76 @@ def to_e4m3(values: Floats) -> Floats:
     return _rounded(values, mantissa=3, least=-6, largest=_LARGEST_E4M3)
 
 
-def mxfp4_snr(cells: Integers, counts: Integers, dtype: str = "float32") -> float:
+@dataclass(frozen=True, eq=False)
+class BlockHistogram:
+    """How often values and the largest of their blocks occur together.
+
+    Attributes:
+        cells: int64 [c], the cells that hold something.
+        counts: int64 [c], how often each occurs.
+        largest: the largest magnitude of all values.
+        known: float64 [n], magnitudes of values that are the largest of their block, as far as they are known exactly.
+        dtype: of the values.
+    """
+
+    cells: Integers
+    counts: Integers
+    largest: float
+    known: Floats
+    dtype: str
+
+    def points(self) -> tuple[Floats, Floats, Integers]:
+        """Largest magnitudes [c + n, 4, 1], the values that stand for each [c + n, 4, 4], and how often they occur."""
+        places = np.searchsorted(self.cells, _cells_of_largest(self.known))
+        places = np.minimum(places, max(self.cells.size - 1, 0))
+        is_held = self.cells[places] == _cells_of_largest(self.known) if self.cells.size else np.zeros(0, np.bool_)
+        counts = self.counts.copy()
+        np.subtract.at(counts, places[is_held], 1)
+        if (counts < 0).any():  # they are of other values than the histogram
+            counts, is_held = self.counts, np.zeros(self.known.size, np.bool_)
+        exact = np.broadcast_to(self.known[is_held, None, None], (int(is_held.sum()), _N_POINTS, _N_POINTS))
+        largest, values = _points(self.cells, self.dtype)
+        counts = np.concatenate([counts, np.ones(len(exact), np.int64)])
+        return np.concatenate([largest, exact[:, :, :1]]), np.concatenate([values, exact]), counts
+
+    @property
+    def is_within_bins(self) -> bool:
+        """Whether the bins tell nearly all of the sum of squares: not where magnitudes lie beyond the outer ones."""
+        if not 0 < self.largest < 2.0 ** (_FIRST_OCTAVE + N_LARGEST // _LARGEST_PER_OCTAVE):
+            return False
+        in_first = self.counts[self.cells < N_COLUMNS].sum() * 4.0**_FIRST_OCTAVE
+        return bool(in_first <= _MOST_BEYOND * self.largest**2)
+
+
+def mxfp4_snr(histogram: BlockHistogram) -> float:
     """Signal to quantization noise in MXFP4, in dB, from a histogram of blocks of 32.
 
-    Args:
-        cells: the cells that hold something, [c].
-        counts: how often each occurs, [c].
-        dtype: that of the values.
-
     Returns:
-        10 log10(sum of x^2 / sum of squared errors); NaN without values, infinite without errors.
+        10 log10(sum of x^2 / sum of squared errors); infinite without errors, NaN without values or where magnitudes
+        lie beyond the bins.
     """
-    largest, values = _points(cells, dtype)
+    if not histogram.is_within_bins:
+        return float("nan")
+    largest, values, counts = histogram.points()
     return _snr(values, largest_scale=np.exp2(np.floor(np.log2(largest)) - 2.0), counts=counts)
 
 
-def nvfp4_snr(cells: Integers, counts: Integers, tensor_largest: float, dtype: str = "float32") -> float:
-    """Signal to quantization noise in NVFP4, in dB, from a histogram of blocks of 16.
-
-    Args:
-        cells: as for `mxfp4_snr`.
-        counts: likewise.
-        tensor_largest: the largest magnitude of the tensor, from which its own scale follows.
-        dtype: that of the values.
-
-    Returns:
-        As `mxfp4_snr`.
-    """
-    if not 0 < tensor_largest < np.inf:
+def nvfp4_snr(histogram: BlockHistogram) -> float:
+    """The same in NVFP4, from a histogram of blocks of 16; the tensor's scale follows from its largest magnitude."""
+    if not histogram.is_within_bins:
         return float("nan")
-    largest, values = _points(cells, dtype)
-    of_tensor = tensor_largest / (_LARGEST_E2M1 * _LARGEST_E4M3)
+    largest, values, counts = histogram.points()
+    of_tensor = histogram.largest / (_LARGEST_E2M1 * _LARGEST_E4M3)
     return _snr(values, largest_scale=to_e4m3(largest / (_LARGEST_E2M1 * of_tensor)) * of_tensor, counts=counts)
+
+
+def _cells_of_largest(magnitudes: Floats) -> Integers:
+    """The cell of each as the largest of its block; one that does not exist for those beyond the bins."""
+    mantissas, exponents = np.frexp(magnitudes)
+    parts = np.floor((2 * mantissas - 1) * _LARGEST_PER_OCTAVE * _PARTS_OF_LARGEST).astype(np.int64)
+    rows = (exponents - 1 - _FIRST_OCTAVE) * _LARGEST_PER_OCTAVE + parts // _PARTS_OF_LARGEST
+    cells = rows * N_COLUMNS + _ITSELF + parts % _PARTS_OF_LARGEST
+    return np.asarray(np.where((rows >= 0) & (rows < N_LARGEST), cells, -1))
 
 
 def _points(cells: Integers, dtype: str) -> tuple[Floats, Floats]:
@@ -149,8 +193,6 @@ def _bins_of_columns() -> tuple[Floats, Floats, Floats]:
 
 
 def _snr(values: Floats, *, largest_scale: Floats, counts: Integers) -> float:
-    if not counts.sum():
-        return float("nan")
     with np.errstate(all="ignore"):
         scaled = np.where(largest_scale > 0, values / largest_scale, 0.0)
         errors = values - to_e2m1(scaled) * largest_scale

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from lmfacts.errors import UsageError
 from lmfacts.run.statistic import ANY, Array, Sites, Statistic
-from lmfacts.stats.block_formats import N_COLUMNS, N_LARGEST
+from lmfacts.stats.block_formats import N_COLUMNS, N_LARGEST, BlockHistogram
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from lmfacts.run.record import Record
+    from lmfacts.run.site import SiteRecord
 
-__all__ = ["VALUE_BLOCKS", "BlocksOf16Arrays", "BlocksOf32Arrays", "check_sizes", "value_blocks"]
+__all__ = ["VALUE_BLOCKS", "BlocksOf16Arrays", "BlocksOf32Arrays", "block_sizes", "value_blocks"]
 
 
 class BlocksOf16Arrays(Statistic):
@@ -56,27 +57,43 @@ VALUE_BLOCKS: Final[Mapping[int, type[Statistic]]] = {16: BlocksOf16Arrays, 32: 
 """The statistics by the size of their blocks."""
 
 
-def check_sizes(sizes: Sequence[int]) -> None:
-    """Refuse sizes of blocks that cannot be recorded.
+def block_sizes(sizes: Sequence[int]) -> list[int]:
+    """The sizes of blocks that are asked for, ascending, each once.
 
     Raises:
-        UsageError: there are no blocks of one of these sizes.
+        UsageError: they are no list of sizes, or there are no blocks of one of them.
     """
+    known = " or ".join(map(str, VALUE_BLOCKS))
+    if isinstance(sizes, str) or not isinstance(sizes, Iterable):
+        raise UsageError(f"blocks_of: expected a list of sizes ({known}, or both), got {sizes!r}")
     for size in sizes:
-        if size not in VALUE_BLOCKS:
-            known = " or ".join(map(str, VALUE_BLOCKS))
+        if not isinstance(size, int | np.integer) or size not in VALUE_BLOCKS:
             raise UsageError(f"blocks_of: expected blocks of {known} values, or both, got {size}")
+    return sorted({int(size) for size in sizes})
 
 
-def value_blocks(record: Record, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """Cells and counts of blocks of this size over the record's tokens; None where they were not recorded."""
+def value_blocks(record: SiteRecord, size: int) -> BlockHistogram | None:
+    """The histogram of blocks of this size over the record's tokens; None where it was not recorded."""
     statistic = VALUE_BLOCKS[size]
     if not record.state.has(statistic):
         return None
     names = list(statistic.arrays)
     cells, counts = (np.concatenate([part.arrays[name].astype(np.int64) for part in record.parts]) for name in names)
     merged, places = np.unique(cells, return_inverse=True)
-    return merged, np.bincount(places, weights=counts, minlength=merged.size).astype(np.int64)
+    totals = np.bincount(places, weights=counts, minlength=merged.size).astype(np.int64)
+    largest = float(np.abs(record.outliers["value"]).max(initial=max(-record.min, record.max)))
+    return BlockHistogram(merged, totals, largest, _known_largest(record, size), record.dtype)
+
+
+def _known_largest(record: SiteRecord, size: int) -> NDArray[np.float64]:
+    """Magnitudes of outliers that are the largest of their block, one for each block."""
+    outliers = record.outliers
+    if record.n_nan or record.n_inf:  # blocks with such values are not counted, and which those are is not known
+        outliers = outliers[:0]
+    blocks = np.stack([outliers["sequence"], outliers["position"], outliers["dim"] // size], axis=1)
+    # They descend, so that the first of a block is its largest.
+    _, first = np.unique(blocks, axis=0, return_index=True)
+    return np.asarray(np.abs(outliers["value"][np.sort(first)]))
 
 
 def _problem(statistic: Statistic, cells: NDArray[np.uint32], counts: NDArray[np.uint64], n_dims: int) -> str | None:
