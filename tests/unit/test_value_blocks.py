@@ -200,6 +200,7 @@ def histogram_of(cells, counts, largest, known=()):
 def test_what_has_no_ratio():
     for snr in (mxfp4_snr, nvfp4_snr):
         assert np.isnan(snr(histogram_of([], [], 1.0)))
+        assert np.isnan(snr(histogram_of([], [], 1.0, [1.0])))
         assert np.isnan([snr(histogram_of([320 * 233 + 225], [5], largest)) for largest in (0.0, np.nan, np.inf)]).all()
     # A block that is nothing beside the tensor's largest: all noise.
     assert nvfp4_snr(histogram_of([320 * 233 + 225], [5], 5e5)) == 0.0
@@ -260,7 +261,8 @@ def test_sizes_and_sites_that_cannot_be_are_refused(tmp_path):
     ):
         with pytest.raises(UsageError, match=told):
             lmfacts.attach(model, blocks_of=asked)
-    assert lmfacts.attach(model, blocks_of=np.array([32, 16, 16])).settings["blocks_of"] == [16, 32]
+    for asked in (np.array([32, 16, 16]), iter([32, 16])):
+        assert lmfacts.attach(model, blocks_of=asked).settings["blocks_of"] == [16, 32]
     with pytest.raises(UsageError, match=r"expected sites that are inputs of matrices"):
         lmfacts.attach(model, "resid", blocks_of=(16,))
     with pytest.raises(UsageError, match=r"got 64"):

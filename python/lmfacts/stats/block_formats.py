@@ -97,9 +97,9 @@ class BlockHistogram:
 
     def points(self) -> tuple[Floats, Floats, Integers]:
         """Largest magnitudes [c + n, 4, 1], the values that stand for each [c + n, 4, 4], and how often they occur."""
-        places = np.searchsorted(self.cells, _cells_of_largest(self.known))
-        places = np.minimum(places, max(self.cells.size - 1, 0))
-        is_held = self.cells[places] == _cells_of_largest(self.known) if self.cells.size else np.zeros(0, np.bool_)
+        cells = _cells_of_largest(self.known)
+        places = np.minimum(np.searchsorted(self.cells, cells), self.cells.size - 1)
+        is_held = self.cells[places] == cells
         counts = self.counts.copy()
         np.subtract.at(counts, places[is_held], 1)
         if (counts < 0).any():  # they are of other values than the histogram
@@ -111,8 +111,8 @@ class BlockHistogram:
 
     @property
     def is_within_bins(self) -> bool:
-        """Whether the bins tell nearly all of the sum of squares: not where magnitudes lie beyond the outer ones."""
-        if not 0 < self.largest < 2.0 ** (_FIRST_OCTAVE + N_LARGEST // _LARGEST_PER_OCTAVE):
+        """Whether the bins tell nearly all of the sum of squares: not without values, or where some lie beyond them."""
+        if not self.cells.size or not 0 < self.largest < 2.0 ** (_FIRST_OCTAVE + N_LARGEST // _LARGEST_PER_OCTAVE):
             return False
         in_first = self.counts[self.cells < N_COLUMNS].sum() * 4.0**_FIRST_OCTAVE
         return bool(in_first <= _MOST_BEYOND * self.largest**2)

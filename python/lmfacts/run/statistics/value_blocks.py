@@ -66,10 +66,11 @@ def block_sizes(sizes: Sequence[int]) -> list[int]:
     known = " or ".join(map(str, VALUE_BLOCKS))
     if isinstance(sizes, str) or not isinstance(sizes, Iterable):
         raise UsageError(f"blocks_of: expected a list of sizes ({known}, or both), got {sizes!r}")
-    for size in sizes:
+    listed = list(sizes)
+    for size in listed:
         if not isinstance(size, int | np.integer) or size not in VALUE_BLOCKS:
             raise UsageError(f"blocks_of: expected blocks of {known} values, or both, got {size}")
-    return sorted({int(size) for size in sizes})
+    return sorted({int(size) for size in listed})
 
 
 def value_blocks(record: SiteRecord, size: int) -> BlockHistogram | None:
@@ -81,8 +82,7 @@ def value_blocks(record: SiteRecord, size: int) -> BlockHistogram | None:
     cells, counts = (np.concatenate([part.arrays[name].astype(np.int64) for part in record.parts]) for name in names)
     merged, places = np.unique(cells, return_inverse=True)
     totals = np.bincount(places, weights=counts, minlength=merged.size).astype(np.int64)
-    largest = float(np.abs(record.outliers["value"]).max(initial=max(-record.min, record.max)))
-    return BlockHistogram(merged, totals, largest, _known_largest(record, size), record.dtype)
+    return BlockHistogram(merged, totals, max(-record.min, record.max), _known_largest(record, size), record.dtype)
 
 
 def _known_largest(record: SiteRecord, size: int) -> NDArray[np.float64]:
