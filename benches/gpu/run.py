@@ -47,7 +47,8 @@ KEPT = {
     for what, sites in {
         "any site": [Sites.EVERY],
         "residual site": [Sites.EVERY, Sites.STREAM],
-        "detailed site": list(Sites),
+        "detailed site": [Sites.EVERY, Sites.STREAM, Sites.DETAIL],
+        "input of a matrix, with blocks": [Sites.EVERY, Sites.MATRIX_INPUTS],
     }.items()
 }
 """What a scan keeps of a site."""
@@ -263,6 +264,9 @@ def run_overhead(rounds: int) -> None:
                 with lmfacts.attach(model, sites) as recorder:
                     counted = median_ms(run, rounds)
                 _report(f"{name}, lmfacts, {sites} ({len(recorder.site_names)} sites)", counted, median_ms(run, rounds))
+            with lmfacts.attach(model, "default", blocks_of=(16, 32)):
+                counted = median_ms(run, rounds)
+            _report(f"{name}, lmfacts, default, blocks of 16 and 32", counted, median_ms(run, rounds))
             with lmfacts.attach(model, "default") as recorder:
                 run()
             with torch_hooked(model, recorder):

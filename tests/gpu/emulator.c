@@ -112,6 +112,8 @@ static f64 shuffle_f64(f64 value, u32 lanes) {
     return value;
 }
 
+static u32 shuffle_u32(u32 value, u32 lanes) { return (u32)shuffle_u64(value, lanes); }
+
 static u64 u64_of_lane(u64 value, u32 lane) { return exchanged(value)[lane]; }
 
 static f64 f64_of_lane(f64 value, u32 lane) {

@@ -56,6 +56,7 @@ INLINE f32 f32_of_f16(u32 bits) {
 INLINE void wait_for_block(void) { __syncthreads(); }
 INLINE f64 shuffle_f64(f64 value, u32 lanes) { return __shfl_xor_sync(0xffffffffu, value, lanes); }
 INLINE u64 shuffle_u64(u64 value, u32 lanes) { return __shfl_xor_sync(0xffffffffu, value, lanes); }
+INLINE u32 shuffle_u32(u32 value, u32 lanes) { return __shfl_xor_sync(0xffffffffu, value, lanes); }
 INLINE u64 u64_of_lane(u64 value, u32 lane) { return __shfl_sync(0xffffffffu, value, lane); }
 INLINE f64 f64_of_lane(f64 value, u32 lane) { return __shfl_sync(0xffffffffu, value, lane); }
 INLINE f32 f32_of_lane(f32 value, u32 lane) { return __shfl_sync(0xffffffffu, value, lane); }

@@ -141,8 +141,10 @@ impl Statistic for DimBlocks {
     }
 }
 
-/// Bytes before the sums of the parts: how many parts there are.
+/// Bytes before what the parts found: how many parts there are.
 const SCRATCH_HEAD: usize = 16;
+/// Bytes of a part's counts of rows: two for each block, of each of eight warps.
+const COUNTS_BYTES: usize = 8 * 2 * N_BLOCKS * size_of::<u32>();
 
 impl OnDevice for DimBlocks {
     const KERNELS: &'static [(&'static str, Blocks)] =
@@ -154,7 +156,7 @@ impl OnDevice for DimBlocks {
     }
 
     fn scratch_bytes(call: &DeviceCall) -> usize {
-        SCRATCH_HEAD + call.n_parts * N_BLOCKS * N_SUMS * call.n_dims * size_of::<f64>()
+        SCRATCH_HEAD + call.n_parts * (COUNTS_BYTES + N_BLOCKS * N_SUMS * call.n_dims * size_of::<f64>())
     }
 
     fn save_state(state: &[u8], _config: &SiteConfig, n_dims: usize, population: Population, arrays: &mut Arrays) {
