@@ -2,9 +2,10 @@
 
     python benches/read_run.py [--rounds 9] [--seconds S]
 
-Beside them, what Python needs to start with numpy, rich and typer. Whole processes, in turn; each output is looked at
-before anything is timed. As after an installation by pip, every module's bytecode is there: the processes keep it in a
-folder of their own, which the first, untimed turn fills.
+Beside them, what Python needs to start with numpy, rich and typer, and what a command of typer takes that does nothing:
+typer loads more once a command is run. Whole processes, in turn; each output is looked at before anything is timed. As
+after an installation by pip, every module's bytecode is there: the processes keep it in a folder of their own, which
+the first, untimed turn fills.
 """
 
 from __future__ import annotations
@@ -34,6 +35,16 @@ if TYPE_CHECKING:
 
 N_LAYERS, N_DIMS, N_SEQUENCES, N_POSITIONS = 40, 768, 16, 128
 START = "python, with numpy, rich and typer"
+NOTHING = "a command that does nothing"
+EMPTY_COMMAND = """
+import pathlib, sys, typing, numpy, rich.table, typer
+app = typer.Typer()
+@app.command()
+def nothing(path: typing.Annotated[pathlib.Path, typer.Argument()]):
+    print("nothing")
+sys.argv = ["nothing", "path"]
+app()
+"""
 TARGETS = {"lmfacts show": Target(0.5, at_most=True, text="under 0.5 s")}
 KINDS = ["resid_mid", "resid_post", "ln1_out", "ln2_out", "q", "k", "v", "z", "attn_out", "mlp_out"]
 SHAPES = {"W_Q": (256, 256), "W_K": (256, 256), "W_V": (256, 256), "W_O": (256, 256)}
@@ -103,6 +114,7 @@ def measure(options: argparse.Namespace) -> Report:
         lmfacts = [sys.executable, "-m", "lmfacts"]
         commands = {
             START: ([sys.executable, "-c", "import numpy, rich.table, typer; print('up')"], "up"),
+            NOTHING: ([sys.executable, "-c", EMPTY_COMMAND], "nothing"),
             "lmfacts show": ([*lmfacts, "show", str(activations)], "resid_post"),
             "lmfacts facts": ([*lmfacts, "facts", str(activations), str(weights)], "Dim 7 is an outlier dim"),
         }
@@ -113,7 +125,8 @@ def measure(options: argparse.Namespace) -> Report:
     report = Report("read_run", {"sites": N_LAYERS * len(KINDS), "run file": f"{n_bytes / 1e6:.0f} MB"})
     report.add_times(times)
     for name in ("lmfacts show", "lmfacts facts"):
-        report.figures.append(Figure(f"time of {name}", START, ratios(times[name], times[START])))
+        for beside in (START, NOTHING):
+            report.figures.append(Figure(f"time of {name}", beside, ratios(times[name], times[beside])))
         report.figures.append(Figure(f"{name}, whole process", "a clock", spread(times[name]), "s", TARGETS.get(name)))
     return report
 

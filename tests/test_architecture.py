@@ -184,7 +184,7 @@ def test_no_file_is_longer_than_a_reader_can_hold():
         "import lmfacts",
         "import lmfacts.scans.weights",
         "import lmfacts.run; from lmfacts.render.terminal import summary, site_page, json_documents",
-        "import lmfacts.cli",
+        "from lmfacts.cli import application; application()",
         "import lmfacts.render.terminal.live",
         "import lmfacts.facts, lmfacts.render.terminal.facts_table, lmfacts.render.terminal.fact_page",
         "import lmfacts.comparison, lmfacts.render.terminal.comparison_view",

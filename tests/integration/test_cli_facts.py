@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 import lmfacts
-from lmfacts.cli import app
+from lmfacts.cli import application
 from lmfacts.demo import CHECKPOINTS, MODEL_DIR
 from lmfacts.errors import MismatchedRunsError
 from lmfacts.facts import CATALOGUE, Inputs, Verdict
@@ -133,7 +133,7 @@ def test_a_requirement_sets_the_exit_code(runs, document, fact_id, wanted):
     verdict = next(fact["verdict"] for fact in document["facts"] if fact["id"] == fact_id)
     met = verdict == wanted or (wanted, verdict) == ("BODY-ONLY", "HOLDS")
     files = [str(runs / name) for name in ("a.lmfacts", "w.lmfacts")]
-    done = CliRunner().invoke(app, ["facts", *files, "--only", fact_id, "--require", f"{fact_id}={wanted}"])
+    done = CliRunner().invoke(application(), ["facts", *files, "--only", fact_id, "--require", f"{fact_id}={wanted}"])
     assert done.exit_code == (0 if met else 4)
     assert rows_of(done.stdout) == {fact_id: verdict}
     sentences = done.stderr.splitlines()
@@ -242,9 +242,9 @@ def test_both_commands_give_one_model_names_that_belong_together(text, tmp_path,
 def test_neither_torch_nor_matplotlib_is_loaded(runs):
     program = (
         "import sys\n"
-        "from lmfacts.cli import app\n"
+        "from lmfacts.cli import application\n"
         "for more in ([], ['--explain', 'all'], ['--json']):\n"
-        "    app(['facts', 'a.lmfacts', 'w.lmfacts', *more], standalone_mode=False)\n"
+        "    application()(['facts', 'a.lmfacts', 'w.lmfacts', *more], standalone_mode=False)\n"
         "heavy = {'torch', 'transformers', 'datasets', 'tokenizers', 'matplotlib'} & set(sys.modules)\n"
         "print(sorted(heavy), file=sys.stderr)\n"
     )
@@ -274,7 +274,7 @@ def test_the_demo_takes_what_the_time_allows_in_the_type_of_the_processor(emulat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys.modules["lmfacts.cli.demo"], "_SCAN_S", 0.0)
     monkeypatch.setattr("lmfacts.scans.processor.computes_in", lambda _dtype: not emulated)
-    done = CliRunner().invoke(app, ["demo", "-q", "--json"])
+    done = CliRunner().invoke(application(), ["demo", "-q", "--json"])
     assert done.exit_code == 0
     assert "read 4,096 of 131,072 tokens, to be done within a minute" in done.stderr
     document = json.loads(done.stdout)
@@ -297,7 +297,7 @@ def test_the_demo_as_one_document(tmp_path):
 def test_an_interrupted_demo_ends_with_its_summary(runs, tmp_path, monkeypatch, more):
     path = edited(runs / "a.lmfacts", tmp_path / "i.lmfacts", complete=False, incomplete_reason="interrupted")
     monkeypatch.setattr("lmfacts.scans.activations.scan", lambda *_args, **_options: lmfacts.load(path))
-    done = CliRunner().invoke(app, ["demo", "-q", *more])
+    done = CliRunner().invoke(application(), ["demo", "-q", *more])
     assert done.exit_code == 130
     assert "interrupted" in done.stderr
     assert "facts" not in done.stdout.replace("lmfacts", "")

@@ -135,7 +135,7 @@ def test_writing_a_page_loads_neither_torch_nor_transformers(runs, tmp_path):
 
 def test_the_package_does_not_need_matplotlib_until_a_page_is_drawn():
     program = (
-        "import sys, lmfacts.cli\n"
+        "import sys; from lmfacts.cli import application; application()\n"
         "from lmfacts.render.page import build, html, markdown, output\n"
         "print([name for name in sys.modules if name.startswith('matplotlib')])\n"
     )

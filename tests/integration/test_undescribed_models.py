@@ -10,7 +10,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import lmfacts
-from lmfacts.cli import app
+from lmfacts.cli import application
 from lmfacts.errors import ModelError, SiteNotFoundError, UnknownArchitectureError
 from lmfacts.models import architecture_for, describe
 from support.tiny import build
@@ -140,6 +140,6 @@ def saved(tmp_path_factory):
 def test_its_run_can_be_read_by_every_command(saved, command, expected, monkeypatch):
     monkeypatch.chdir(saved.parent)
     name, *rest = [saved.name if word == "." else word for word in command]
-    done = CliRunner().invoke(app, [name, saved.name, *rest])
+    done = CliRunner().invoke(application(), [name, saved.name, *rest])
     assert done.exit_code == 0, done.output
     assert expected in " ".join(done.output.split())  # lines break where the terminal's width says

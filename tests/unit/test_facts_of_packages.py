@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import lmfacts
-from lmfacts.cli import app
+from lmfacts.cli import application
 from lmfacts.errors import UsageError
 from lmfacts.facts import CATALOGUE, Definition, Inputs, Verdict, catalogue, check, requires
 from lmfacts.facts.fact import Evidence, Measure
@@ -120,7 +120,9 @@ def test_a_check_of_another_package_that_raises_ends_nothing(installed, run):
 
 def test_the_command_says_whose_a_fact_is_and_what_it_leaves_out(installed, run, tmp_path):
     run.save(tmp_path / "x.lmfacts")
-    done = CliRunner().invoke(app, ["facts", str(tmp_path / "x.lmfacts"), "--only", "x1", "--require", "X1=HOLDS"])
+    done = CliRunner().invoke(
+        application(), ["facts", str(tmp_path / "x.lmfacts"), "--only", "x1", "--require", "X1=HOLDS"]
+    )
     assert done.exit_code == 0
     assert "Title of it (of others)" in done.stdout
     assert done.stderr.count("is left out: ") == 4

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from typer.testing import CliRunner
 
-from lmfacts.cli import app
+from lmfacts.cli import application
 from lmfacts.facts import check
 from lmfacts.render.page.build import build_page
 from lmfacts.render.page.output import write_page
@@ -54,7 +54,7 @@ def of(saved, words):
 def command(*arguments, color=False):
     environment = {"COLUMNS": "120", "FORCE_COLOR": "1", "TERM": "xterm-256color"} if color else {"COLUMNS": "120"}
     environment |= {} if color else {"NO_COLOR": "1", "FORCE_COLOR": None}
-    done = CliRunner(env=environment).invoke(app, list(map(str, arguments)), color=color)
+    done = CliRunner(env=environment).invoke(application(), list(map(str, arguments)), color=color)
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done
 

@@ -7,6 +7,7 @@ fact or threshold failed, 130 interrupted.
 from __future__ import annotations
 
 import inspect
+import sys
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Annotated, Final
@@ -16,21 +17,47 @@ import typer
 import lmfacts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-__all__ = ["app", "main"]
+__all__ = ["application", "main"]
 
 _FIRST: Final = ("scan", "weights", "show", "facts", "compare", "report", "export", "demo", "info")
 """The order in which the help lists them; others follow."""
 
-app = typer.Typer(
-    name="lmfacts",
-    help="Stream text through a language model once and see what its inside looks like.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+
+def application(only: str | None = None) -> typer.Typer:
+    """The command line with its commands, or with one alone, so that the others need not be loaded for it.
+
+    Args:
+        only: the name of a command; where there is none of that name, all are there to be told of.
+    """
+    app = typer.Typer(
+        name="lmfacts",
+        help="Stream text through a language model once and see what its inside looks like.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options)
+    files = [module.name for module in iter_modules(__path__)]
+    alone = _command(only) if only in files else None
+    for command in _commands(files) if alone is None else [alone]:
+        app.command(help=_help(command))(command)
+    return app
+
+
+def _command(file: str) -> Callable[..., object] | None:
+    """The function in a file here that has the file's name and ends with an exit code."""
+    command: Callable[..., object] | None = getattr(import_module(f"{__name__}.{file}"), file, None)
+    return command if getattr(command, "is_command", False) else None
+
+
+def _commands(files: Sequence[str]) -> list[Callable[..., object]]:
+    """The commands in these files, in the help's order."""
+    commands = {file: command for file in files if (command := _command(file)) is not None}
+    order = [*(name for name in _FIRST if name in commands), *sorted(commands.keys() - set(_FIRST))]
+    return [commands[name] for name in order]
 
 
 def _help(command: Callable[..., object]) -> str:
@@ -39,28 +66,12 @@ def _help(command: Callable[..., object]) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
-def _commands() -> list[Callable[..., object]]:
-    """The commands: of each file here the function that has its name and ends with an exit code."""
-    commands: dict[str, Callable[..., object]] = {}
-    for module in iter_modules(__path__):
-        command = getattr(import_module(f"{__name__}.{module.name}"), module.name, None)
-        if command is not None and getattr(command, "is_command", False):
-            commands[module.name] = command
-    order = [*(name for name in _FIRST if name in commands), *sorted(commands.keys() - set(_FIRST))]
-    return [commands[name] for name in order]
-
-
-for _command in _commands():
-    app.command(help=_help(_command))(_command)
-
-
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"lmfacts {lmfacts.__version__}")
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     *,
     version: Annotated[
@@ -72,4 +83,4 @@ def _options(
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    app()
+    application(sys.argv[1] if len(sys.argv) > 1 else None)()

@@ -268,10 +268,18 @@ fn differences(row: &[u8], entry_bytes: usize) -> Vec<u8> {
 }
 
 fn add_up(row: &mut [u8], entry_bytes: usize) {
-    let mut before = 0u32;
-    for entry in row.chunks_exact_mut(entry_bytes) {
-        before = before.wrapping_add(read_code(entry));
-        entry.copy_from_slice(&before.to_le_bytes()[..entry_bytes]);
+    if entry_bytes == 2 {
+        let mut before = 0u16;
+        for entry in row.as_chunks_mut::<2>().0 {
+            before = before.wrapping_add(u16::from_le_bytes(*entry));
+            *entry = before.to_le_bytes();
+        }
+    } else {
+        let mut before = 0u32;
+        for entry in row.as_chunks_mut::<4>().0 {
+            before = before.wrapping_add(u32::from_le_bytes(*entry));
+            *entry = before.to_le_bytes();
+        }
     }
 }
 

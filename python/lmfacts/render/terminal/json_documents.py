@@ -52,7 +52,7 @@ from lmfacts.quantities.catalogue import json_figures
 from lmfacts.quantities.of_sites import OF_BLOCK_FORMATS
 from lmfacts.quantities.site_figures import SiteFigures
 from lmfacts.render.terminal.run_header import n_copies, never_reached, nonfinite_sites, notes
-from lmfacts.render.terminal.site_page import CRITERIA, QUANTILES
+from lmfacts.render.terminal.site_page import CRITERIA, SITE_QUANTILES
 
 if TYPE_CHECKING:
     from lmfacts.run import Run
@@ -178,7 +178,7 @@ def _population(site: SiteRecord, text: dict[int, str], kind: str) -> dict[str, 
     figures = SiteFigures(site)
     counts, edges, n_below, n_above = figures.histogram(_HISTOGRAM_BINS, _HISTOGRAM_LIMIT)
     octave_counts, octave_edges = site.histogram("log")
-    low, high = site.quantile_bounds(QUANTILES)
+    low, high = site.quantile_bounds(SITE_QUANTILES)
     dims = site.dims
     snr = {quantity.key: value for quantity in OF_BLOCK_FORMATS if (value := quantity.compute(figures)) is not None}
     return {
@@ -189,7 +189,7 @@ def _population(site: SiteRecord, text: dict[int, str], kind: str) -> dict[str, 
         "max": site.max,
         "quantiles": [
             {"q": q, "value": value, "low": least, "high": most}
-            for q, value, least, most in zip(QUANTILES, site.quantile(QUANTILES), low, high, strict=True)
+            for q, value, least, most in zip(SITE_QUANTILES, site.quantile(SITE_QUANTILES), low, high, strict=True)
         ],
         "histogram": {"edges": edges, "counts": counts, "n_below": n_below, "n_above": n_above},
         "octaves": {"edges": octave_edges, "counts": octave_counts},

@@ -36,16 +36,26 @@ if TYPE_CHECKING:
     from lmfacts.run.site import Population, SiteRecord
     from lmfacts.run.statistics.dim_places import LargestOfDims
 
-__all__ = ["CRITERIA", "QUANTILES", "render_site"]
+__all__ = ["CRITERIA", "SITE_QUANTILES", "render_site"]
 
-QUANTILES: Final = (0.0, 1e-4, 1e-3, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999, 0.9999, 1.0)
-"""The quantiles that are shown, here and in the JSON document; `GAUSSIAN_QUANTILES` has one for each."""
+_GAUSSIAN_QUANTILES: Final = {
+    0.0: -math.inf,
+    1e-4: -3.719016485455709,
+    1e-3: -3.090232306167813,
+    0.01: -2.3263478740408408,
+    0.05: -1.6448536269514729,
+    0.25: -0.6744897501960817,
+    0.5: 0.0,
+    0.75: 0.6744897501960817,
+    0.95: 1.6448536269514722,
+    0.99: 2.3263478740408408,
+    0.999: 3.090232306167813,
+    0.9999: 3.719016485455709,
+    1.0: math.inf,
+}
 
-GAUSSIAN_QUANTILES: Final = (
-    *(-math.inf, -3.719016485455709, -3.090232306167813, -2.3263478740408408, -1.6448536269514729, -0.6744897501960817),
-    *(0.0, 0.6744897501960817, 1.6448536269514722, 2.3263478740408408, 3.090232306167813, 3.719016485455709, math.inf),
-)
-"""Those of the standard Gaussian."""
+SITE_QUANTILES: Final = tuple(_GAUSSIAN_QUANTILES)
+"""The quantiles of a site that are shown, here and in the JSON document."""
 
 CRITERIA: Final[dict[str, Callable[[SiteRecord], NDArray[np.int64]]]] = {
     "RMS > 5 x median RMS": rms_outlier_dims,
@@ -174,11 +184,11 @@ def _quantiles(figures: dict[Population, SiteFigures]) -> RenderableType:
         Column("Gaussian z"),
         *(Column(_SHORT_TITLES[f.site.population], keep=50) for f in others),
     ]
-    values = main.site.quantile(QUANTILES)
-    low, high = main.site.quantile_bounds(QUANTILES)
-    other_values = [f.site.quantile(QUANTILES) for f in others]
+    values = main.site.quantile(SITE_QUANTILES)
+    low, high = main.site.quantile_bounds(SITE_QUANTILES)
+    other_values = [f.site.quantile(SITE_QUANTILES) for f in others]
     rows: list[list[str | Text]] = []
-    for i, q in enumerate(QUANTILES):
+    for i, q in enumerate(SITE_QUANTILES):
         off = max(float(high[i] - values[i]), float(values[i] - low[i]))
         z = (float(values[i]) - main.median) / main.body_std if main.body_std > 0 else math.nan
         rows.append(
@@ -187,7 +197,7 @@ def _quantiles(figures: dict[Population, SiteFigures]) -> RenderableType:
                 numbers.number(float(values[i]), 6),
                 "exact" if off <= 0 else numbers.number(off, 1),
                 f"{z:+.2f}" if math.isfinite(z) else "-",
-                f"{GAUSSIAN_QUANTILES[i]:+.2f}" if math.isfinite(GAUSSIAN_QUANTILES[i]) else "",
+                f"{_GAUSSIAN_QUANTILES[q]:+.2f}" if math.isfinite(_GAUSSIAN_QUANTILES[q]) else "",
                 *(numbers.number(float(v[i]), 6) for v in other_values),
             ]
         )

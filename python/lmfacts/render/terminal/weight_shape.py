@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from lmfacts.run.weight import WeightRecord
     from lmfacts.stats.distribution import Distribution
 
-__all__ = ["QUANTILES", "QuantileTable", "ShapeTable", "gaussian_quantiles"]
+__all__ = ["WEIGHT_QUANTILES", "QuantileTable", "ShapeTable", "gaussian_quantiles"]
 
-QUANTILES: Final = (1e-4, 1e-3, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999)
+WEIGHT_QUANTILES: Final = (1e-4, 1e-3, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999)
 """The quantiles that are compared with a Gaussian's."""
 
 _FARTHEST_Z: Final = 10.0
@@ -162,7 +162,7 @@ class QuantileTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         weight = self.weight
-        quantiles = [q for q in QUANTILES if weight.n * min(q, 1 - q) >= 1]
+        quantiles = [q for q in WEIGHT_QUANTILES if weight.n * min(q, 1 - q) >= 1]
         normal = gaussian_quantiles(quantiles)
         raw = standardized_quantiles(weight, quantiles)
         columns = [

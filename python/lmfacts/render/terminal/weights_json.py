@@ -50,7 +50,7 @@ from lmfacts.quantities.catalogue import json_figures
 from lmfacts.quantities.weight_figures import WeightFigures
 from lmfacts.render.terminal.json_documents import json_safe
 from lmfacts.render.terminal.run_header import notes
-from lmfacts.render.terminal.weight_shape import QUANTILES, gaussian_quantiles, standardized_quantiles
+from lmfacts.render.terminal.weight_shape import WEIGHT_QUANTILES, gaussian_quantiles, standardized_quantiles
 from lmfacts.render.terminal.weights_header import dtypes
 from lmfacts.stats.laws import fit_families
 from lmfacts.stats.shape import shape_statistics
@@ -125,7 +125,7 @@ def weight_json(weight: WeightRecord, run: Run[WeightRecord]) -> dict[str, Any]:
     """One weight as a JSON document: see the module."""
     figures = WeightFigures(weight)
     counts, edges, n_below, n_above = figures.histogram(_HISTOGRAM_BINS, _HISTOGRAM_LIMIT)
-    quantiles = list(QUANTILES)
+    quantiles = list(WEIGHT_QUANTILES)
     scaled = weight.scaled if weight.is_matrix else None
     spectrum = weight.spectrum
     document: dict[str, Any] = json_safe(
