@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from lmfacts.facts.fact import Evidence, Fact, Verdict
 from lmfacts.facts.requires import NotApplicable, Unmet
@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from lmfacts.facts.inputs import Inputs
     from lmfacts.facts.runs_view import RunsView
 
-__all__ = ["Definition", "Objection", "PublishedValue"]
+__all__ = ["CONFIDENCE", "Definition", "Objection", "PublishedValue"]
+
+CONFIDENCE: Final = {
+    "A": "exact, from released data or weights",
+    "B": "stated in a paper, a post or published code",
+    "C": "second-hand, or read off a plot",
+}
+"""How sure a published number is."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class PublishedValue:
         quantity: what was measured.
         value: as published.
         source: where.
-        confidence: `A` exact, `B` stated in a paper, post or published code, `C` second-hand or read off a plot.
+        confidence: how sure it is, a key of `CONFIDENCE`.
     """
 
     model: str
@@ -90,6 +97,12 @@ class Definition:
     published: tuple[PublishedValue, ...] = ()
     figures: Callable[[RunsView], list[Figure]] = _no_figures
     package: str = ""
+
+    @property
+    def confidence_marks(self) -> str:
+        """What the marks beside the published numbers mean: `A: exact, ...; C: ...`."""
+        used = {value.confidence for value in self.published}
+        return "; ".join(f"{mark}: {meaning}" for mark, meaning in CONFIDENCE.items() if mark in used)
 
     def check(self, inputs: Inputs) -> Fact:
         """Check the fact on runs of one model: NOT-APPLICABLE where a run that it needs is not there."""

@@ -34,12 +34,6 @@ _SHORT: Final = 8
 _ONE_LINE: Final = 26
 """Characters of a cell that stay on one line."""
 
-_CONFIDENCE: Final = {
-    "A": "exact: from released data or weights",
-    "B": "stated in a paper, a post or published code",
-    "C": "second-hand, or read off a plot",
-}
-
 
 def section_id(fact: Fact) -> str:
     """Where the fact's section is on the page."""
@@ -155,9 +149,4 @@ def _published(definition: Definition) -> TableBlock:
         ((value.model,), (value.quantity,), (value.value,), linked(value.source), (value.confidence,))
         for value in definition.published
     ]
-    marks = "; ".join(
-        f"{mark}: {meaning}"
-        for mark, meaning in _CONFIDENCE.items()
-        if any(value.confidence == mark for value in definition.published)
-    )
-    return TableBlock((*columns, Column("confidence")), tuple(rows), note=(f"{marks}.",))
+    return TableBlock((*columns, Column("confidence")), tuple(rows), note=(f"{definition.confidence_marks}.",))

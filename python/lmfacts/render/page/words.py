@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TYPE_CHECKING, Final
 
 from lmfacts.render.page.document import Code, Context, Foreign, Link
 from lmfacts.render.terminal.token_text import quoted
-from lmfacts.writing import numbers
+from lmfacts.writing.cells import cell, whole_or_number
 
 if TYPE_CHECKING:
     from lmfacts.facts.fact import Cell
@@ -21,12 +20,9 @@ _ADDRESS: Final = re.compile(
     r"https?://[^\s<>\"']+[^\s<>\"'.,;:)\]]|arXiv:\d{4}\.\d{4,5}|doi:10\.\d{4,}/[^\s<>\"']+[^\s<>\"'.,;:)\]]"
     r"|`[^`]+`|(?:alignmentforum\.org|lesswrong\.com)/posts/\w+"
 )
-_LABELS: Final = frozenset({"dim", "layer", "position", "sequence", "token", "token id", "rank", "step", "in layer"})
-"""Columns whose whole numbers are names rather than amounts."""
-
-_LARGEST_EXACT: Final = 1e15
 _MOST_BEFORE, _MOST_AFTER = 70, 40
 _TOKEN_CELLS: Final = 18
+_MISSING: Final = "\N{EN DASH}"
 
 
 def typeset(text: str) -> str:
@@ -49,25 +45,13 @@ def linked(text: str) -> Words:
 
 
 def number(value: float) -> str:
-    """A number with four digits; a whole one as it is."""
-    if math.isnan(value):
-        return "\N{EN DASH}"
-    if abs(value) < _LARGEST_EXACT and float(value).is_integer():
-        return numbers.count(int(value))
-    return numbers.number(value, 4)
+    """A number with four digits; a whole one as it is; a dash for NaN."""
+    return whole_or_number(value, 4, _MISSING)
 
 
 def cell_text(value: Cell, column: str) -> str:
     """A cell of a table of evidence."""
-    if value is None:
-        return "\N{EN DASH}"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return str(value) if column.lower() in _LABELS else numbers.count(value)
-    if isinstance(value, float):
-        return "\N{EN DASH}" if math.isnan(value) else numbers.number(value)
-    return value
+    return cell(value, column, _MISSING)
 
 
 def token(token_id: int, text: str | None) -> Inline:
@@ -80,7 +64,7 @@ def token(token_id: int, text: str | None) -> Inline:
 def context_of(context: ContextInfo | None) -> Inline:
     """The text around a token, as the run's metadata has it; a dash without."""
     if not context:
-        return "\N{EN DASH}"
+        return _MISSING
     before, after = context.before or "", context.after or ""
     start = "… " if len(before) > _MOST_BEFORE else ""
     end = " …" if len(after) > _MOST_AFTER else ""

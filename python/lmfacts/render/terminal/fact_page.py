@@ -18,7 +18,7 @@ from lmfacts.render.terminal.facts_header import Title
 from lmfacts.render.terminal.run_header import LabeledLines
 from lmfacts.render.terminal.verdicts import neighbors, verdict_text
 from lmfacts.render.terminal.wrapped_rows import WrappedColumn, WrappedRows
-from lmfacts.writing import numbers
+from lmfacts.writing.cells import cell, whole_or_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,23 +26,11 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from lmfacts.facts import Definition, Fact, Measure, Table
-    from lmfacts.facts.fact import Cell
 
 __all__ = ["render_fact"]
 
-_LABELS: Final = frozenset({"dim", "layer", "position", "sequence", "token", "token id", "rank", "step"})
-"""Columns whose whole numbers are names rather than amounts."""
-
 _TEXT_WIDTH: Final = 24
 """What text among numbers may take before it wraps."""
-
-_LARGEST_EXACT: Final = 1e15
-
-_MARKS: Final = {
-    "A": "exact",
-    "B": "stated in a paper, a post or published code",
-    "C": "second-hand, or read off a plot",
-}
 
 
 def render_fact(fact: Fact, definition: Definition) -> RenderableType:
@@ -106,9 +94,9 @@ def _measures(measures: Sequence[Measure]) -> RenderableType:
         name = Text(measure.name)
         if measure.note:
             name.append(f"\n({measure.note})", style="italic")
-        row: list[str | Text] = [name, _number(measure.value)]
+        row: list[str | Text] = [name, whole_or_number(measure.value)]
         if with_interval:
-            row.append(" to ".join(map(_number, measure.interval)) if measure.interval is not None else "")
+            row.append(" to ".join(map(whole_or_number, measure.interval)) if measure.interval is not None else "")
         if with_threshold:
             row += [measure.threshold, _passed(measure.passed)]
         rows.append(row)
@@ -132,7 +120,7 @@ def _table(table: Table) -> RenderableType:
         values = [row[index] for row in table.rows]
         is_text = any(isinstance(value, str) for value in values)
         columns.append(WrappedColumn(name, "left" if is_text else "right", wraps=is_text, least=_TEXT_WIDTH))
-        cells.append([_cell(value, is_label=name.lower() in _LABELS) for value in values])
+        cells.append([cell(value, name) for value in values])
     note = [paragraph(table.note)] if table.note else []
     body: RenderableType = WrappedRows(columns, list(zip(*cells, strict=True))) if table.rows else paragraph("None.")
     return Group(Text(""), Title(table.title), *note, body)
@@ -145,29 +133,8 @@ def _published(definition: Definition) -> RenderableType:
     rows = [
         [value.model, value.quantity, value.value, value.source, value.confidence] for value in definition.published
     ]
-    marks = "; ".join(
-        f"{mark} {meaning}"
-        for mark, meaning in _MARKS.items()
-        if any(value.confidence == mark for value in definition.published)
-    )
-    return section("What others published", WrappedRows(columns, rows), Text(""), paragraph(f"{marks}."))
-
-
-def _cell(value: Cell, *, is_label: bool) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return str(value) if is_label else numbers.count(value)
-    return value if isinstance(value, str) else numbers.number(value)
-
-
-def _number(value: float) -> str:
-    """A number with three digits; a whole one as it is."""
-    if abs(value) < _LARGEST_EXACT and float(value).is_integer():
-        return numbers.count(int(value))
-    return numbers.number(value)
+    marks = f"{definition.confidence_marks}."
+    return section("What others published", WrappedRows(columns, rows), Text(""), paragraph(marks))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 
 from lmfacts.analysis.run_view import RunView
+from lmfacts.render.terminal.block_formats_table import BlockFormatsTable
 from lmfacts.render.terminal.console import paragraph, result_console, section
 from lmfacts.render.terminal.depth_table import DepthTable
 from lmfacts.render.terminal.kinds_table import KindsTable
@@ -28,7 +29,7 @@ __all__ = ["render_summary"]
 
 def render_summary(run: Run) -> RenderableType:
     """A run on a few screens: header and problems, the residual stream by depth, its outlier dims, the largest values
-    with their tokens, the norm by depth, and all sites by kind.
+    with their tokens, the norm by depth, all sites by kind, and what formats of blocks cost where that was counted.
 
     The result adapts to the width of the console that prints it: narrow ones get fewer columns, rows are never wrapped.
     """  # noqa: D205  one sentence
@@ -39,7 +40,8 @@ def render_summary(run: Run) -> RenderableType:
             parts += [DepthTable(view), OutlierDimsSection(view), LargestValuesSection(view), NormChart(view)]
         else:
             parts.append(LargestValuesSection(view))
-        parts.append(KindsTable(view))
+        kinds = KindsTable(view)
+        parts += [kinds, BlockFormatsTable(kinds.groups, view.population)]
     else:
         parts.append(section("Nothing was recorded", paragraph("No site was reached by any token.")))
     return Group(*parts)
